@@ -1,0 +1,54 @@
+# Every target but help first makes the environment that it needs, in .venv, and renews it
+# when pyproject.toml or constraints.txt has changed.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help venv run test lint bench
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11, \
+            $(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))) python3)
+VENV_PYTHON := .venv/bin/python
+RUN_DIR ?= runs/first
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@echo "  Variables: PYTHON (3.11 to 3.13), RUN_DIR (of run), ARGS (more arguments for run, test or bench)"
+
+venv: .venv/.installed ## build .venv with everything that running and testing need
+
+run: .venv/.installed ## learn to land on the moon; the run is kept in RUN_DIR, runs/first by default
+	@$(VENV_PYTHON) -m learner.train --preset ppo --env LunarLander-v3 --target-return 200 --run-dir $(RUN_DIR) $(ARGS)
+
+test: lint ## lint, then run the tests
+	$(VENV_PYTHON) -m pytest -q $(ARGS)
+
+lint: .venv/.installed ## check style, format and types
+	$(VENV_PYTHON) -m ruff check
+	$(VENV_PYTHON) -m ruff format --check
+	$(VENV_PYTHON) -m mypy
+
+bench: .venv/.bench ## measure against RLlib and Stable-Baselines3; writes tests/benchmarks/results
+	@$(VENV_PYTHON) -m tests.benchmarks.run $(ARGS)
+
+# $(call install,EXTRA): a line for each large download, not one for each of some 140 packages.
+define install
+@set -o pipefail; $(VENV_PYTHON) -m pip install --disable-pip-version-check --progress-bar off \
+    -c constraints.txt -e '.[$(1)]' \
+  | sed -n -E 's/^ *(Downloading .*\([0-9]{2,}\.?[0-9]* MB\))$$/  \1/p; s/^Installing collected packages.*/  Unpacking .../p'
+endef
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
+	  echo "Touchdown needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not one: try make PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; }
+	@echo "Installing into .venv: a few minutes and 3 GB the first time (more with CUDA)"
+	@$(PYTHON) -m venv .venv
+	$(call install,dev)
+	@touch $@
+
+.venv/.bench: .venv/.installed
+	@echo "Installing the peers to measure against into .venv"
+	$(call install,bench)
+	@touch $@

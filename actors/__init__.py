@@ -1,0 +1,1 @@
+"""Flying: environments, episodes, policies, and the fleet of Ray actors that collects experience."""

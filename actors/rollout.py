@@ -1,0 +1,152 @@
+"""Flying a vector of environments with one policy: the hot loop. It knows nothing of Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from actors.environments import Environments
+from actors.episode import Array, EpisodeBatch
+from actors.errors import NonFiniteError, UserError
+from actors.policy import Policy
+
+_NOISE_STEPS = 128
+"""How many steps' worth of action noise is drawn in one call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutConfig:
+    """What one actor flies in one rollout: n_envs × n_steps steps, or n_envs × episodes_per_env episodes."""
+
+    n_envs: int = 64
+    """Environments that an actor steps together."""
+    n_steps: int | None = 128
+    """Steps in each environment; episodes go on in the next rollout."""
+    episodes_per_env: int | None = None
+    """Whole episodes in each environment, instead of n_steps."""
+    backend: Literal["auto", "gymnasium", "envpool"] = "auto"
+    """Who simulates; auto: EnvPool where it has the environment."""
+
+    def __post_init__(self) -> None:
+        if (self.n_steps is None) == (self.episodes_per_env is None):
+            raise UserError(
+                f"set either n_steps or episodes_per_env, and None for the other: "
+                f"n_steps is {self.n_steps}, episodes_per_env {self.episodes_per_env}"
+            )
+        for name in ("n_envs", "n_steps", "episodes_per_env"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be 1 or more, not {value}")
+
+
+class Rollout:
+    """Collects experience from a vector of environments, either way without a bias toward short episodes.
+
+    ``fragments``: every slot flies the same number of steps; episodes go on from one call to the next.
+    ``episodes``: every slot flies the same number of whole episodes, however long each is; a slot that is done waits.
+    """
+
+    def __init__(self, environments: Environments, seed: int) -> None:
+        self._environments = environments
+        self._rng = np.random.default_rng(seed)
+        self._observations: Array | None = None
+        self._done = np.zeros(environments.num_envs, bool)
+        self._returns = np.zeros(environments.num_envs)
+        self._lengths = np.zeros(environments.num_envs, np.int64)
+
+    def collect(self, policy: Policy, config: RolloutConfig) -> EpisodeBatch:
+        """One rollout of either kind."""
+        if config.n_steps is not None:
+            return self.fragments(policy, config.n_steps)
+        assert config.episodes_per_env is not None
+        return self.episodes(policy, config.episodes_per_env)
+
+    def fragments(self, policy: Policy, n_steps: int) -> EpisodeBatch:
+        """``n_steps`` steps in every slot, going on where the last call stopped."""
+        if self._observations is None:
+            self._reset()
+        return self._fly(policy, n_steps=n_steps)
+
+    def episodes(self, policy: Policy, episodes_per_slot: int) -> EpisodeBatch:
+        """``episodes_per_slot`` whole episodes in every slot, each flown by ``policy`` from its first step."""
+        self._reset()
+        return self._fly(policy, episodes_per_slot=episodes_per_slot)
+
+    def _reset(self) -> None:
+        self._observations = self._environments.reset()
+        self._done[:] = False
+        self._returns[:] = 0
+        self._lengths[:] = 0
+
+    def _fly(self, policy: Policy, n_steps: int | None = None, episodes_per_slot: int | None = None) -> EpisodeBatch:
+        environments, distribution = self._environments, policy.distribution
+        current = self._observations
+        assert current is not None
+        slots = np.arange(environments.num_envs)
+        to_fly = np.full(environments.num_envs, episodes_per_slot or 0)
+        rows: list[tuple[Array, ...]] = []
+        while len(slots) and len(rows) != n_steps:
+            row = len(rows) % _NOISE_STEPS
+            if row == 0:
+                noise = distribution.noise(self._rng, (_NOISE_STEPS, environments.num_envs))
+            observations = current[slots]
+            parameters = policy.forward(observations)
+            actions = distribution.sample(parameters, noise[row, slots])
+            following, rewards, terminated, truncated = environments.step(policy.flyable(actions), slots)
+            is_step = ~self._done[slots]  # a slot whose episode had ended was reset by this call: not experience
+            rows.append((slots, is_step, observations, parameters, actions, rewards, following, terminated, truncated))
+            current[slots] = following
+            self._done[slots] = terminated | truncated
+            if episodes_per_slot is not None:
+                to_fly -= self._done
+                slots = np.flatnonzero(to_fly > 0) if self._done.any() else slots
+        return self._batch(policy, rows)
+
+    def _batch(self, policy: Policy, rows: list[tuple[Array, ...]]) -> EpisodeBatch:
+        """Turn rows of slots into slots of rows, and mark where segments end."""
+        columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+        order = np.argsort(columns[0], kind="stable")
+        order = order[columns[1][order]]
+        slots, _, observations, parameters, actions, rewards, following, terminated, truncated = (
+            column[order] for column in columns
+        )
+        if not np.isfinite(parameters).all():
+            bad = "observation" if not np.isfinite(observations).all() else "policy output"
+            raise NonFiniteError(f"{policy.spec.env_id}: the {bad} holds a NaN or an infinity")
+        done = terminated | truncated
+        last_of_slot = np.append(slots[1:] != slots[:-1], True)
+        ends = np.flatnonzero(done | last_of_slot)
+        starts = np.append(0, ends[:-1] + 1)
+        lengths = ends - starts + 1
+        returns, total_lengths = self._whole_episodes(rewards, starts, lengths, slots[ends], done[ends])
+        try:
+            return EpisodeBatch(
+                observations=observations,
+                actions=actions,
+                rewards=rewards,
+                log_probs=policy.distribution.log_prob(parameters, actions),
+                segment_lengths=lengths.astype(np.int32),
+                final_observations=following[ends],
+                terminated=terminated[ends],
+                truncated=truncated[ends],
+                policy_version=np.full(len(ends), policy.spec.version, np.int64),
+                episode_returns=returns,
+                episode_lengths=total_lengths,
+            )
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{policy.spec.env_id}: {error}") from error
+
+    def _whole_episodes(
+        self, rewards: Array, starts: Array, lengths: Array, slots: Array, done: Array
+    ) -> tuple[Array, Array]:
+        """Undiscounted returns and lengths of the episodes that ended, fragments flown earlier included."""
+        returns = np.add.reduceat(rewards, starts, dtype=np.float64)
+        first, last = np.append(True, slots[1:] != slots[:-1]), np.append(slots[1:] != slots[:-1], True)
+        returns[first] += self._returns[slots[first]]
+        lengths = lengths + np.where(first, self._lengths[slots], 0)
+        goes_on = last & ~done
+        self._returns[:], self._lengths[:] = 0, 0
+        self._returns[slots[goes_on]], self._lengths[slots[goes_on]] = returns[goes_on], lengths[goes_on]
+        return returns[done], lengths[done]

@@ -1,0 +1,1 @@
+"""Learning: networks, returns, losses, the update, checkpoints, and the training run."""

@@ -1,0 +1,61 @@
+"""Command lines made from dataclasses, whose mistakes get one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TypeVar
+
+import tyro
+
+from actors.errors import NonFiniteError, UserError
+
+T = TypeVar("T")
+
+
+def parse(make: type[T] | Callable[..., T], arguments: Sequence[str], default: T | None, prog: str, text: str) -> T:
+    """Arguments as a dataclass, over the values of ``default``. ``--help`` prints all options and ends the program.
+
+    Raises:
+        UserError: an unknown option or a value that does not fit.
+    """
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(make, args=list(arguments), default=default, prog=prog, description=text)  # type: ignore[arg-type,return-value]
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UserError(_one_line(told.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """tyro frames its errors and follows them with help; this is what they say."""
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    rules = [i for i, line in enumerate(lines) if line and set(line) <= set("─╭╮╰╯")]
+    said = " ".join(lines[1 : rules[0]] if rules else lines)
+    nearest = [line for line in lines if line.startswith("--")]
+    if "Perhaps you meant" in box and nearest:
+        said += f"; did you mean {' or '.join(line.split()[0] for line in nearest[:2])}?"
+    return said.strip() or box.strip()
+
+
+@contextlib.contextmanager
+def one_line_errors(prog: str) -> Iterator[None]:
+    """Report what a user can mend in one line: exit 2 for a bad request, 1 for a run that could not go on."""
+    try:
+        yield
+    except UserError as error:
+        fail(prog, error, 2)
+    except NonFiniteError as error:
+        fail(prog, error, 1)
+    except OSError as error:
+        fail(prog, error, 1)
+
+
+def fail(prog: str, error: BaseException, code: int) -> NoReturn:
+    """Print the error and end the program."""
+    print(f"{prog}: error: {error}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,146 @@
+"""The configuration of a training run, as one tree of frozen dataclasses, and how files are read into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from actors.errors import UserError, unknown
+from actors.fleet import FleetConfig
+from actors.rollout import RolloutConfig
+from learner.hyperparameters import LossConfig, NetworkConfig, UpdateConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class StopConfig:
+    """When a run ends: at whichever of these comes first."""
+
+    target_return: float | None = None
+    """The mean return of the last ``window`` episodes reaches this."""
+    window: int = 100
+    """Episodes that the running mean is taken over."""
+    total_timesteps: int | None = 1_000_000
+    """Environment steps."""
+    max_episodes: int | None = None
+    """Episodes."""
+    max_seconds: float | None = None
+    """Seconds since collection began, those before a resume included."""
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise UserError(f"window must be 1 or more, not {self.window}")
+        limits = {name: getattr(self, name) for name in ("total_timesteps", "max_episodes", "max_seconds")}
+        for name, value in limits.items():
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be positive, or None, not {value}")
+        if self.target_return is None and all(value is None for value in limits.values()):
+            raise UserError(f"a run needs an end: set target_return or one of {', '.join(limits)}")
+
+    def progress(self, timesteps: int, episodes: int, seconds: float) -> float:
+        """Share of the budget that is used up, from 0 to 1; the target return does not count."""
+        used = ((timesteps, self.total_timesteps), (episodes, self.max_episodes), (seconds, self.max_seconds))
+        return min(1.0, max((spent / budget for spent, budget in used if budget is not None), default=0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """How often a run can be picked up again."""
+
+    checkpoint_seconds: float = 10.0
+    """Seconds between checkpoints."""
+    keep_checkpoints: int = 3
+    """Checkpoints kept; a damaged one is passed over for the one before."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise UserError(f"checkpoint_seconds must be zero or more, not {self.checkpoint_seconds}")
+        if self.keep_checkpoints < 1:
+            raise UserError(f"keep_checkpoints must be 1 or more, not {self.keep_checkpoints}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run."""
+
+    env: str = "LunarLander-v3"
+    """A Gymnasium id; package.module:Id-v0 imports the module first."""
+    seed: int = 0
+    """Of weights, minibatches, environments and actions."""
+    rollout: RolloutConfig = RolloutConfig()
+    fleet: FleetConfig = FleetConfig()
+    network: NetworkConfig = NetworkConfig()
+    loss: LossConfig = LossConfig()
+    update: UpdateConfig = UpdateConfig()
+    stop: StopConfig = StopConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"seed must be zero or more, not {self.seed}")
+        if not self.loss.has_critic and self.rollout.episodes_per_env is None:
+            raise UserError(
+                f"advantage {self.loss.advantage!r} has no critic to judge the rest of an episode: "
+                "set episodes_per_env instead of n_steps, or take an advantage with a critic (critic, gae, vtrace)"
+            )
+        if self.fleet.max_policy_lag > 1 and self.loss.advantage != "vtrace":
+            raise UserError(
+                f"max_policy_lag {self.fleet.max_policy_lag} needs advantage 'vtrace' (preset impala), "
+                f"which corrects for it; {self.loss.advantage!r} takes 0 or 1"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data."""
+        data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return data
+
+
+def overlay(base: TrainConfig, changes: dict[str, Any], origin: str) -> TrainConfig:
+    """``base`` with the values of a nested dictionary, such as a file holds, put over it.
+
+    Raises:
+        UserError: an unknown key, a wrong type or an impossible value; one line that names ``origin`` and the field.
+    """
+    merged = base.to_dict()
+    for key, value in changes.items():
+        if key not in merged:
+            raise UserError(f"{origin}: {unknown('field', key, merged)}")
+        if not dataclasses.is_dataclass(getattr(base, key)):
+            merged[key] = value
+            continue
+        if not isinstance(value, dict):
+            raise UserError(f"{origin}: {key} must be an object of fields, not {value!r}")
+        for name in value:
+            if name not in merged[key]:
+                raise UserError(f"{origin}: {unknown(f'field of {key}', name, merged[key])}")
+        merged[key].update(value)
+    try:
+        return pydantic.TypeAdapter(TrainConfig).validate_json(json.dumps(merged))
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        cause = first.get("ctx", {}).get("error")
+        field = ".".join(str(part) for part in first["loc"][:2])
+        words = str(cause) if isinstance(cause, UserError) else f"{field}: {first['msg']}, not {first['input']!r}"
+        raise UserError(f"{origin}: {words}") from error
+
+
+def read_config(path: str | Path, base: TrainConfig) -> TrainConfig:
+    """``base`` with the contents of a JSON file, a whole config.json or a part of one, put over it.
+
+    Raises:
+        UserError: no such file, not a JSON object, or see ``overlay``.
+    """
+    path = Path(path)
+    try:
+        changes = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(changes, dict):
+        raise UserError(f"{path} must hold a JSON object, not {type(changes).__name__}")
+    return overlay(base, changes, str(path))

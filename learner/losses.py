@@ -1,0 +1,174 @@
+"""Losses, and the advantages that weigh them. A loss is one function; a preset is data (presets.py).
+
+To add a loss, write one function of this form and register it by name::
+
+    @register_loss("mine")
+    def mine(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+        loss = -(batch.advantages * outputs.log_probs).mean()
+        return loss, {"policy_gradient_loss": loss}
+
+It is recorded once and replayed (compiled.py), so it must not branch on the value of a tensor.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from actors.errors import UserError, unknown
+from learner.hyperparameters import LossConfig
+from learner.returns import Trajectories, discounted_returns, gae, vtrace
+
+Metrics = dict[str, Tensor]
+
+
+class Outputs(NamedTuple):
+    """What the networks say of a minibatch of B steps; everything a loss may differentiate."""
+
+    log_probs: Tensor
+    """[B]: log π(a_t | o_t) of the actions taken."""
+    entropies: Tensor
+    """[B]: H(π(· | o_t)), in nats."""
+    values: Tensor
+    """[B]: v(o_t); zeros for presets without a critic."""
+
+
+class Minibatch(NamedTuple):
+    """What is known of the same B steps before the update; constants."""
+
+    log_probs: Tensor
+    """[B]: log π_behaviour(a_t | o_t)."""
+    advantages: Tensor
+    """[B]: the weight on log π, as ``LossConfig.advantage`` estimates it."""
+    returns: Tensor
+    """[B]: the critic's targets."""
+    max_entropy: float
+    """The entropy of the uniform policy, log(actions), in nats; 1 for continuous actions, which have no such bound."""
+
+
+def reward_to_go(steps: Trajectories, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """q_t: REINFORCE (Williams 1992), causal."""
+    q = discounted_returns(steps, config.gamma)
+    return q, q
+
+
+def baseline(steps: Trajectories, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """q_t − mean(q)."""
+    q = discounted_returns(steps, config.gamma)
+    return q - q.mean(), q
+
+
+def critic(steps: Trajectories, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """q_t − v(o_t)."""
+    q = discounted_returns(steps, config.gamma)
+    return q - steps.values, q
+
+
+def generalised(steps: Trajectories, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """GAE(λ), and λ-returns for the critic."""
+    advantages = gae(steps, config.gamma, config.gae_lambda)
+    return advantages, advantages + steps.values
+
+
+def off_policy(steps: Trajectories, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """V-trace advantages and targets."""
+    return vtrace(steps, config.gamma, config.gae_lambda)
+
+
+ESTIMATORS: dict[str, Callable[[Trajectories, LossConfig], tuple[Tensor, Tensor]]] = {
+    "reward_to_go": reward_to_go,
+    "baseline": baseline,
+    "critic": critic,
+    "gae": generalised,
+    "vtrace": off_policy,
+}
+"""Each gives (advantages [T], the critic's targets [T])."""
+
+
+Loss = Callable[[Outputs, Minibatch, LossConfig], tuple[Tensor, Metrics]]
+LOSSES: dict[str, Loss] = {}
+
+
+def register_loss(name: str) -> Callable[[Loss], Loss]:
+    """Make a loss known by ``name`` to configurations; used as a decorator."""
+
+    def register(loss: Loss) -> Loss:
+        LOSSES[name] = loss
+        return loss
+
+    return register
+
+
+def find_loss(name: str) -> Loss:
+    """The loss of that name, or the function at ``package.module:function``.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name in LOSSES:
+        return LOSSES[name]
+    module, _, function = name.partition(":")
+    if not function:
+        raise unknown("loss", name, LOSSES)
+    try:
+        loss: Loss = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"loss {name!r}: {error}") from error
+    return loss
+
+
+def standardise(advantages: Tensor) -> Tensor:
+    """Zero mean, unit standard deviation."""
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+
+def entropy_and_value(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    """The terms that every loss shares: vf_coef · mean (v − target)² − ent_coef · mean H."""
+    value_loss = (outputs.values - batch.returns).square().mean()
+    entropy_loss = -outputs.entropies.mean()
+    if config.normalize_entropy:
+        entropy_loss = entropy_loss / batch.max_entropy
+    terms = config.ent_coef * entropy_loss
+    if config.has_critic:
+        terms = terms + config.vf_coef * value_loss
+    return terms, {"value_loss": value_loss, "entropy_loss": entropy_loss}
+
+
+@register_loss("policy_gradient")
+def policy_gradient(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    """−mean A_t log π(a_t | o_t): the policy gradient theorem's estimator (Sutton et al. 2000), A held constant."""
+    advantages = standardise(batch.advantages) if config.normalize_advantage else batch.advantages
+    policy_loss = -(advantages * outputs.log_probs).mean()
+    shared, metrics = entropy_and_value(outputs, batch, config)
+    return policy_loss + shared, {
+        "policy_gradient_loss": policy_loss,
+        **metrics,
+        "approx_kl": approx_kl(outputs.log_probs - batch.log_probs),
+    }
+
+
+@register_loss("ppo")
+def ppo(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    """−mean min(ρ A, clip(ρ, 1 ± ε) A), ρ = π/π_behaviour (Schulman et al. 2017, arXiv:1707.06347, eq. 7)."""
+    advantages = standardise(batch.advantages) if config.normalize_advantage else batch.advantages
+    log_ratios = outputs.log_probs - batch.log_probs
+    ratios = log_ratios.exp()
+    clipped = ratios.clamp(1 - config.clip_range, 1 + config.clip_range)
+    policy_loss = -torch.minimum(ratios * advantages, clipped * advantages).mean()
+    shared, metrics = entropy_and_value(outputs, batch, config)
+    return policy_loss + shared, {
+        "policy_gradient_loss": policy_loss,
+        **metrics,
+        "approx_kl": approx_kl(log_ratios),
+        "clip_fraction": (ratios.detach() != clipped.detach()).float().mean(),
+    }
+
+
+def approx_kl(log_ratios: Tensor) -> Tensor:
+    """KL(π_behaviour ‖ π), estimated by mean (ρ − 1 − log ρ): low variance, never negative (Schulman's k3, 2020)."""
+    log_ratios = log_ratios.detach()
+    return (log_ratios.exp() - 1 - log_ratios).mean()

@@ -1,0 +1,50 @@
+"""Running mean and standard deviation of observations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from actors.episode import Array
+
+
+class Normalizer:
+    """Statistics of all observations so far, merged a batch at a time (Chan et al. 1979), in float64.
+
+    Args:
+        size: components of an observation.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._count = np.zeros(())
+        self._mean = np.zeros(size)
+        self._squares = np.zeros(size)
+
+    @property
+    def mean(self) -> Array:
+        """[size] float32."""
+        return self._mean.astype(np.float32)
+
+    @property
+    def std(self) -> Array:
+        """[size] float32, positive; 1 before the first batch."""
+        variance = self._squares / self._count if self._count > 0 else np.ones_like(self._squares)
+        return np.sqrt(variance + 1e-8).astype(np.float32)
+
+    def update(self, observations: Array) -> None:
+        """Take in [n, size] observations."""
+        count = len(observations)
+        mean = observations.mean(0, dtype=np.float64)
+        squares = np.square(observations - mean).sum(0)
+        total = self._count + count
+        delta = mean - self._mean
+        self._squares = self._squares + squares + delta**2 * self._count * count / total
+        self._mean = self._mean + delta * count / total
+        self._count = np.asarray(total)
+
+    def state(self) -> dict[str, Array]:
+        """The statistics as arrays by name."""
+        return {"count": self._count, "mean": self._mean, "squares": self._squares}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Go on from those statistics."""
+        self._count, self._mean, self._squares = state["count"], state["mean"], state["squares"]

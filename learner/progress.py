@@ -1,0 +1,152 @@
+"""What a person sees while a run goes on: a live line and the familiar table, or plain lines where nobody watches."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+
+import rich.box
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from learner.trainer import Callback, Result, Trainer
+
+log = logging.getLogger("touchdown")
+
+_PLAIN_SECONDS = 5.0
+_TABLE_SECONDS = 15.0
+
+
+def log_to(console: Console) -> None:
+    """Show the project's log on this console, one line a message."""
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+
+
+class ProgressDisplay(Callback):
+    """A progress bar on a terminal, a line every few seconds elsewhere, and the table at intervals on both.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._row: dict[str, float] = {}
+        self._waited = self._busy = 0.0
+        self._next_line = self._next_table = 0.0
+        self._said_backend = False
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def on_start(self, trainer: Trainer) -> None:
+        """See Callback."""
+        config = trainer.config
+        self._console.print(
+            f"[bold]{config.env}[/bold]: starting actors and the learner; "
+            f"run directory [bold]{trainer.directory.path}[/bold]",
+            highlight=False,
+        )
+        now = time.monotonic()
+        self._next_line, self._next_table = now + _PLAIN_SECONDS, now + _TABLE_SECONDS
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                console=self._console,
+                refresh_per_second=8,
+            )
+            self._task = self._progress.add_task("starting", total=1.0)
+            self._progress.start()
+
+    def on_wait(self, trainer: Trainer) -> None:
+        """See Callback."""
+        if not self._said_backend and trainer.fleet and trainer.fleet.backend:
+            self._said_backend = True
+            log.info(
+                "flying %s on %s with %d actors of %d environments; learning on %s",
+                trainer.config.env,
+                {"envpool": "EnvPool", "gymnasium": "Gymnasium"}[trainer.fleet.backend],
+                trainer.fleet.size,
+                trainer.config.rollout.n_envs,
+                trainer.device,
+            )
+
+    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """See Callback."""
+        self._row = metrics
+        self._waited += metrics["time/learner_wait"]
+        self._busy += metrics["time/learner_busy"]
+        now = time.monotonic()
+        line = self._line(trainer)
+        if self._progress:
+            self._progress.update(self._task, description=line, completed=self._share(trainer))
+        elif now >= self._next_line:
+            self._next_line = now + _PLAIN_SECONDS
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        if now >= self._next_table:
+            self._next_table = now + _TABLE_SECONDS
+            self._console.print(metrics_table(metrics))
+
+    def on_end(self, _trainer: Trainer, result: Result) -> None:
+        """See Callback."""
+        self.close()
+        counters = result.counters
+        self._console.print(metrics_table(self._row))
+        self._console.print(
+            f"{result.reason}: {counters.total_timesteps:,} steps, {counters.episodes:,} episodes in "
+            f"{counters.seconds:.1f} s ({counters.total_timesteps / max(counters.seconds, 1e-9):,.0f} steps/s); "
+            f"mean return {result.mean_return:.1f}, best {counters.best_mean_return:.1f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def close(self) -> None:
+        """Take the live line off the screen."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _share(self, trainer: Trainer) -> float:
+        stop, counters = trainer.config.stop, trainer.counters
+        return stop.progress(counters.total_timesteps, counters.episodes, counters.seconds)
+
+    def _line(self, trainer: Trainer) -> str:
+        row, counters = self._row, trainer.counters
+        share = self._share(trainer)
+        left = counters.seconds * (1 - share) / share if share > 0 else math.nan
+        waiting = self._waited / max(self._waited + self._busy, 1e-9)
+        return (
+            f"{counters.total_timesteps:>9,} steps  {row['time/fps']:>7,.0f} steps/s  "
+            f"return {row.get('rollout/ep_rew_mean', math.nan):>7.1f}  best {counters.best_mean_return:>7.1f}  "
+            f"lag {row['rollout/policy_lag']:.1f}  learner waits {waiting:>4.0%}  at most {_clock(left)} left"
+        )
+
+
+def _clock(seconds: float) -> str:
+    return "?" if math.isnan(seconds) else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def metrics_table(metrics: dict[str, float]) -> Table:
+    """The rollout/time/train table that Stable-Baselines3 made familiar."""
+    table = Table(box=rich.box.SQUARE, show_header=False, pad_edge=False)
+    table.add_column(style="cyan")
+    table.add_column(justify="right")
+    for section in ("rollout", "time", "train"):
+        table.add_row(f"[bold]{section}/[/bold]", "")
+        for name, value in sorted(metrics.items()):
+            if name.startswith(f"{section}/"):
+                table.add_row(f"  {name.partition('/')[2]}", _figure(value))
+    return table
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"

@@ -1,0 +1,50 @@
+"""A learner in a process of its own: the thin Ray shell around learner.py."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from actors.episode import Array, EpisodeBatch
+from actors.policy import Policy
+from learner.learner import Learner
+
+
+class LearnerActor:
+    """Holds a Learner and tells how long it waited for batches. Takes the arguments of Learner, and ``threads``.
+
+    Args:
+        threads: CPU threads for torch; small networks are fastest with one.
+    """
+
+    def __init__(self, threads: int, **arguments: Any) -> None:
+        torch.set_num_threads(threads)
+        self._learner = Learner(**arguments)
+        self._idle_since: float | None = None
+
+    def device(self) -> str:
+        """Where it computes, in words."""
+        device = self._learner.device
+        return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
+
+    def policy(self) -> Policy:
+        """The policy as it is now."""
+        return self._learner.policy()
+
+    def update(self, *batches: EpisodeBatch, progress: float) -> tuple[Policy, dict[str, float]]:
+        """See Learner.update; adds the seconds spent waiting and learning to the metrics."""
+        start = time.perf_counter()
+        waited = 0.0 if self._idle_since is None else start - self._idle_since
+        policy, metrics = self._learner.update(*batches, progress=progress)
+        self._idle_since = time.perf_counter()
+        return policy, metrics | {"time/learner_wait": waited, "time/learner_busy": self._idle_since - start}
+
+    def state(self) -> dict[str, Array]:
+        """See Learner.state."""
+        return self._learner.state()
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """See Learner.load_state."""
+        self._learner.load_state(state)
