@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import warnings
 from typing import Any, Literal, Protocol
 
 import gymnasium
 import numpy as np
 
+from actors import envpool_families
 from actors.episode import Array
 from actors.errors import UserError, unknown
 from actors.policy import PolicySpec
@@ -179,13 +179,11 @@ class EnvPoolEnvironments:
 
     def __init__(self, info: EnvironmentInfo, num_envs: int, seed: int) -> None:
         require_envpool(info)
-        import envpool
-
         self.num_envs = num_envs
         self._all_slots = np.arange(num_envs, dtype=np.int32)
         self._action_type = np.int32 if isinstance(info.action_space, gymnasium.spaces.Discrete) else np.float32
         options = {} if info.max_episode_steps is None else {"max_episode_steps": info.max_episode_steps}
-        self._pool = envpool.make_gymnasium(
+        self._pool = envpool_families.make_gymnasium(
             _ENVPOOL_IDS.get(info.env_id, info.env_id),
             num_envs=num_envs,
             num_threads=1,
@@ -217,17 +215,12 @@ class EnvPoolEnvironments:
 
 def envpool_lacks(info: EnvironmentInfo) -> str | None:
     """Why EnvPool cannot stand in for Gymnasium's environment; None where it can."""
-    if importlib.util.find_spec("envpool") is None:
+    name = _ENVPOOL_IDS.get(info.env_id, info.env_id)
+    if envpool_families.registry() is None:
         return "EnvPool is not installed"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import envpool
-
-        name = _ENVPOOL_IDS.get(info.env_id, info.env_id)
-        if name not in envpool.list_all_envs():
-            return "EnvPool does not have it"
-        spec = envpool.make_spec(name)
-        observations, actions = spec.observation_space, spec.action_space
+    if not envpool_families.has(name):
+        return "EnvPool does not have it"
+    observations, actions = envpool_families.spaces(name)
     same = observations.shape == info.observation_space.shape and actions.shape == info.action_space.shape
     if isinstance(info.action_space, gymnasium.spaces.Discrete):
         same = same and getattr(actions, "n", None) == info.action_space.n

@@ -80,6 +80,10 @@ class Learner:
         self.version = spec.version
         self.trained: dict[str, Any] = dict(spec.trained)
 
+    def device_in_words(self) -> str:
+        """Where it computes."""
+        return f"cuda ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else "cpu"
+
     def policy(self) -> Policy:
         """The policy as it is now, ready to travel."""
         weights = self.network.policy_weights()

@@ -1,15 +1,15 @@
-"""A learner in a process of its own: the thin Ray shell around learner.py."""
+"""A learner in a process of its own: the thin Ray shell around learner.py.
+
+torch is imported when the learner is made, in its own process: a driver that only refers to the class starts at once.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-import torch
-
 from actors.episode import Array, EpisodeBatch
 from actors.policy import Policy
-from learner.learner import Learner
 
 
 class LearnerActor:
@@ -20,14 +20,17 @@ class LearnerActor:
     """
 
     def __init__(self, threads: int, **arguments: Any) -> None:
+        import torch
+
+        from learner.learner import Learner
+
         torch.set_num_threads(threads)
         self._learner = Learner(**arguments)
         self._idle_since: float | None = None
 
     def device(self) -> str:
         """Where it computes, in words."""
-        device = self._learner.device
-        return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
+        return self._learner.device_in_words()
 
     def policy(self) -> Policy:
         """The policy as it is now."""

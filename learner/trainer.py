@@ -23,6 +23,7 @@ from actors.fleet import Fleet, Landed
 from actors.policy import Policy
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.config import TrainConfig
+from learner.remote import LearnerActor
 from learner.run_directory import MetricsLog, RunDirectory
 
 if TYPE_CHECKING:
@@ -130,6 +131,11 @@ class Trainer:
         """End the run after the update under way; from a callback or a signal handler."""
         self._stop_reason = self._stop_reason or reason
 
+    def policy(self) -> Policy:
+        """The newest policy."""
+        policy: Policy = ray.get(self._policy)
+        return policy
+
     def run(self) -> Result:
         """Train until a stop condition holds.
 
@@ -167,8 +173,6 @@ class Trainer:
         self._began = time.monotonic() - self.counters.seconds
 
     def _start_learner(self) -> None:
-        from learner.remote import LearnerActor  # imports torch, which a driver that fails early never needs
-
         config = self.config
         network = dataclasses.asdict(config.network)
         critic_sizes = network.pop("critic_sizes")
@@ -293,7 +297,7 @@ class Trainer:
         arrays = ray.get(self._learner.state.remote())
         keep = self.config.checkpoint.keep_checkpoints
         save_checkpoint(self.directory.checkpoints, self.version, arrays, dataclasses.asdict(self.counters), keep)
-        ray.get(self._policy).save(self.directory.policy)
+        self.policy().save(self.directory.policy)
         self._checkpoint = arrays
         self._saved = time.monotonic()
 
@@ -314,7 +318,7 @@ class Trainer:
     def _finish(self) -> Result:
         self._save()
         assert self._stop_reason is not None
-        result = Result(self._stop_reason, ray.get(self._policy), self.directory.path, self.counters)
+        result = Result(self._stop_reason, self.policy(), self.directory.path, self.counters)
         for callback in self._callbacks:
             callback.on_end(self, result)
         return result

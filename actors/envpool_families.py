@@ -1,0 +1,63 @@
+"""EnvPool without the simulators that nobody asked for.
+
+``import envpool`` loads seventeen families of environments into every process: 90 MB and a second for each actor. Its
+parts can be imported one at a time once the package itself is in ``sys.modules``, which is what happens here: the
+families of the classic Gymnasium ids first, all others only if an id is in neither.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import sys
+import types
+import warnings
+from typing import Any
+
+_SMALL_FAMILIES = ("box2d", "classic_control")
+
+
+@functools.cache
+def registry() -> Any:
+    """EnvPool's registration module (list_all_envs, make_spec, make_gymnasium); None where EnvPool is not installed."""
+    found = importlib.util.find_spec("envpool")
+    if found is None:
+        return None
+    if "envpool" in sys.modules:
+        return importlib.import_module("envpool.registration")
+    package = types.ModuleType("envpool")
+    package.__path__ = list(found.submodule_search_locations or ())
+    package.__spec__ = found
+    sys.modules["envpool"] = package
+    registration = importlib.import_module("envpool.registration")
+    for name in ("list_all_envs", "make", "make_dm", "make_gym", "make_gymnasium", "make_spec", "register"):
+        setattr(package, name, getattr(registration, name))
+    for family in _SMALL_FAMILIES:
+        importlib.import_module(f"envpool.{family}.registration")
+    return registration
+
+
+def has(name: str) -> bool:
+    """Whether EnvPool is installed and has an environment of that name."""
+    registration = registry()
+    if registration is None:
+        return False
+    if name not in registration.list_all_envs():
+        importlib.import_module("envpool.entry")
+    return name in registration.list_all_envs()
+
+
+def spaces(name: str) -> tuple[Any, Any]:
+    """Observation and action space of one environment of a pool."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Box bounds that lose precision
+        spec = registry().make_spec(name)
+        return spec.observation_space, spec.action_space
+
+
+def make_gymnasium(name: str, **options: Any) -> Any:
+    """A pool of environments with Gymnasium's interface."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return registry().make_gymnasium(name, **options)

@@ -1,0 +1,1 @@
+"""The same task in other libraries, timed by the same rules."""
