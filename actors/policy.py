@@ -154,7 +154,7 @@ class Policy:
         spec = json.dumps(dataclasses.asdict(self.spec))
         with replacing(directory / "policy.safetensors") as temporary:
             arrays = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
-            safetensors.numpy.save_file(arrays, temporary, metadata={"spec": spec})
+            temporary.write_bytes(safetensors.numpy.save(arrays, metadata={"spec": spec}))
         write_text(directory / "policy.json", json.dumps(dataclasses.asdict(self.spec), indent=2) + "\n")
 
     @staticmethod

@@ -34,7 +34,7 @@ def save_checkpoint(root: Path, number: int, arrays: dict[str, Array], counters:
     root.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=root, prefix=".writing-"))
     try:
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         data = safetensors.numpy.save(contiguous, metadata={"counters": json.dumps(counters)})
         for name, content in ((_FILE, data), (f"{_FILE}.sha256", hashlib.sha256(data).hexdigest().encode())):
             with (temporary / name).open("wb") as file:

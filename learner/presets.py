@@ -9,21 +9,53 @@ from learner.config import TrainConfig, overlay
 
 _EPISODES: dict[str, Any] = {
     "rollout": {"n_envs": 16, "n_steps": None, "episodes_per_env": 1},
-    "fleet": {"rollouts_per_update": 2},
-    "update": {"n_epochs": 1, "batch_size": None},
-    "loss": {"loss": "policy_gradient", "vf_coef": 0.5, "normalize_entropy": True},
+    "fleet": {"rollouts_per_update": 2, "max_policy_lag": 0},
+    "network": {"normalize_observations": True},
+    "update": {"n_epochs": 1, "batch_size": None, "learning_rate": 1e-2},
+    "loss": {"loss": "policy_gradient", "gamma": 0.99, "reward_scale": 0.01, "normalize_advantage": False},
 }
-"""REINFORCE and its kin: batches of 32 whole episodes, one gradient step each."""
+"""REINFORCE and its kin, on-policy: batches of 32 whole episodes, one gradient step each."""
+
+_ENTROPY: dict[str, Any] = {"loss": {"ent_coef": 0.005, "normalize_entropy": True}}
 
 PRESETS: dict[str, list[dict[str, Any]]] = {
     "vpg": [_EPISODES, {"loss": {"advantage": "reward_to_go"}}],
     "bpg": [_EPISODES, {"loss": {"advantage": "baseline"}}],
-    "epg": [_EPISODES, {"loss": {"advantage": "reward_to_go", "ent_coef": 0.01}}],
-    "cpg": [_EPISODES, {"loss": {"advantage": "baseline", "ent_coef": 0.01}}],
-    "aac": [_EPISODES, {"loss": {"advantage": "critic", "ent_coef": 0.01}}],
-    "a2c": [_EPISODES, {"loss": {"advantage": "gae", "ent_coef": 0.01}}],
-    "ppo": [{"loss": {"loss": "ppo", "advantage": "gae"}}],
-    "impala": [{"loss": {"loss": "policy_gradient", "advantage": "vtrace"}}],
+    "epg": [_EPISODES, _ENTROPY, {"loss": {"advantage": "reward_to_go"}}],
+    "cpg": [_EPISODES, _ENTROPY, {"loss": {"advantage": "baseline"}}],
+    "aac": [_EPISODES, _ENTROPY, {"loss": {"advantage": "critic"}}],
+    "a2c": [_EPISODES, _ENTROPY, {"loss": {"advantage": "gae"}}],
+    "ppo": [
+        {
+            "rollout": {"n_envs": 32, "n_steps": 128},
+            "update": {"n_epochs": 10, "batch_size": 1024, "learning_rate": 4.6e-3, "max_grad_norm": 1.0},
+            "loss": {
+                "loss": "ppo",
+                "advantage": "gae",
+                "gamma": 0.998,
+                "gae_lambda": 0.95,
+                "ent_coef": 0.01,
+                "clip_range": 0.3,
+                "vf_coef": 1.0,
+                "reward_scale": 0.01,
+            },
+        }
+    ],
+    "impala": [
+        {
+            "rollout": {"n_envs": 32, "n_steps": 32},
+            "fleet": {"max_policy_lag": 4},
+            "update": {"n_epochs": 1, "batch_size": None, "learning_rate": 3e-3},
+            "loss": {
+                "loss": "policy_gradient",
+                "advantage": "vtrace",
+                "gamma": 0.99,
+                "ent_coef": 0.01,
+                "reward_scale": 0.01,
+                "normalize_advantage": False,
+            },
+        }
+    ],
 }
 """Each preset is a list of changes to the defaults, laid over one another in order."""
 

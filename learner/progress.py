@@ -104,7 +104,7 @@ class ProgressDisplay(Callback):
         self._console.print(
             f"{result.reason}: {counters.total_timesteps:,} steps, {counters.episodes:,} episodes in "
             f"{counters.seconds:.1f} s ({counters.total_timesteps / max(counters.seconds, 1e-9):,.0f} steps/s); "
-            f"mean return {result.mean_return:.1f}, best {counters.best_mean_return:.1f}",
+            f"mean return {_mean(result.mean_return)}, best {_mean(counters.best_mean_return)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -126,9 +126,13 @@ class ProgressDisplay(Callback):
         waiting = self._waited / max(self._waited + self._busy, 1e-9)
         return (
             f"{counters.total_timesteps:>9,} steps  {row['time/fps']:>7,.0f} steps/s  "
-            f"return {row.get('rollout/ep_rew_mean', math.nan):>7.1f}  best {counters.best_mean_return:>7.1f}  "
+            f"return {_mean(row['rollout/ep_rew_mean']):>7}  best {_mean(counters.best_mean_return):>7}  "
             f"lag {row['rollout/policy_lag']:.1f}  learner waits {waiting:>4.0%}  at most {_clock(left)} left"
         )
+
+
+def _mean(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "–"
 
 
 def _clock(seconds: float) -> str:

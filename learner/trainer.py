@@ -126,6 +126,7 @@ class Trainer:
         self._stop_reason: str | None = None
         self._began = self._saved = 0.0
         self._learner_deaths = 0
+        self._learner: Any = None
 
     def stop(self, reason: str) -> None:
         """End the run after the update under way; from a callback or a signal handler."""
@@ -156,7 +157,8 @@ class Trainer:
                 self._metrics.close()
                 if self.fleet:
                     self.fleet.stop()
-                ray.kill(self._learner)
+                if self._learner:
+                    ray.kill(self._learner)
 
     def _start(self) -> None:
         config = self.config
@@ -179,7 +181,7 @@ class Trainer:
         trained = {"preset": self._preset, "seed": config.seed, "advantage": config.loss.advantage}
         gpus = 1 if config.update.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1 else 0
         actor_class: Any = ray.remote(LearnerActor).options(num_cpus=0, num_gpus=gpus)
-        self._learner: Any = actor_class.remote(
+        self._learner = actor_class.remote(
             threads=config.update.threads,
             spec=self.environment.policy_spec(**network, trained=trained),
             loss_config=config.loss,
