@@ -28,13 +28,14 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
     "ppo": [
         {
             "rollout": {"n_envs": 32, "n_steps": 128},
+            "network": {"activation": "relu"},
             "update": {"n_epochs": 10, "batch_size": 1024, "learning_rate": 4.6e-3, "max_grad_norm": 1.0},
             "loss": {
                 "loss": "ppo",
                 "advantage": "gae",
                 "gamma": 0.998,
                 "gae_lambda": 0.95,
-                "ent_coef": 0.01,
+                "ent_coef": 0.001,
                 "clip_range": 0.3,
                 "vf_coef": 1.0,
                 "reward_scale": 0.01,

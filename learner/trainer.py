@@ -327,12 +327,17 @@ class Trainer:
 
 
 def start_ray() -> None:
-    """Join the cluster that RAY_ADDRESS or ``ray start`` names, or start one in this process; once."""
+    """Join the cluster that RAY_ADDRESS names ("auto": the one on this machine), or start one of this process; once.
+
+    Not ``ray.init()``'s own rule, which joins whatever cluster another process has left on this machine.
+    """
     if ray.is_initialized():
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small matrices: a second thread costs more than it brings
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    address = os.environ.get("RAY_ADDRESS", "local")
+    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **local)
 
 
 def _own_loss(name: str) -> Loss | None:
