@@ -24,7 +24,8 @@ _FILE = "state.safetensors"
 
 
 def save_checkpoint(root: Path, number: int, arrays: dict[str, Array], counters: dict[str, Any], keep: int) -> Path:
-    """Write checkpoint ``number`` under ``root`` atomically, then delete all but the newest ``keep``.
+    """Write checkpoint ``number`` under ``root`` atomically; then ``keep`` stay, and none with a higher number: those are
+    damaged ones that were passed over, or of a future that the run went back from.
 
     A checkpoint is ``<number>/state.safetensors``, the counters in its header, and its SHA-256 beside it.
 
@@ -48,7 +49,9 @@ def save_checkpoint(root: Path, number: int, arrays: dict[str, Array], counters:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for old in _checkpoints(root)[:-keep]:
+    checkpoints = _checkpoints(root)
+    position = checkpoints.index(final)
+    for old in (*checkpoints[: max(0, position + 1 - keep)], *checkpoints[position + 1 :]):
         shutil.rmtree(old, ignore_errors=True)
     return final
 

@@ -40,7 +40,7 @@ def _one_line(box: str) -> str:
     nearest = [line for line in lines if line.startswith("--")]
     if "Perhaps you meant" in box and nearest:
         said += f"; did you mean {' or '.join(line.split()[0] for line in nearest[:2])}?"
-    return re.sub(r"^Error parsing options[.\w]*: ", "", said.strip()) or box.strip()
+    return re.sub(r"^Error parsing [\w.]+: ", "", said.strip()) or box.strip()
 
 
 @contextlib.contextmanager

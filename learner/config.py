@@ -34,6 +34,8 @@ class StopConfig:
     def __post_init__(self) -> None:
         if self.window < 1:
             raise UserError(f"window must be 1 or more, not {self.window}")
+        if self.target_return is not None and not math.isfinite(self.target_return):
+            raise UserError(f"target_return must be a number, or None, not {self.target_return}")
         limits = {name: getattr(self, name) for name in ("total_timesteps", "max_episodes", "max_seconds")}
         for name, value in limits.items():
             if value is not None and not 0 < value < math.inf:
@@ -119,7 +121,7 @@ def overlay(base: TrainConfig, changes: dict[str, Any], origin: str) -> TrainCon
                 raise UserError(f"{origin}: {unknown(f'field of {key}', name, merged[key])}")
         merged[key].update(value)
     try:
-        return pydantic.TypeAdapter(TrainConfig).validate_json(json.dumps(merged))
+        return pydantic.TypeAdapter(TrainConfig).validate_json(json.dumps(merged), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error")
@@ -136,11 +138,11 @@ def read_config(path: str | Path, base: TrainConfig) -> TrainConfig:
     """
     path = Path(path)
     try:
-        changes = json.loads(path.read_text())
+        changes = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{path} is damaged or not JSON: {error}") from error
     if not isinstance(changes, dict):
         raise UserError(f"{path} must hold a JSON object, not {type(changes).__name__}")
     return overlay(base, changes, str(path))

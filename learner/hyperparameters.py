@@ -91,6 +91,8 @@ class UpdateConfig:
             raise unknown("device", self.device, ("auto", "cpu", "cuda"))
         if self.n_epochs < 1:
             raise UserError(f"n_epochs must be 1 or more, not {self.n_epochs}")
+        if self.threads < 1:
+            raise UserError(f"threads must be 1 or more, not {self.threads}")
         if self.batch_size is not None and self.batch_size < 2:
             raise UserError(f"batch_size must be 2 or more, or None for the whole batch, not {self.batch_size}")
         if not 0 < self.learning_rate < math.inf:

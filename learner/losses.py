@@ -112,12 +112,14 @@ def find_loss(name: str) -> Loss:
     if name in LOSSES:
         return LOSSES[name]
     module, _, function = name.partition(":")
-    if not function:
+    if not (module and function):
         raise unknown("loss", name, LOSSES)
     try:
         loss: Loss = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise UserError(f"loss {name!r}: {error}") from error
+    if not callable(loss):
+        raise UserError(f"loss {name!r} is a {type(loss).__name__}, not a function")
     return loss
 
 

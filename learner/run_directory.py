@@ -15,7 +15,7 @@ from tensorboardX import SummaryWriter
 
 from actors.errors import UserError
 from actors.files import replacing, write_text
-from learner.config import TrainConfig, overlay
+from learner.config import TrainConfig, read_config
 
 _PACKAGES = ("touchdown", "ray", "torch", "numpy", "gymnasium", "envpool", "box2d")
 
@@ -57,10 +57,7 @@ class RunDirectory:
         path = self.path / "config.json"
         if not path.is_file():
             raise UserError(f"no run in {self.path}: {path.name} is missing")
-        try:
-            return overlay(TrainConfig(), json.loads(path.read_text()), str(path))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+        return read_config(path, TrainConfig())
 
 
 class MetricsLog:
@@ -72,16 +69,22 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, timesteps: int) -> None:
-        self._rows = path / "metrics.jsonl"
-        self._keep_until(timesteps)
-        self._file = self._rows.open("a", buffering=1)
-        self._events = SummaryWriter(str(path), purge_step=timesteps or None, flush_secs=10)
+        self._path, self._rows = path, path / "metrics.jsonl"
+        self._open(timesteps)
 
-    def _keep_until(self, timesteps: int) -> None:
+    def _open(self, timesteps: int) -> None:
         kept = [row for row in read_metrics(self._rows) if row["time/total_timesteps"] <= timesteps]
         if kept or self._rows.exists():
             with replacing(self._rows) as temporary:
                 temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self._file = self._rows.open("a", buffering=1)
+        part = len(list(self._path.glob("events.out.tfevents.*")))
+        self._events = SummaryWriter(
+            str(self._path),
+            purge_step=timesteps + 1 if part else None,
+            flush_secs=10,
+            filename_suffix=f".{part:03d}",  # two files of one second would otherwise be one
+        )
 
     def write(self, row: dict[str, float]) -> None:
         """Add a row; figures that are not known yet (NaN) are left out."""
@@ -92,9 +95,8 @@ class MetricsLog:
 
     def rewind(self, timesteps: int) -> None:
         """Drop rows beyond this step: the learner went back to a checkpoint."""
-        self._file.close()
-        self._keep_until(timesteps)
-        self._file = self._rows.open("a", buffering=1)
+        self.close()
+        self._open(timesteps)
 
     def close(self) -> None:
         """Flush and close."""
