@@ -27,6 +27,9 @@ class RolloutReport:
 class RolloutActor:
     """Flies environments with whatever policy it is sent. It never imports torch.
 
+    The environments are made by the first call of ``backend``, not with the actor: Ray tells of an exception in a call
+    what it was, but of one in a constructor only that the actor died.
+
     Args:
         env_id: a Gymnasium id.
         config: what a rollout is.
@@ -34,13 +37,13 @@ class RolloutActor:
     """
 
     def __init__(self, env_id: str, config: RolloutConfig, seed: int) -> None:
-        self._config = config
-        self._environments = make_environments(env_id, config.n_envs, seed, config.backend)
-        self._rollout = Rollout(self._environments, seed)
+        self._env_id, self._config, self._seed = env_id, config, seed
 
     def backend(self) -> str:
-        """Who simulates; an answer also means that the actor is ready."""
-        return self._environments.backend
+        """Get ready to collect; answers who simulates."""
+        environments = make_environments(self._env_id, self._config.n_envs, self._seed, self._config.backend)
+        self._rollout = Rollout(environments, self._seed)
+        return environments.backend
 
     def collect(self, policy: Policy) -> tuple[EpisodeBatch, RolloutReport]:
         """One rollout."""

@@ -66,11 +66,11 @@ def make_gymnasium(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # precision of Box bounds, deprecated versions
             return gymnasium.make(env_id, **kwargs)
-    except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
+    except gymnasium.error.UnregisteredEnv as error:
         if ":" in env_id:
             raise UserError(f"environment {env_id!r}: {error}") from error
         raise unknown("environment", env_id, gymnasium.registry) from error
-    except (gymnasium.error.Error, ImportError) as error:
+    except (gymnasium.error.Error, ImportError, ValueError) as error:
         raise UserError(f"environment {env_id!r} cannot be made: {' '.join(str(error).split())}") from error
 
 

@@ -60,4 +60,6 @@ def make_gymnasium(name: str, **options: Any) -> Any:
     """A pool of environments with Gymnasium's interface."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return registry().make_gymnasium(name, **options)
+        pool = registry().make_gymnasium(name, **options)
+        _ = pool.observation_space, pool.action_space  # made, with their warnings, when first asked for
+        return pool

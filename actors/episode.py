@@ -14,6 +14,7 @@ from actors.errors import NonFiniteError
 Array = npt.NDArray[Any]
 
 _PER_STEP = ("observations", "actions", "rewards", "log_probs")
+_OF_ANY_RANK = ("observations", "actions", "final_observations")
 _PER_SEGMENT = ("segment_lengths", "final_observations", "terminated", "truncated", "policy_version")
 _PER_EPISODE = ("episode_returns", "episode_lengths")
 _FINITE = ("observations", "actions", "rewards", "log_probs", "final_observations")
@@ -58,8 +59,9 @@ class EpisodeBatch:
         steps, segments = len(self.rewards), len(self.segment_lengths)
         for names, count, unit in ((_PER_STEP, steps, "steps"), (_PER_SEGMENT, segments, "segments")):
             for name in names:
-                if len(getattr(self, name)) != count:
-                    raise ValueError(f"{name} has {len(getattr(self, name))} rows for {count} {unit}")
+                shape = getattr(self, name).shape
+                if shape[:1] != (count,) or (len(shape) > 1 and name not in _OF_ANY_RANK):
+                    raise ValueError(f"{name} has shape {shape} for {count} {unit}")
         if int(self.segment_lengths.sum()) != steps or (segments and int(self.segment_lengths.min()) < 1):
             raise ValueError(f"segment_lengths must be positive and sum to {steps}: {self.segment_lengths}")
         if self.final_observations.shape[1:] != self.observations.shape[1:]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from actors.environments import make_gymnasium
@@ -34,7 +36,12 @@ def fly_episodes(
 
     Returns:
         Undiscounted returns [n] float64 and lengths [n] int64, in the order of ``seeds``.
+
+    Raises:
+        ValueError: ``slots`` is not positive.
     """
+    if slots < 1:
+        raise ValueError(f"slots must be 1 or more, not {slots}")
     envs = [make_gymnasium(env_id or policy.spec.env_id) for _ in range(min(slots, len(seeds)))]
     rng = None if deterministic else np.random.default_rng([*seeds])
     returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
@@ -76,24 +83,30 @@ def record_video(policy: Policy, path: str | Path, seed: int, episodes: int = 3)
 
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # pygame draws the frames; it needs neither screen nor sound
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    env = make_gymnasium(policy.spec.env_id, render_mode="rgb_array")
-    returns = []
-    with replacing(Path(path).with_suffix(".mp4")) as temporary:
-        fps = env.metadata.get("render_fps", 30)
+    try:
+        env = make_gymnasium(policy.spec.env_id, render_mode="rgb_array")
+    except (TypeError, AssertionError) as error:
+        raise UserError(f"{policy.spec.env_id} renders no pictures: no video") from error
+    path = Path(path)
+    path = path if path.suffix == ".mp4" else path.with_name(f"{path.name}.mp4")
+    fps = env.metadata.get("render_fps", 30)
+    with contextlib.closing(env), replacing(path) as temporary:
         writer: Any = imageio.v2.get_writer(temporary, fps=fps, macro_block_size=2)
-        with writer as video:
-            for episode in range(episodes):
-                observation, _ = env.reset(seed=seed + episode)
-                total, done = 0.0, False
-                while not done:
-                    frame: Any = env.render()
-                    if not isinstance(frame, np.ndarray):
-                        raise UserError(f"{policy.spec.env_id} renders no pictures: no video")
-                    video.append_data(frame)
-                    action = policy.act(np.asarray(observation, np.float32)[None])[0]
-                    observation, reward, terminated, truncated, _ = env.step(action)
-                    total += float(reward)
-                    done = terminated or truncated
-                returns.append(total)
-    env.close()
-    return returns
+        with contextlib.closing(writer):
+            return [_film(env, policy, seed + episode, writer) for episode in range(episodes)]
+
+
+def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) -> float:
+    """One greedy episode, a frame a step; returns its return."""
+    observation, _ = env.reset(seed=seed)
+    total, done = 0.0, False
+    while not done:
+        frame: Any = env.render()
+        if not isinstance(frame, np.ndarray):
+            raise UserError(f"{policy.spec.env_id} renders no pictures: no video")
+        writer.append_data(frame)
+        action = policy.act(np.asarray(observation, np.float32)[None])[0]
+        observation, reward, terminated, truncated, _ = env.step(action)
+        total += float(reward)
+        done = terminated or truncated
+    return total

@@ -262,7 +262,7 @@ class Fleet:
         return taken
 
     def _straggles(self, flight: _Flight) -> bool:
-        if self.config.max_policy_lag == 0 or not self._seconds:
+        if not self._seconds:
             return False
         limit = _STRAGGLER * statistics.median(self._seconds)
         return max(time.monotonic() - flight.started, flight.slot.last_seconds) > limit

@@ -65,6 +65,12 @@ class PolicySpec:
             raise unknown("action distribution", self.actions, ("categorical", "gaussian"))
         if self.action_size < 1 or any(size < 1 for size in (*self.hidden_sizes, *self.observation_shape)):
             raise UserError(f"sizes must be positive: {self}")
+        if self.actions == "gaussian":
+            bounds = np.array([self.action_low, self.action_high], np.float64)
+            if bounds.shape != (2, self.action_size) or np.isnan(bounds).any():
+                raise UserError(f"action_low and action_high must be {self.action_size} numbers each: {self}")
+            if int(np.prod(self.action_shape)) != self.action_size:
+                raise UserError(f"action_shape {self.action_shape} does not have {self.action_size} components")
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -97,6 +103,8 @@ class Policy:
         if found != expected:
             raise UserError(f"weights do not fit the policy: expected {expected}, found {found}")
         for name, array in weights.items():
+            if array.dtype != np.float32:
+                raise UserError(f"policy weight {name} is {array.dtype}, not float32")
             if not np.isfinite(array).all():
                 raise NonFiniteError(f"policy weight {name} holds a NaN or an infinity")
         self.spec = spec
@@ -174,5 +182,7 @@ class Policy:
             for name in ("observation_shape", "action_low", "action_high", "action_shape", "hidden_sizes"):
                 spec[name] = tuple(spec[name])
             return Policy(PolicySpec(**spec), weights)
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except (safetensors.SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        except (ArithmeticError, RecursionError) as error:
             raise UserError(f"{path} is damaged: {error}") from error

@@ -23,7 +23,7 @@ class RolloutConfig:
     n_envs: int = 64
     """Environments that an actor steps together."""
     n_steps: int | None = 128
-    """Steps in each environment; episodes go on in the next rollout."""
+    """Steps in each environment, 2 or more, since one can be a reset; episodes go on in the next rollout."""
     episodes_per_env: int | None = None
     """Whole episodes in each environment, instead of n_steps."""
     backend: Literal["auto", "gymnasium", "envpool"] = "auto"
@@ -35,10 +35,10 @@ class RolloutConfig:
                 f"set either n_steps or episodes_per_env, and None for the other: "
                 f"n_steps is {self.n_steps}, episodes_per_env {self.episodes_per_env}"
             )
-        for name in ("n_envs", "n_steps", "episodes_per_env"):
+        for name, least in (("n_envs", 1), ("n_steps", 2), ("episodes_per_env", 1)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} must be 1 or more, not {value}")
+            if value is not None and value < least:
+                raise UserError(f"{name} must be {least} or more, not {value}")
 
 
 class Rollout:

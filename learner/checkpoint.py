@@ -24,8 +24,9 @@ _FILE = "state.safetensors"
 
 
 def save_checkpoint(root: Path, number: int, arrays: dict[str, Array], counters: dict[str, Any], keep: int) -> Path:
-    """Write checkpoint ``number`` under ``root`` atomically; then ``keep`` stay, and none with a higher number: those are
-    damaged ones that were passed over, or of a future that the run went back from.
+    """Write checkpoint ``number`` under ``root`` atomically; then ``keep`` stay, and none with a higher number.
+
+    A higher number is of a damaged one that was passed over, or of a future that the run went back from.
 
     A checkpoint is ``<number>/state.safetensors``, the counters in its header, and its SHA-256 beside it.
 

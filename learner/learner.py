@@ -15,20 +15,13 @@ from torch.func import functional_call
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.policy import NORMALIZED_LIMIT, Policy, PolicySpec
-from learner.compiled import Function, record
+from learner.compiled import record
 from learner.hyperparameters import LossConfig, UpdateConfig
 from learner.losses import ESTIMATORS, Loss, Minibatch, find_loss
 from learner.networks import ActorCritic
 from learner.normalizer import Normalizer
+from learner.optimizers import OPTIMIZERS, memory_for
 from learner.returns import Trajectories
-
-_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
-    "adam": (torch.optim.Adam, {"fused": True}),
-    "adamw": (torch.optim.AdamW, {"fused": True}),
-    "rmsprop": (torch.optim.RMSprop, {}),
-    "sgd": (torch.optim.SGD, {"fused": True}),
-}
-"""PyTorch's optimisers, each as one operation where it has such a form."""
 
 
 class Learner:
@@ -72,10 +65,11 @@ class Learner:
             network = ActorCritic(spec, loss_config.has_critic, critic_sizes)
         self.network = network.to(self.device)
         self._parameters = flatten(self.network)
-        make, options = _OPTIMIZERS[update_config.optimizer]
-        self._optimizer = make([self._parameters], lr=update_config.learning_rate, **options)
+        self._learning_rate = torch.zeros((), device=self.device)
+        self._memory = memory_for(self._parameters)
+        self._state = (self._parameters, self._learning_rate, *self._memory.values())
         self._normalizer = Normalizer(spec.layer_sizes[0]) if spec.normalize_observations else None
-        self._recorded: Function | None = None
+        self._recorded: Callable[..., Tensor] | None = None
         self._metric_names: list[str] = []
         self.version = spec.version
         self.trained: dict[str, Any] = dict(spec.trained)
@@ -107,8 +101,7 @@ class Learner:
         config = self.update_config
         batch = EpisodeBatch.concatenate(batches)
         learning_rate = config.learning_rate * (1 - progress if config.schedule == "linear" else 1)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+        self._learning_rate.fill_(learning_rate)
         columns, estimates = self._prepare(batch)
         sums: Tensor | None = None
         steps = epochs = 0
@@ -198,31 +191,29 @@ class Learner:
 
     def _step(self, minibatch: list[Tensor]) -> Tensor:
         """One step of the optimiser; returns the metrics, [len(self._metric_names)]."""
-        size, config = self.update_config.batch_size, self.update_config
-        gradient: Function = self._gradient
-        if config.compile and len(minibatch[0]) == size:
-            if self._recorded is None:
-                self._recorded = record(self._gradient, (self._parameters.detach(), *minibatch))
-            gradient = self._recorded
-        self._parameters.grad, terms = gradient(self._parameters.detach(), *minibatch)
-        self._optimizer.step()
-        return terms
+        if not (self.update_config.compile and len(minibatch[0]) == self.update_config.batch_size):
+            return self._descend(*self._state, *minibatch)
+        if self._recorded is None:
+            self._recorded = record(self._descend, self._state, minibatch)
+        return self._recorded(*minibatch)
 
-    def _gradient(self, parameters: Tensor, *columns: Tensor) -> tuple[Tensor, Tensor]:
-        """The clipped gradient of the loss, [P], and the metrics: a pure function of its tensors."""
-        observations, actions, log_probs, advantages, returns = columns
+    def _descend(self, parameters: Tensor, learning_rate: Tensor, *rest: Tensor) -> Tensor:
+        """The clipped gradient of the loss, taken: a function of its tensors alone, so that it can be recorded."""
+        memory = dict(zip(self._memory, rest, strict=False))
+        observations, actions, log_probs, advantages, returns = rest[len(memory) :]
         with torch.enable_grad():
-            parameters = parameters.detach().requires_grad_()
-            outputs = functional_call(self.network, unflatten(parameters, self.network), (observations, actions))
+            leaf = parameters.detach().requires_grad_()
+            outputs = functional_call(self.network, unflatten(leaf, self.network), (observations, actions))
             batch = Minibatch(log_probs, advantages, returns, self._max_entropy)
             loss, metrics = self._loss(outputs, batch, self.loss_config)
-            (gradient,) = torch.autograd.grad(loss, parameters)
+            (gradient,) = torch.autograd.grad(loss, leaf)
         norm = torch.linalg.vector_norm(gradient)
         metrics = {**metrics, "loss": loss, "grad_norm": norm}
         self._metric_names = list(metrics)
         if self.update_config.max_grad_norm < math.inf:
             gradient = gradient * torch.clamp(self.update_config.max_grad_norm / (norm + 1e-6), max=1.0)
-        return gradient, torch.stack([value.detach() for value in metrics.values()])
+        OPTIMIZERS[self.update_config.optimizer](parameters, gradient, learning_rate, memory)
+        return torch.stack([value.detach() for value in metrics.values()])
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -233,14 +224,12 @@ class Learner:
 
     def state(self) -> dict[str, Array]:
         """All that a learner needs to go on exactly where this one is, as arrays by name."""
-        state = {
+        state: dict[str, Array] = {
             "version": np.array(self.version),
             "parameters": self._parameters.detach().cpu().numpy().copy(),
             "generator": self._generator.get_state().numpy().copy(),
         }
-        for name, value in self._optimizer.state[self._parameters].items():
-            if isinstance(value, Tensor):
-                state[f"optimizer.{name}"] = value.cpu().numpy().copy()
+        state |= {f"optimizer.{name}": value.cpu().numpy().copy() for name, value in self._memory.items()}
         if self._normalizer:
             state |= {f"normalizer.{name}": value for name, value in self._normalizer.state().items()}
         return state
@@ -257,12 +246,10 @@ class Learner:
                 f"this configuration {self._parameters.numel()}"
             )
         self.version = int(state["version"])
-        self._parameters.data.copy_(torch.from_numpy(state["parameters"].copy()))
+        self._parameters.copy_(torch.from_numpy(state["parameters"].copy()))
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
-        moments = {k.removeprefix("optimizer."): v for k, v in state.items() if k.startswith("optimizer.")}
-        self._optimizer.state[self._parameters] = {
-            name: torch.from_numpy(value.copy()).to(self.device) for name, value in moments.items()
-        }
+        for name, memory in self._memory.items():
+            memory.copy_(torch.from_numpy(state[f"optimizer.{name}"].copy()))
         if self._normalizer:
             self._normalizer.load_state(
                 {k.removeprefix("normalizer."): v for k, v in state.items() if k.startswith("normalizer.")}
@@ -280,13 +267,13 @@ def find_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def flatten(network: torch.nn.Module) -> torch.nn.Parameter:
+def flatten(network: torch.nn.Module) -> Tensor:
     """One vector of all parameters; the network's own become views into it."""
     parameters = list(network.parameters())
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     for parameter, view in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.data = view.view_as(parameter)
-    return torch.nn.Parameter(flat)
+    return flat
 
 
 def unflatten(flat: Tensor, network: torch.nn.Module) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def snapshot(algorithm: Algorithm) -> Policy:
 def train(minibatch_size: int, seed: int, recorder: Recorder) -> dict[str, Any]:
     """Train until the recorder has had enough; returns what describes the run."""
     torch.set_num_threads(TORCH_THREADS)
-    ray.init(num_cpus=CORES, include_dashboard=False)
+    ray.init("local", num_cpus=CORES, include_dashboard=False)
     algorithm = ppo_config(minibatch_size, seed).build_algo()
     recorder.start()
     while not recorder.finished:

@@ -1,0 +1,34 @@
+"""Policies to test with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from actors.environments import describe
+from actors.episode import Array
+from actors.policy import Policy, PolicySpec
+
+
+def random_policy(spec: PolicySpec, seed: int = 0) -> Policy:
+    """Standard normal weights, made positive where they are a standard deviation."""
+    rng = np.random.default_rng(seed)
+    shapes = spec.weight_shapes()
+    weights: dict[str, Array] = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    if spec.normalize_observations:
+        weights["observation_std"] = np.abs(weights["observation_std"]) + 0.1
+    return Policy(spec, weights)
+
+
+def policy_for(env_id: str, seed: int = 0, **network: Any) -> Policy:
+    """A random policy for an environment."""
+    return random_policy(describe(env_id).policy_spec(**{"hidden_sizes": (8,), **network}), seed)
+
+
+def stubborn_policy(env_id: str, action: int, version: int = 0) -> Policy:
+    """Always takes the same discrete action, sampled or not."""
+    spec = describe(env_id).policy_spec(hidden_sizes=(), version=version)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in spec.weight_shapes().items()}
+    weights["b0"][action] = 1000.0  # no Gumbel noise comes near
+    return Policy(spec, weights)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from actors.distributions import Categorical, Distribution, Gaussian
+from actors.episode import Array
+
+CERTAINLY_WRONG = 1e-6
+"""A p-value that a right sampler falls below once in a million seeds."""
+
+
+def test_categorical_log_prob_is_the_logarithm_of_the_softmax() -> None:
+    logits = np.log(np.array([[1, 2, 5], [1, 1, 2]], np.float32)) + np.array([[3], [-7]], np.float32)
+    log_probs = Categorical(3).log_prob(logits, np.array([2, 0]))
+    np.testing.assert_allclose(log_probs, np.log([5 / 8, 1 / 4]), rtol=1e-5)
+    assert log_probs.dtype == np.float32
+
+
+def test_categorical_probabilities_are_the_softmax() -> None:
+    logits = np.log(np.array([[1, 2, 5]], np.float32)) + 4
+    np.testing.assert_allclose(Categorical(3).probabilities(logits), [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-5)
+
+
+def test_categorical_survives_logits_that_overflow_an_exponential() -> None:
+    logits = np.array([[1e4, -1e4, 0]], np.float32)
+    np.testing.assert_array_equal(Categorical(3).log_prob(logits, np.array([0])), [0])
+    np.testing.assert_array_equal(Categorical(3).log_prob(logits, np.array([1])), [-2e4])
+    np.testing.assert_array_equal(Categorical(3).probabilities(logits), [[1, 0, 0]])
+
+
+def test_categorical_samples_as_often_as_it_should() -> None:
+    probabilities, count = np.array([0.5, 0.3, 0.15, 0.05]), 40_000
+    distribution = Categorical(4)
+    noise = distribution.noise(np.random.default_rng(1), (count,))
+    samples = distribution.sample(np.tile(np.log(probabilities).astype(np.float32), (count, 1)), noise)
+    observed = np.bincount(samples, minlength=4)
+    assert scipy.stats.chisquare(observed, count * probabilities).pvalue > CERTAINLY_WRONG
+
+
+def test_categorical_mode_is_the_largest_logit() -> None:
+    logits = np.array([[0, 3, 1], [5, 3, 1]], np.float32)
+    np.testing.assert_array_equal(Categorical(3).mode(logits), [1, 0])
+
+
+def test_categorical_noise_is_gumbel() -> None:
+    noise = Categorical(2).noise(np.random.default_rng(2), (5_000,))
+    assert scipy.stats.kstest(noise.ravel(), scipy.stats.gumbel_r.cdf).pvalue > CERTAINLY_WRONG
+
+
+def test_gaussian_log_prob_is_the_normal_density() -> None:
+    rng = np.random.default_rng(3)
+    means, actions = rng.standard_normal((2, 5, 3)).astype(np.float32)
+    log_std = np.array([-1, 0, 0.5], np.float32)
+    expected = scipy.stats.norm.logpdf(actions, means, np.exp(log_std)).sum(axis=1)
+    log_probs = Gaussian(log_std).log_prob(means, actions)
+    np.testing.assert_allclose(log_probs, expected, rtol=1e-5)
+    assert log_probs.dtype == np.float32
+
+
+def test_gaussian_samples_are_normal_around_the_mean() -> None:
+    distribution = Gaussian(np.log(np.array([0.1, 2], np.float32)))
+    noise = distribution.noise(np.random.default_rng(4), (10_000,))
+    samples = distribution.sample(np.tile(np.array([5, -3], np.float32), (10_000, 1)), noise)
+    for component, (mean, std) in enumerate([(5, 0.1), (-3, 2)]):
+        assert scipy.stats.kstest(samples[:, component], scipy.stats.norm(mean, std).cdf).pvalue > CERTAINLY_WRONG
+
+
+def test_gaussian_mode_is_the_mean() -> None:
+    means = np.array([[1, 2]], np.float32)
+    np.testing.assert_array_equal(Gaussian(np.zeros(2, np.float32)).mode(means), means)
+
+
+@pytest.mark.parametrize(
+    "distribution", [Categorical(3), Gaussian(np.zeros(3, np.float32))], ids=["categorical", "gaussian"]
+)
+def test_noise_is_repeatable_and_single_precision(distribution: Distribution) -> None:
+    def draw(seed: int) -> Array:
+        return distribution.noise(np.random.default_rng(seed), (4, 5))
+
+    assert draw(0).shape == (4, 5, 3)
+    assert draw(0).dtype == np.float32
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert (draw(0) != draw(1)).all()

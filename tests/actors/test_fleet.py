@@ -1,0 +1,384 @@
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+import actors.fleet
+from actors.episode import EpisodeBatch
+from actors.errors import NonFiniteError, UserError
+from actors.fleet import Fleet, FleetConfig, Landed
+from actors.rollout import RolloutConfig
+from tests.actors.examples import policy_for, stubborn_policy
+from tests.actors.fake_environments import DIE, FLY, NAN, RAISE
+
+OBEDIENT = "tests.actors.fake_environments:Obedient-v0"
+ROLLOUT = RolloutConfig(n_envs=2, n_steps=8, backend="gymnasium")
+PATIENCE = 120
+"""Seconds after which a test gives up; none waits for them to pass."""
+
+MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture
+def make_fleet(ray_cluster: None) -> Iterator[MakeFleet]:
+    """Fleets of obedient environments, grounded when the test ends."""
+    fleets: list[Fleet] = []
+
+    def make(env_id: str = OBEDIENT, rollout: RolloutConfig = ROLLOUT, seed: int = 0, **config: Any) -> Fleet:
+        fleets.append(Fleet(env_id, rollout, FleetConfig(**config), seed))
+        return fleets[-1]
+
+    yield make
+    for fleet in fleets:
+        fleet.stop()
+
+
+def ordered(action: int, version: int = 0) -> ray.ObjectRef[Any]:
+    return ray.put(stubborn_policy(OBEDIENT, action, version))
+
+
+def drive(fleet: Fleet, until: Callable[[], bool], between: Callable[[], object] = lambda: None) -> None:
+    """Land what comes down, and do something in between, until a condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < deadline, "this takes too long"
+        between()
+        if fleet.waiting_for:
+            for ref in ray.wait(fleet.waiting_for, num_returns=1, timeout=0.1)[0]:
+                fleet.land(ref)
+
+
+def start(fleet: Fleet, size: int) -> None:
+    drive(fleet, lambda: fleet.size == size)
+
+
+def land(fleet: Fleet, ref: ray.ObjectRef[Any]) -> None:
+    """Wait for one rollout and land it; to the fleet, those that nobody lands are still in the air."""
+    assert ray.wait([ref], timeout=PATIENCE)[0]
+    fleet.land(ref)
+
+
+def versions(landed: list[Landed]) -> list[int]:
+    return [each.report.policy_version for each in landed]
+
+
+@pytest.mark.parametrize(("max_policy_lag", "bound"), [(0, 3), (2, 9)])
+def test_rollouts_are_bounded_while_the_learner_takes_none(
+    make_fleet: MakeFleet, max_policy_lag: int, bound: int
+) -> None:
+    fleet = make_fleet(actors=2, rollouts_per_update=3, max_policy_lag=max_policy_lag)
+    start(fleet, 2)
+    policy, launched = ordered(FLY), set()
+
+    def launch() -> None:
+        fleet.launch(policy, 0)
+        launched.update(fleet.waiting_for)
+
+    launch()
+    drive(fleet, until=lambda: not fleet.waiting_for, between=launch)
+    assert len(launched) == bound
+    fleet.in_update = len(fleet.take(0))
+    assert fleet.in_update == 3
+    launch()
+    assert not fleet.waiting_for  # what is being learned from still counts
+    fleet.in_update = 0
+    launch()
+    drive(fleet, until=lambda: not fleet.waiting_for, between=launch)
+    assert len(launched) == bound + 3
+
+
+def test_without_lag_an_update_waits_for_all_and_gets_them_in_order(make_fleet: MakeFleet) -> None:
+    fleet, policy = make_fleet(actors=2, rollouts_per_update=2, max_policy_lag=0), ordered(FLY, 4)
+    early, late = fleet.waiting_for
+    land(fleet, early)
+    fleet.launch(policy, 4)
+    assert fleet.waiting_for == [late]  # who flies which rollout must not depend on who is ready first
+    land(fleet, late)
+    fleet.launch(policy, 4)
+    first, second = fleet.waiting_for
+    land(fleet, second)
+    assert fleet.take(4) == []
+    land(fleet, first)
+    taken = fleet.take(4)
+    assert [each.ticket for each in taken] == [0, 1]
+    assert fleet.take(4) == []
+    batches: list[EpisodeBatch] = ray.get([each.batch for each in taken])
+    for batch, each in zip(batches, taken, strict=True):
+        assert batch.num_steps == each.report.num_steps == 14  # 2 slots × 8 steps, less a reset in each
+        assert set(batch.policy_version) == {4}
+        assert each.report.episode_lengths.tolist() == [5, 5]
+        assert each.report.episode_returns.tolist() == [5, 5]
+
+
+def test_rollouts_that_are_too_old_are_dropped_and_counted(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(actors=2, rollouts_per_update=1, max_policy_lag=1)
+    start(fleet, 2)
+    fleet.launch(ordered(FLY), 0)
+    for ref in fleet.waiting_for:
+        land(fleet, ref)
+    assert fleet.take(2) == []
+    assert fleet.dropped == 2
+    fleet.launch(ordered(FLY, 2), 2)
+    assert len(fleet.waiting_for) == 2  # what was dropped made room
+    drive(fleet, until=lambda: not fleet.waiting_for)
+    assert versions(fleet.take(2)) == [2]
+    assert versions(fleet.take(3)) == [2]  # one version late is what max_policy_lag allows
+    assert fleet.dropped == 2
+
+
+def fly_one_late(fleet: Fleet) -> ray.ObjectRef[Any]:
+    """Launch two of version 0 and learn from one; one of version 1 is down too. Gives the one that is in the air."""
+    start(fleet, 2)
+    fleet.launch(ordered(FLY), 0)
+    prompt, late = fleet.waiting_for
+    land(fleet, prompt)
+    assert versions(fleet.take(0)) == [0]  # the other one will be in time for the next update
+    fleet.launch(ordered(FLY, 1), 1)
+    (newer,) = [ref for ref in fleet.waiting_for if ref is not late]
+    land(fleet, newer)
+    return late
+
+
+def test_an_update_waits_for_a_rollout_that_it_would_make_too_old(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors.fleet, "_STRAGGLER", math.inf)
+    fleet = make_fleet(actors=2, rollouts_per_update=1, max_policy_lag=1)
+    late = fly_one_late(fleet)
+    assert fleet.take(1) == []
+    land(fleet, late)
+    assert versions(fleet.take(1)) == [0]
+    assert versions(fleet.take(2)) == [1]
+    assert fleet.dropped == 0
+
+
+def test_an_update_does_not_wait_for_a_straggler(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors.fleet, "_STRAGGLER", 0)
+    fleet = make_fleet(actors=2, rollouts_per_update=1, max_policy_lag=1)
+    late = fly_one_late(fleet)
+    assert versions(fleet.take(1)) == [1]
+    assert fleet.dropped == 0
+    land(fleet, late)
+    assert fleet.take(2) == []
+    assert fleet.dropped == 1
+
+
+def test_forgotten_rollouts_are_neither_waited_for_nor_learned_from(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors.fleet, "_STRAGGLER", math.inf)
+    fleet = make_fleet(actors=2, rollouts_per_update=1, max_policy_lag=1)
+    start(fleet, 2)
+    fleet.launch(ordered(FLY), 0)
+    down, in_the_air = fleet.waiting_for
+    land(fleet, down)
+    fleet.forget()
+    assert fleet.take(0) == []
+    fleet.launch(ordered(FLY, 1), 1)
+    (again,) = [ref for ref in fleet.waiting_for if ref is not in_the_air]
+    land(fleet, again)
+    assert [each.ticket for each in fleet.take(1)] == [2]
+    land(fleet, in_the_air)
+    assert fleet.take(0) == []
+    assert fleet.dropped == 0
+
+
+def test_a_killed_actor_is_replaced_and_its_rollout_flown_again(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(actors=2, rollouts_per_update=2, max_policy_lag=0)
+    start(fleet, 2)
+    policy, victim = ordered(FLY), fleet._slots[0].actor
+    process = ray.get(victim.__ray_call__.remote(lambda actor: os.getpid()))
+    fleet.launch(policy, 0)
+    os.kill(process, signal.SIGKILL)
+    with pytest.raises(RayActorError):
+        ray.get(victim.backend.remote(), timeout=PATIENCE)
+    taken: list[Landed] = []
+
+    def learn() -> None:
+        fleet.launch(policy, 0)
+        taken.extend(fleet.take(0))
+
+    drive(fleet, until=lambda: len(taken) == 4, between=learn)
+    assert [each.ticket for each in taken] == sorted(each.ticket for each in taken)
+    assert all(batch.num_steps > 0 for batch in ray.get([each.batch for each in taken]))
+    assert fleet.restarts == 1
+    assert fleet.size == 2
+
+
+def test_an_environment_that_takes_its_process_down_is_replaced(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(actors=1)
+    start(fleet, 1)
+    fleet.launch(ordered(DIE), 0)
+    drive(fleet, until=lambda: fleet.restarts == 1 and fleet.size == 1)
+    fleet.launch(ordered(FLY), 0)
+    drive(fleet, until=lambda: not fleet.waiting_for)
+    assert len(fleet.take(0)) == 1
+
+
+def test_an_environment_that_always_takes_its_process_down_stops_the_run(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors.fleet, "_MAX_DEATHS", 2)
+    fleet, policy = make_fleet(actors=1), ordered(DIE)
+    with pytest.raises(RayActorError):
+        drive(fleet, until=lambda: False, between=lambda: fleet.launch(policy, 0))
+    assert fleet.restarts == 1
+
+
+def test_an_environment_that_raises_is_replaced_until_it_has_raised_too_often_in_a_row(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(actors=1, max_failures=2)
+    start(fleet, 1)
+
+    def fly(action: int) -> None:
+        fleet.launch(ordered(action), 0)
+        drive(fleet, until=lambda: fleet.size == 1 and not fleet.waiting_for)
+
+    fly(RAISE)
+    assert fleet.restarts == 1
+    fly(FLY)  # begins a new row
+    assert len(fleet.take(0)) == 1
+    fly(RAISE)
+    assert fleet.restarts == 2
+    with pytest.raises(RayTaskError, match="the lander is on fire") as caught:
+        fly(RAISE)
+    assert isinstance(caught.value, RuntimeError)
+    assert "fake_environments.py" in str(caught.value)  # the traceback leads to the line
+    assert fleet.restarts == 2
+
+
+def test_a_nan_stops_the_run_at_once(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(actors=1)
+    start(fleet, 1)
+    fleet.launch(ordered(NAN), 0)
+    with pytest.raises(NonFiniteError, match="Obedient-v0: the observation"):
+        drive(fleet, until=lambda: False)
+    assert fleet.restarts == 0
+
+
+def test_an_actor_that_cannot_fly_the_environment_says_why_at_once(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet("CartPoll-v1", actors=1)
+    with pytest.raises(UserError, match="unknown environment 'CartPoll-v1'; did you mean CartPole-v1"):
+        drive(fleet, until=lambda: fleet.restarts > 0)
+
+
+def test_an_environment_that_raises_as_it_is_made_stops_the_run(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet("tests.actors.fake_environments:Unmakeable-v0", actors=1, max_failures=2)
+    with pytest.raises(ray.exceptions.RayError, match="the hangar is locked"):
+        drive(fleet, until=lambda: fleet.restarts > 2)
+
+
+def test_without_lag_one_seed_flies_the_same_twice(make_fleet: MakeFleet) -> None:
+    policy = ray.put(policy_for("CartPole-v1"))
+
+    def fly() -> list[EpisodeBatch]:
+        fleet = make_fleet("CartPole-v1", actors=2, rollouts_per_update=3, max_policy_lag=0, seed=7)
+        taken: list[Landed] = []
+
+        def learn() -> None:
+            fleet.launch(policy, 0)
+            taken.extend(fleet.take(0))
+
+        drive(fleet, until=lambda: len(taken) == 6, between=learn)
+        batches: list[EpisodeBatch] = ray.get([each.batch for each in taken])
+        fleet.stop()
+        return batches
+
+    first, second = fly(), fly()
+    assert len(first) == 6
+    for one, two in zip(first, second, strict=True):
+        for field in dataclasses.fields(EpisodeBatch):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name), err_msg=field.name)
+    starts = [batch.observations[0].tolist() for batch in first]
+    assert len({tuple(start) for start in starts}) == 6  # no two actors fly the same
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"actors": "auto", "rollouts_per_update": 8}, 2),  # the CPUs of the cluster
+        ({"actors": "auto", "rollouts_per_update": 8, "cpus_per_actor": 0.5}, 4),
+        ({"actors": "auto", "rollouts_per_update": 8, "cpus_per_actor": 2}, 1),
+        ({"actors": "auto", "max_policy_lag": 0}, 1),  # no use for more
+        ({"actors": "auto", "rollouts_per_update": 8, "actor_labels": {"planet": "moon"}}, 1),  # there is no such node
+        ({"actors": 5, "max_policy_lag": 1}, 2),
+    ],
+)
+def test_the_fleet_is_as_large_as_it_is_useful(make_fleet: MakeFleet, config: dict[str, Any], expected: int) -> None:
+    fleet = make_fleet(**config)
+    assert len(fleet.waiting_for) == expected
+    fleet.stop()
+    assert fleet.waiting_for == []
+
+
+@pytest.fixture
+def moon(ray_cluster: None) -> Iterator[subprocess.Popen[bytes]]:
+    """A second node of two CPUs that joins the cluster with the label planet=moon."""
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--address", address]
+    options = ["--num-cpus", "2", "--labels", "planet=moon", "--object-store-memory", "100000000"]
+    node = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield node
+    for process in psutil.Process(node.pid).children(recursive=True):
+        process.kill()
+    node.kill()
+    node.wait()
+
+
+def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, moon: subprocess.Popen[bytes]) -> None:
+    fleet, policy = make_fleet(actors="auto", rollouts_per_update=8, actor_labels={"planet": "moon"}), ordered(FLY)
+
+    def fly() -> None:
+        fleet.resize()
+        fleet.launch(policy, 0)
+        fleet.take(0)
+
+    drive(fleet, until=lambda: fleet.size == 2, between=fly)
+    (home,) = [node["NodeID"] for node in ray.nodes() if node["Labels"].get("planet") == "moon"]
+    for slot in fleet._slots:
+        assert ray.get(slot.actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
+    (raylet,) = [process for process in psutil.Process(moon.pid).children() if process.name() == "raylet"]
+    raylet.terminate()  # the node leaves
+    drive(fleet, until=lambda: fleet.size == 0 and len(fleet.waiting_for) == 1, between=fly)
+
+
+def test_a_fleet_starts_and_stops(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(actors=1, rollouts_per_update=4)
+    assert fleet.backend is None
+    start(fleet, 1)
+    assert fleet.backend == "gymnasium"
+    actor = fleet._slots[0].actor
+    fleet.launch(ordered(FLY), 0)
+    assert len(fleet.waiting_for) == 1  # there is room for eight, but an actor flies one at a time
+    fleet.stop()
+    assert fleet.waiting_for == []
+    assert fleet.size == 0
+    with pytest.raises(RayActorError):
+        ray.get(actor.backend.remote(), timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"actors": 0}, "actors must be 1 or more, or auto, not 0"),
+        ({"actors": "many"}, "actors must be 1 or more, or auto, not many"),
+        ({"rollouts_per_update": 0}, "rollouts_per_update must be 1 or more"),
+        ({"max_policy_lag": -1}, "max_policy_lag must be 0 or more"),
+        ({"max_failures": 0}, "max_failures must be 1 or more"),
+        ({"cpus_per_actor": -1}, "cpus_per_actor must be zero or more"),
+        ({"cpus_per_actor": math.nan}, "cpus_per_actor must be zero or more"),
+    ],
+)
+def test_impossible_configurations_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        FleetConfig(**fields)

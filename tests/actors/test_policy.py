@@ -1,0 +1,376 @@
+import dataclasses
+import json
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from actors.distributions import Categorical
+from actors.episode import Array
+from actors.errors import NonFiniteError, UserError
+from actors.policy import ACTIVATIONS, NORMALIZED_LIMIT, Policy, PolicySpec
+from learner.networks import ActorCritic
+from tests.actors.examples import random_policy
+
+CATEGORICAL = PolicySpec("CartPole-v1", (4,), "categorical", 2, hidden_sizes=(16, 8), version=7, trained={"seed": 3})
+GAUSSIAN = PolicySpec("Arm-v0", (2, 3), "gaussian", 4, (-1.0,) * 4, (1.0, 1.0, 0.5, np.inf), (2, 2), hidden_sizes=(8,))
+SPECS = {
+    "categorical": CATEGORICAL,
+    "gaussian": GAUSSIAN,
+    "linear": dataclasses.replace(CATEGORICAL, hidden_sizes=()),
+    "normalised": dataclasses.replace(GAUSSIAN, normalize_observations=True),
+    **{f"categorical {name}": dataclasses.replace(CATEGORICAL, activation=name) for name in ACTIVATIONS},
+    **{f"gaussian {name}": dataclasses.replace(GAUSSIAN, activation=name) for name in ACTIVATIONS},
+}
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+import actors
+names = [module.name for module in pkgutil.iter_modules(actors.__path__)]
+for name in sorted(names, key=lambda name: name == "fleet"):
+    importlib.import_module(f"actors.{name}")
+    print(name, *[package for package in ("ray", "torch") if package in sys.modules])
+"""
+COLLECT = """
+import sys
+from actors.actor import RolloutActor
+from actors.rollout import RolloutConfig
+from tests.actors.examples import policy_for
+actor = RolloutActor("CartPole-v1", RolloutConfig(n_envs=2, n_steps=4), seed=0)
+actor.backend()
+actor.collect(policy_for("CartPole-v1"))
+print("torch" in sys.modules)
+"""
+FULL_DISK = """
+import resource, sys
+from actors.policy import Policy
+policy = Policy.load(sys.argv[1])
+policy.weights["b0"] += 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    policy.save(sys.argv[1])
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def observations(spec: PolicySpec, count: int = 50) -> Array:
+    rng = np.random.default_rng(5)
+    return 3 * rng.standard_normal((count, *spec.observation_shape), dtype=np.float32)
+
+
+def run_python(*arguments: str) -> str:
+    command = [sys.executable, "-c", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_a_saved_policy_comes_back_the_same(tmp_path: Path, spec: PolicySpec) -> None:
+    policy = random_policy(spec)
+    policy.save(tmp_path / "policy")
+    twin = Policy.load(tmp_path / "policy")
+    assert twin.spec == spec
+    o = observations(spec)
+    np.testing.assert_array_equal(twin.act(o), policy.act(o), strict=True)
+    sampled, expected = (each.act(o, np.random.default_rng(6)) for each in (twin, policy))
+    np.testing.assert_array_equal(sampled, expected, strict=True)
+
+
+def test_a_pickled_policy_comes_back_the_same() -> None:
+    policy = random_policy(SPECS["normalised"])
+    twin = pickle.loads(pickle.dumps(policy))
+    assert twin.spec == policy.spec
+    np.testing.assert_array_equal(twin.act(observations(policy.spec)), policy.act(observations(policy.spec)))
+
+
+def test_the_json_beside_the_weights_is_the_spec(tmp_path: Path) -> None:
+    random_policy(CATEGORICAL).save(tmp_path)
+    assert json.loads((tmp_path / "policy.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(CATEGORICAL)))
+
+
+def test_weights_that_are_not_contiguous_are_saved_right(tmp_path: Path) -> None:
+    policy = random_policy(CATEGORICAL)
+    turned = {name: np.asfortranarray(array) for name, array in policy.weights.items()}
+    Policy(CATEGORICAL, turned).save(tmp_path)
+    for name, array in Policy.load(tmp_path).weights.items():
+        np.testing.assert_array_equal(array, policy.weights[name], err_msg=name)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN], ids=["categorical", "gaussian"])
+def test_numpy_and_torch_networks_agree(spec: PolicySpec, activation: str) -> None:
+    torch.manual_seed(8)
+    spec = dataclasses.replace(spec, activation=activation)
+    network = ActorCritic(spec, has_critic=True)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))  # away from zero biases and near-zero outputs
+        o = observations(spec)
+        expected = network.actor(torch.from_numpy(o).flatten(1)).numpy()
+    policy = Policy(spec, network.policy_weights())
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(policy.forward(o), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN], ids=["categorical", "gaussian"])
+def test_numpy_and_torch_log_probs_agree(spec: PolicySpec) -> None:
+    torch.manual_seed(9)
+    network = ActorCritic(spec, has_critic=True)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    policy = Policy(spec, network.policy_weights())
+    o = observations(spec)
+    parameters = policy.forward(o)
+    actions = policy.distribution.sample(parameters, policy.distribution.noise(np.random.default_rng(0), (len(o),)))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(o).flatten(1), torch.from_numpy(actions)).log_probs.numpy()
+    np.testing.assert_allclose(policy.distribution.log_prob(parameters, actions), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_observations_are_standardised_and_clipped() -> None:
+    spec = PolicySpec("X-v0", (3,), "categorical", 3, hidden_sizes=(), normalize_observations=True)
+    weights = {
+        "w0": np.eye(3, dtype=np.float32),
+        "b0": np.zeros(3, np.float32),
+        "observation_mean": np.array([1, 0, 0], np.float32),
+        "observation_std": np.array([2, 1, 1], np.float32),
+    }
+    outputs = Policy(spec, weights).forward(np.array([[5, 1e6, -1e6]], np.float32))
+    np.testing.assert_array_equal(outputs, [[2, NORMALIZED_LIMIT, -NORMALIZED_LIMIT]])
+
+
+def test_continuous_actions_are_clipped_and_shaped() -> None:
+    policy = random_policy(GAUSSIAN)
+    policy.weights["log_std"][:] = 2
+    o = observations(GAUSSIAN, 500)
+    for actions in (policy.act(o), policy.act(o, np.random.default_rng(0))):
+        assert actions.shape == (500, 2, 2)
+        assert actions.dtype == np.float32
+        flat = actions.reshape(500, 4)
+        np.testing.assert_array_equal(flat.min(axis=0), -1)
+        np.testing.assert_array_equal(flat.max(axis=0)[:3], [1, 1, 0.5])
+        assert flat[:, 3].max() > 1  # its upper bound is infinite
+
+
+def test_greedy_actions_are_the_modes() -> None:
+    policy = random_policy(CATEGORICAL)
+    o = observations(CATEGORICAL)
+    np.testing.assert_array_equal(policy.act(o), policy.forward(o).argmax(axis=1))
+
+
+def test_sampled_actions_follow_the_probabilities() -> None:
+    policy = random_policy(CATEGORICAL)
+    o = np.tile(observations(CATEGORICAL, 1) / 10, (20_000, 1))
+    assert isinstance(policy.distribution, Categorical)
+    probability = policy.distribution.probabilities(policy.forward(o[:1]))[0, 1]
+    assert 0.05 < probability < 0.95
+    deviation = np.sqrt(probability * (1 - probability) / len(o))
+    assert abs(policy.act(o, np.random.default_rng(0)).mean() - probability) < 5 * deviation
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"w0": np.zeros((4, 15), np.float32)},
+        {"b1": np.zeros((8, 1), np.float32)},
+        {"log_std": np.zeros(2, np.float32)},
+    ],
+    ids=["misshapen", "too many dimensions", "unexpected"],
+)
+def test_weights_that_do_not_fit_are_refused(change: dict[str, Array]) -> None:
+    weights = random_policy(CATEGORICAL).weights | change
+    with pytest.raises(UserError, match="weights do not fit"):
+        Policy(CATEGORICAL, weights)
+
+
+def test_a_missing_weight_is_refused() -> None:
+    weights = random_policy(CATEGORICAL).weights
+    del weights["b0"]
+    with pytest.raises(UserError, match="weights do not fit"):
+        Policy(CATEGORICAL, weights)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_refused_by_name(value: float) -> None:
+    weights = random_policy(CATEGORICAL).weights
+    weights["w1"][0, 0] = value
+    with pytest.raises(NonFiniteError, match="w1"):
+        Policy(CATEGORICAL, weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"activation": "tahn"}, "did you mean tanh"),
+        ({"actions": "gausian"}, "did you mean gaussian"),
+        ({"action_size": 0}, "sizes must be positive"),
+        ({"hidden_sizes": (8, 0)}, "sizes must be positive"),
+        ({"observation_shape": (4, -1)}, "sizes must be positive"),
+    ],
+)
+def test_impossible_specs_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(CATEGORICAL, **change)
+
+
+def assert_refused_in_one_line(directory: Path, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        Policy.load(directory)
+    assert "\n" not in str(caught.value)
+    assert str(directory) in str(caught.value)
+
+
+def write_policy(directory: Path, metadata: dict[str, str] | None, weights: dict[str, Array]) -> None:
+    safetensors.numpy.save_file(weights, directory / "policy.safetensors", metadata=metadata)
+
+
+def test_no_policy_is_said_so(tmp_path: Path) -> None:
+    assert_refused_in_one_line(tmp_path / "nowhere", "policy.safetensors is missing")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, -1])
+def test_a_truncated_file_is_damaged(tmp_path: Path, kept: int) -> None:
+    random_policy(CATEGORICAL).save(tmp_path)
+    path = tmp_path / "policy.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert_refused_in_one_line(tmp_path, "damaged")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0" * 200, b"\xff" * 200, b"no policy at all\n" * 9, b"\x02" + b"\0" * 7 + b"{}"]
+)
+def test_garbage_is_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "policy.safetensors").write_bytes(content)
+    assert_refused_in_one_line(tmp_path, "damaged")
+
+
+def test_a_flipped_bit_is_damaged_or_leaves_a_whole_policy(tmp_path: Path) -> None:
+    random_policy(CATEGORICAL).save(tmp_path)
+    path = tmp_path / "policy.safetensors"
+    good, rng = path.read_bytes(), np.random.default_rng(10)
+    refusals = []
+    for _ in range(100):
+        content = bytearray(good)
+        content[rng.integers(len(good))] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        try:
+            Policy.load(tmp_path)
+        except UserError as error:
+            refusals.append(str(error))
+    assert 0 < len(refusals) < 100
+    assert not [message for message in refusals if "\n" in message]
+
+
+@pytest.mark.parametrize("spec", [None, "", "{", "[]", "null", "{}", "[" * 100_000])
+def test_a_spec_that_is_none_is_damaged(tmp_path: Path, spec: str | None) -> None:
+    write_policy(tmp_path, None if spec is None else {"spec": spec}, random_policy(CATEGORICAL).weights)
+    assert_refused_in_one_line(tmp_path, "damaged")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"actions": "gaussian"},
+        {"action_size": "2"},
+        {"hidden_sizes": ["wide"]},
+        {"hidden_sizes": 8},
+        {"observation_shape": [float("inf")]},
+        {"activation": []},
+        {"throttle": 1},
+    ],
+)
+def test_a_spec_of_wrong_values_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    spec = json.dumps(dataclasses.asdict(CATEGORICAL) | change)
+    write_policy(tmp_path, {"spec": spec}, random_policy(CATEGORICAL).weights)
+    assert_refused_in_one_line(tmp_path, "damaged")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action_low": []},
+        {"action_low": [-1.0, -1.0]},
+        {"action_high": ["a", "b", "c", "d"]},
+        {"action_high": [1.0, 1.0, 0.5, float("nan")]},
+        {"action_shape": [5]},
+    ],
+)
+def test_action_bounds_that_do_not_fit_are_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    spec = json.dumps(dataclasses.asdict(GAUSSIAN) | change)
+    write_policy(tmp_path, {"spec": spec}, random_policy(GAUSSIAN).weights)
+    assert_refused_in_one_line(tmp_path, "damaged")
+
+
+def test_a_file_with_a_nan_is_damaged_and_names_the_weight(tmp_path: Path) -> None:
+    policy = random_policy(CATEGORICAL)
+    policy.weights["b1"][0] = np.nan
+    policy.save(tmp_path)
+    assert_refused_in_one_line(tmp_path, "b1")
+
+
+def test_a_file_with_a_misshapen_weight_is_damaged(tmp_path: Path) -> None:
+    weights = random_policy(CATEGORICAL).weights | {"w0": np.zeros((3, 16), np.float32)}
+    write_policy(tmp_path, {"spec": json.dumps(dataclasses.asdict(CATEGORICAL))}, weights)
+    assert_refused_in_one_line(tmp_path, r"weights do not fit.*\(3, 16\)")
+
+
+def test_weights_of_an_exotic_type_are_damaged(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = random_policy(CATEGORICAL).weights
+    eighths = {name: torch.from_numpy(array).to(torch.float8_e4m3fn) for name, array in weights.items()}
+    save_file(eighths, tmp_path / "policy.safetensors", {"spec": json.dumps(dataclasses.asdict(CATEGORICAL))})
+    assert_refused_in_one_line(tmp_path, "damaged")
+
+
+def test_a_full_disk_leaves_the_old_policy(tmp_path: Path) -> None:
+    policy = random_policy(CATEGORICAL)
+    policy.save(tmp_path)
+    assert run_python(FULL_DISK, str(tmp_path)) == "File too large"
+    np.testing.assert_array_equal(Policy.load(tmp_path).weights["b0"], policy.weights["b0"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.json", "policy.safetensors"]
+
+
+def test_a_reader_never_sees_a_mixture_of_versions(tmp_path: Path) -> None:
+    versions = 200
+
+    def save(version: int) -> None:
+        spec = dataclasses.replace(CATEGORICAL, version=version)
+        weights = {name: np.full(shape, version, np.float32) for name, shape in spec.weight_shapes().items()}
+        Policy(spec, weights).save(tmp_path)
+
+    def write() -> None:
+        for version in range(1, versions):
+            save(version)
+
+    save(0)
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = []
+    while writer.is_alive():
+        policy = Policy.load(tmp_path)
+        assert all((array == policy.spec.version).all() for array in policy.weights.values())
+        assert json.loads((tmp_path / "policy.json").read_text())["env_id"] == CATEGORICAL.env_id
+        seen.append(policy.spec.version)
+    writer.join()
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 1
+    assert Policy.load(tmp_path).spec.version == versions - 1
+
+
+def test_only_the_fleet_imports_ray_and_nothing_torch() -> None:
+    *others, fleet = run_python(IMPORT_ALL).splitlines()
+    assert "actor" in others
+    assert [line for line in others if " " in line] == []
+    assert fleet == "fleet ray"
+
+
+def test_an_actor_that_flies_never_imports_torch() -> None:
+    assert run_python(COLLECT) == "False"

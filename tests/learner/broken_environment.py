@@ -1,0 +1,31 @@
+"""Environments that go wrong, registered where Ray's workers can import them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.classic_control import CartPoleEnv
+
+
+class Broken(CartPoleEnv):
+    """Raises at its twentieth step."""
+
+    def step(self, action: Any) -> Any:
+        self.flown = getattr(self, "flown", 0) + 1
+        if self.flown >= 20:
+            raise RuntimeError("the motor is on fire")
+        return super().step(action)
+
+
+class NotANumber(CartPoleEnv):
+    """Observes a NaN after each step."""
+
+    def step(self, action: Any) -> Any:
+        _, *rest = super().step(action)
+        return np.full(4, np.nan, np.float32), *rest
+
+
+gymnasium.register("Broken-v0", entry_point=Broken)
+gymnasium.register("NotANumber-v0", entry_point=NotANumber)

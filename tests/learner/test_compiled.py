@@ -1,0 +1,149 @@
+"""The recorded minibatch step gives the numbers of the eager one, to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from actors.episode import Array
+from learner.compiled import record
+from learner.hyperparameters import LossConfig, UpdateConfig
+from learner.learner import Learner
+from learner.losses import Metrics, Minibatch, Outputs
+from learner.presets import preset
+from tests.learner import make_batch, make_spec
+
+torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
+LOSSES = {
+    "ppo": LossConfig(ent_coef=0.01),
+    "policy_gradient": LossConfig(loss="policy_gradient", ent_coef=0.01, normalize_entropy=True),
+}
+
+
+def descend(parameters: Tensor, steps: Tensor, inputs: Tensor) -> Tensor:
+    """A step that changes its state in place and returns its loss."""
+    with torch.enable_grad():
+        leaf = parameters.detach().requires_grad_()
+        loss = torch.tanh(inputs @ leaf).square().mean()
+        (gradient,) = torch.autograd.grad(loss, leaf)
+    steps.add_(1)
+    parameters.sub_(gradient / steps)
+    return loss.detach()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_recorded_step_takes_the_eager_steps(device: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(10, 6, generator=generator).to(device) for _ in range(4)]
+    start = torch.randn(6, generator=generator).to(device)
+    mine, eager = ((start.clone(), torch.zeros((), device=device)) for _ in range(2))
+    recorded = record(descend, mine, inputs[:1])
+    assert torch.equal(mine[0], start), "recording takes no step"
+    for example in inputs:
+        replayed, expected = recorded(example).clone(), descend(*eager, example)
+        torch.testing.assert_close(replayed, expected, rtol=0, atol=0 if device == "cpu" else 1e-6)
+        assert not replayed.requires_grad
+    torch.testing.assert_close(mine[0], eager[0], rtol=0, atol=0 if device == "cpu" else 1e-6)
+    assert float(mine[1]) == 4
+
+
+def after_updates(loss: LossConfig, actions: str, updates: int = 4, **changes: Any) -> tuple[Array, dict[str, float]]:
+    """Weights and metrics after updates of several minibatches each, from batches of different lengths."""
+    config = UpdateConfig(n_epochs=3, batch_size=16, learning_rate=0.01, device="cpu")
+    spec = make_spec("gaussian" if actions == "gaussian" else "categorical")
+    learner = Learner(spec, loss, dataclasses.replace(config, **changes), seed=3)
+    policy = learner.policy()
+    metrics: dict[str, float] = {}
+    for i in range(updates):
+        policy, metrics = learner.update(make_batch(policy, [20, 11 + i, 7], seed=i))
+    return learner.state()["parameters"], metrics
+
+
+@pytest.mark.parametrize("actions", ["categorical", "gaussian"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_recorded_updates_are_eager_ones_bit_for_bit(loss: str, actions: str) -> None:
+    recorded, recorded_metrics = after_updates(LOSSES[loss], actions, compile=True)
+    eager, eager_metrics = after_updates(LOSSES[loss], actions, compile=False)
+    np.testing.assert_array_equal(recorded, eager)
+    assert recorded_metrics == eager_metrics
+
+
+# On a GPU sums may be taken in another order. Adam would blow a gradient of almost 0 up to a full step; SGD does not.
+
+
+@needs_cuda
+@pytest.mark.parametrize("actions", ["categorical", "gaussian"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_cuda_graph_gives_the_eager_updates(loss: str, actions: str) -> None:
+    sgd: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "device": "cuda"}
+    graph, graph_metrics = after_updates(LOSSES[loss], actions, compile=True, **sgd)
+    eager, eager_metrics = after_updates(LOSSES[loss], actions, compile=False, **sgd)
+    np.testing.assert_allclose(graph, eager, rtol=1e-4, atol=1e-5)
+    assert graph_metrics == pytest.approx(eager_metrics, rel=1e-3, abs=1e-5)
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", ["ppo", "impala", "vpg"])
+def test_cuda_learns_what_the_cpu_learns(name: str) -> None:
+    sgd: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "updates": 1}
+    on_gpu, _ = after_updates(preset(name).loss, "categorical", device="cuda", **sgd)
+    on_cpu, _ = after_updates(preset(name).loss, "categorical", device="cpu", **sgd)
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-3, atol=1e-4)
+
+
+def presence(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    """A loss whose metrics say which of 40 steps are in the minibatch; a step's reward is its number."""
+    loss = -(batch.advantages * outputs.log_probs).mean()
+    return loss, {str(step): (batch.returns == step).float().sum() for step in range(40)}
+
+
+@pytest.mark.parametrize("compile_it", [True, False])
+@pytest.mark.parametrize("steps", [6, 16, 17, 32, 40], ids=lambda n: f"{n} steps")
+def test_every_epoch_sees_every_step(steps: int, compile_it: bool) -> None:
+    """Minibatches of 16: the last is filled up with steps that the epoch has seen, each once more at most."""
+    loss = LossConfig(loss="own", advantage="reward_to_go", gamma=0.0)  # with γ = 0 a step's return is its reward
+    update = UpdateConfig(n_epochs=1, batch_size=16, compile=compile_it, device="cpu")
+    learner = Learner(make_spec(), loss, update, loss=presence)
+    batch = make_batch(learner.policy(), [steps - 1, 1], rewards=range(steps))
+    for _ in range(3):
+        _, metrics = learner.update(batch)
+        minibatches = metrics["train/gradient_steps"]
+        seen = [round(metrics[f"train/{step}"] * minibatches) for step in range(40)]
+        assert minibatches == -(-steps // 16)
+        assert set(seen[:steps]) <= {1, 2}
+        assert not any(seen[steps:])
+        assert sum(seen) == (steps if steps < 16 else 16 * minibatches)
+
+
+def test_minibatches_are_drawn_anew_in_every_epoch() -> None:
+    loss = LossConfig(loss="own", advantage="reward_to_go", gamma=0.0)
+    learner = Learner(make_spec(), loss, UpdateConfig(n_epochs=1, batch_size=16, device="cpu"), loss=presence)
+    batch = make_batch(learner.policy(), [17], rewards=range(17))
+
+    def filled_up() -> set[int]:
+        _, metrics = learner.update(batch)
+        return {step for step in range(17) if round(2 * metrics[f"train/{step}"]) == 2}
+
+    first, second = filled_up(), filled_up()
+    assert len(first) == len(second) == 15
+    assert first != second
+
+
+@pytest.mark.parametrize("compile_it", [True, False])
+def test_a_batch_smaller_than_a_minibatch_is_one(compile_it: bool) -> None:
+    def after(batch_size: int | None) -> Array:
+        update = UpdateConfig(n_epochs=4, batch_size=batch_size, compile=compile_it, device="cpu")
+        learner = Learner(make_spec(), LossConfig(), update)
+        _, metrics = learner.update(make_batch(learner.policy(), [5, 4]))
+        assert metrics["train/gradient_steps"] == 4
+        return learner.state()["parameters"]
+
+    np.testing.assert_array_equal(after(64), after(None))

@@ -1,0 +1,500 @@
+"""The update: what it changes, what it repeats, what it refuses, and that it learns."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from actors.distributions import Categorical
+from actors.episode import Array, EpisodeBatch
+from actors.errors import NonFiniteError, UserError
+from actors.policy import ACTIVATIONS, Policy
+from learner.hyperparameters import OPTIMIZERS, LossConfig, UpdateConfig
+from learner.learner import Learner, find_device
+from learner.losses import Metrics, Minibatch, Outputs
+from learner.presets import PRESETS, preset
+from tests.learner import make_batch, make_spec
+
+torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
+
+CPU = UpdateConfig(n_epochs=2, batch_size=16, device="cpu")
+ONE_SGD_STEP = UpdateConfig(
+    n_epochs=1, batch_size=None, optimizer="sgd", learning_rate=1.0, max_grad_norm=math.inf, device="cpu"
+)
+REINFORCE = LossConfig(loss="policy_gradient", advantage="reward_to_go", normalize_advantage=False)
+
+
+def weights(learner: Learner) -> Array:
+    return learner.state()["parameters"]
+
+
+def fly_and_update(learner: Learner, updates: int, first_seed: int = 0) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for i in range(updates):
+        _, metrics = learner.update(make_batch(learner.policy(), [20, 11, 7], seed=first_seed + i))
+    return metrics
+
+
+# ---- presets
+
+
+def preset_learner(name: str, **changes: Any) -> Learner:
+    """A learner as a run of that preset makes it, for the synthetic environment."""
+    config = preset(name)
+    network = dataclasses.asdict(config.network)
+    critic_sizes = network.pop("critic_sizes")
+    update = dataclasses.replace(config.update, device="cpu", **changes)
+    return Learner(make_spec(**network), config.loss, update, critic_sizes=critic_sizes)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_an_update(name: str) -> None:
+    learner = preset_learner(name, batch_size=16)
+    before = learner.policy()
+    after, metrics = learner.update(make_batch(before, [20, 11, 7]))
+    assert all(math.isfinite(value) for value in metrics.values())
+    for layer in ("w0", "b0", "w1", "b1"):
+        assert (after.weights[layer] != before.weights[layer]).any()
+    assert (before.spec.version, after.spec.version) == (0, 1)
+    expected = {"policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "learning_rate", "n_updates"}
+    expected |= {"explained_variance"} if learner.loss_config.has_critic else set()
+    expected |= {"clip_fraction"} if name == "ppo" else set()
+    assert {f"train/{metric}" for metric in expected} <= set(metrics)
+
+
+def test_no_two_presets_are_the_same() -> None:
+    """From the same weights, far from uniform, and the same stale experience each comes to a policy of its own."""
+    spec = make_spec()
+    batch = make_batch(Learner(spec, LossConfig(), CPU, seed=8).policy(), [20, 11, 7], seed=1)
+    batch = dataclasses.replace(batch, rewards=100 * batch.rewards)
+    found = {}
+    for name in PRESETS:
+        learner = Learner(spec, preset(name).loss, dataclasses.replace(ONE_SGD_STEP, learning_rate=0.1))
+        state = learner.state()
+        rng = np.random.default_rng(0)  # the policy's weights come first: they are the same with and without a critic
+        state["parameters"] = rng.normal(scale=0.5, size=state["parameters"].shape).astype(np.float32)
+        learner.load_state(state)
+        learner.update(batch)
+        found[name] = learner.policy().weights["w0"]
+    for first, second in itertools.combinations(PRESETS, 2):
+        assert np.abs(found[first] - found[second]).max() > 1e-5, f"{first} and {second}"
+
+
+# ---- repeating
+
+
+@pytest.mark.parametrize("actions", ["categorical", "gaussian"])
+def test_a_seed_decides_every_bit(actions: Literal["categorical", "gaussian"]) -> None:
+    def run(seed: int, of_torch: int) -> Array:
+        torch.manual_seed(of_torch)  # nobody else's random numbers matter
+        learner = Learner(make_spec(actions), LossConfig(ent_coef=0.01), CPU, seed=seed)
+        fly_and_update(learner, 3)
+        return weights(learner)
+
+    np.testing.assert_array_equal(run(seed=1, of_torch=5), run(seed=1, of_torch=6))
+    assert (run(seed=1, of_torch=5) != run(seed=2, of_torch=5)).any()
+
+
+def test_the_seed_also_draws_the_minibatches() -> None:
+    def run(seed: int) -> Array:
+        learner = Learner(make_spec(), LossConfig(), CPU, seed=seed)
+        state = Learner(make_spec(), LossConfig(), CPU, seed=0).state() | {"generator": learner.state()["generator"]}
+        learner.load_state(state)
+        fly_and_update(learner, 1)
+        return weights(learner)
+
+    assert (run(1) != run(2)).any()
+
+
+def test_making_a_learner_leaves_torchs_random_numbers_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    Learner(make_spec(), LossConfig(), CPU, seed=9)
+    torch.testing.assert_close(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_learner_goes_on_from_its_state_bit_for_bit(optimizer: Any, normalised: bool) -> None:
+    spec = make_spec(normalize_observations=normalised)
+    update = dataclasses.replace(CPU, optimizer=optimizer)
+    first, second = (Learner(spec, LossConfig(), update, seed=seed) for seed in (1, 2))
+    fly_and_update(first, 2)
+    second.load_state(first.state())
+    metrics = [fly_and_update(learner, 2, first_seed=10) for learner in (first, second)]
+    assert metrics[0] == metrics[1]
+    assert metrics[1]["train/n_updates"] == 4
+    states = first.state(), second.state()
+    assert set(states[0]) == set(states[1])
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(states[1][name], array, err_msg=name)
+    for name, array in first.policy().weights.items():
+        np.testing.assert_array_equal(second.policy().weights[name], array)
+
+
+def test_a_state_is_a_copy() -> None:
+    learner = Learner(make_spec(normalize_observations=True), LossConfig(), CPU)
+    fly_and_update(learner, 1)
+    state = learner.state()
+    before = {name: array.copy() for name, array in state.items()}
+    fly_and_update(learner, 1)
+    for name, array in state.items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+def test_a_state_of_other_networks_is_refused() -> None:
+    state = Learner(make_spec(), LossConfig(), CPU).state()
+    other = Learner(make_spec(hidden_sizes=(9,)), LossConfig(), CPU)
+    with pytest.raises(UserError, match=r"the checkpoint has \d+ parameters, this configuration \d+"):
+        other.load_state(state)
+
+
+def test_versions_count_on_from_the_spec() -> None:
+    learner = Learner(make_spec(version=41, trained={"preset": "mine"}), LossConfig(), CPU)
+    policy, metrics = learner.update(make_batch(learner.policy(), [20]))
+    assert (policy.spec.version, metrics["train/n_updates"]) == (42, 42)
+    assert policy.spec.trained == {"preset": "mine"}
+
+
+def test_several_batches_are_one() -> None:
+    first, second = (Learner(make_spec(), LossConfig(), CPU) for _ in range(2))
+    parts = [make_batch(first.policy(), [5, 4], seed=1), make_batch(first.policy(), [9], seed=2)]
+    first.update(*parts)
+    second.update(EpisodeBatch.concatenate(parts))
+    np.testing.assert_array_equal(weights(first), weights(second))
+
+
+def test_an_update_leaves_its_batch_alone() -> None:
+    learner = Learner(make_spec(normalize_observations=True), LossConfig(), CPU)
+    batch = make_batch(learner.policy(), [20, 11])
+    for field in dataclasses.fields(batch):
+        getattr(batch, field.name).flags.writeable = False  # as Ray hands it over
+    before = batch.rewards.copy(), batch.observations.copy()
+    learner.update(batch)
+    np.testing.assert_array_equal(batch.rewards, before[0])
+    np.testing.assert_array_equal(batch.observations, before[1])
+
+
+# ---- the step
+
+
+def test_one_step_of_gradient_descent() -> None:
+    """With SGD, a learning rate of 1 and no clipping the weights move by the textbook's gradient, and by no more."""
+    learner = Learner(make_spec(), REINFORCE, ONE_SGD_STEP, seed=1)
+    twin = Learner(make_spec(), REINFORCE, ONE_SGD_STEP, seed=1).network
+    batch = make_batch(learner.policy(), [3], rewards=[1, 2, 3])
+    _, metrics = learner.update(batch)
+    gamma = REINFORCE.gamma
+    q = torch.tensor([1 + 2 * gamma + 3 * gamma**2, 2 + 3 * gamma, 3])
+    policy = torch.distributions.Categorical(logits=twin.actor(torch.from_numpy(batch.observations)))
+    gradients = torch.autograd.grad(
+        -(q * policy.log_prob(torch.from_numpy(batch.actions))).mean(), list(twin.parameters())
+    )
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    assert metrics["train/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    for after, before, gradient in zip(learner.network.parameters(), twin.parameters(), gradients, strict=True):
+        torch.testing.assert_close(after.data, before.data - gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_clipped_to_max_grad_norm() -> None:
+    changes, norms = {}, {}
+    for limit in (math.inf, 1e6, 0.5):
+        update = dataclasses.replace(ONE_SGD_STEP, max_grad_norm=limit)
+        learner = Learner(make_spec(), dataclasses.replace(REINFORCE, reward_scale=100.0), update)
+        before = weights(learner)
+        metrics = fly_and_update(learner, 1)
+        changes[limit], norms[limit] = (weights(learner) - before).astype(np.float64), metrics["train/grad_norm"]
+    assert norms[0.5] == norms[math.inf] > 5  # what is logged is the length before clipping
+    assert np.linalg.norm(changes[math.inf]) == pytest.approx(norms[math.inf], rel=1e-4)
+    np.testing.assert_allclose(changes[1e6], changes[math.inf], atol=1e-6)  # a limit that is not reached
+    assert np.linalg.norm(changes[0.5]) == pytest.approx(0.5, rel=1e-4)
+    np.testing.assert_allclose(changes[0.5] * norms[0.5] / 0.5, changes[math.inf], atol=1e-3)  # the same direction
+
+
+def test_a_minibatch_is_a_step() -> None:
+    learner = Learner(make_spec(), LossConfig(), dataclasses.replace(CPU, n_epochs=3, batch_size=10))
+    metrics = fly_and_update(learner, 1)  # 38 steps
+    assert (metrics["train/gradient_steps"], metrics["train/epochs"]) == (12, 3)
+
+
+def test_linear_schedule() -> None:
+    def change(schedule: Literal["constant", "linear"], progress: float) -> Array:
+        update = dataclasses.replace(ONE_SGD_STEP, schedule=schedule, learning_rate=0.5)
+        learner = Learner(make_spec(), REINFORCE, update)
+        before = weights(learner)
+        _, metrics = learner.update(make_batch(learner.policy(), [20]), progress=progress)
+        rate = 0.5 * (1 - progress) if schedule == "linear" else 0.5
+        assert metrics["train/learning_rate"] == rate
+        return weights(learner) - before
+
+    np.testing.assert_array_equal(change("linear", 0.0), change("constant", 0.75))
+    np.testing.assert_allclose(change("linear", 0.75), change("linear", 0.0) / 4, atol=1e-6)
+    assert not change("linear", 1.0).any()
+
+
+def test_target_kl_stops_after_the_epoch_that_passes_it() -> None:
+    def update(n_epochs: int, target_kl: float | None) -> dict[str, float]:
+        config = UpdateConfig(n_epochs=n_epochs, batch_size=None, target_kl=target_kl, device="cpu")
+        return fly_and_update(Learner(make_spec(), LossConfig(), config), 1)
+
+    # One minibatch an epoch: the first finds the policy unchanged, so the mean of two is half of what the second finds.
+    assert update(1, None)["train/approx_kl"] == pytest.approx(0, abs=1e-6)
+    second = 2 * update(2, None)["train/approx_kl"]
+    assert second > 1e-5
+    assert update(5, second / 1.5 * 0.99)["train/epochs"] == 2
+    assert update(3, second / 1.5 * 1.01)["train/epochs"] == 3
+    assert update(5, None)["train/epochs"] == 5
+
+
+def test_reward_scale_multiplies_the_rewards() -> None:
+    def run(reward_scale: float, rewards: Array) -> Array:
+        config = LossConfig(reward_scale=reward_scale, normalize_advantage=False)
+        learner = Learner(make_spec(), config, CPU)
+        learner.update(make_batch(learner.policy(), [20], rewards=rewards.tolist()))
+        return weights(learner)
+
+    rewards = np.random.default_rng(0).standard_normal(20)
+    np.testing.assert_array_equal(run(0.25, rewards), run(1.0, 0.25 * rewards.astype(np.float32)))
+    assert (run(0.25, rewards) != run(1.0, rewards)).any()
+
+
+@pytest.mark.parametrize("normalize_entropy", [False, True])
+@pytest.mark.parametrize(
+    ("actions", "entropy", "unit"),
+    [("categorical", math.log(3), math.log(3)), ("gaussian", 1 + math.log(2 * math.pi), 1.0)],
+)
+def test_entropy_of_a_new_policy(
+    actions: Literal["categorical", "gaussian"], entropy: float, unit: float, normalize_entropy: bool
+) -> None:
+    """It is near uniform, or standard normal in two components; the uniform one is the unit where there is one."""
+    config = LossConfig(normalize_entropy=normalize_entropy)
+    learner = Learner(make_spec(actions), config, dataclasses.replace(CPU, n_epochs=1, batch_size=None))
+    expected = entropy / unit if normalize_entropy else entropy
+    assert fly_and_update(learner, 1)["train/entropy_loss"] == pytest.approx(-expected, abs=1e-3)
+
+
+# ---- bootstrapping
+
+
+@pytest.mark.parametrize("advantage", ["critic", "gae", "vtrace"])
+@pytest.mark.parametrize(
+    ("terminated", "truncated"),
+    [(True, False), (False, True), (False, False), (True, True)],
+    ids=["terminated", "truncated", "cut", "terminated at the time limit"],
+)
+def test_only_a_termination_ends_the_future(advantage: str, terminated: bool, truncated: bool) -> None:
+    """One step of reward 2: the critic's target is 2, and γ v of the final observation where the episode went on."""
+    config = LossConfig(advantage=advantage, gamma=0.5, normalize_advantage=False)
+    learner = Learner(make_spec(), config, dataclasses.replace(CPU, n_epochs=1, batch_size=None))
+    batch = make_batch(learner.policy(), [1], rewards=[2], terminated=[terminated], truncated=[truncated])
+    with torch.no_grad():
+        final_value = float(learner.network.value(torch.from_numpy(batch.final_observations)))
+    assert abs(final_value) > 0.01
+    _, metrics = learner.update(batch)
+    expected = 2.0 if terminated else 2 + 0.5 * final_value
+    assert metrics["train/mean_return_target"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_explained_variance() -> None:
+    learner = Learner(make_spec(), LossConfig(advantage="critic"), CPU)
+    batch = make_batch(learner.policy(), [1] * 6)  # the targets are the rewards
+    with torch.no_grad():
+        values = learner.network.value(torch.from_numpy(batch.observations)).numpy()
+    _, metrics = learner.update(batch)
+    expected = 1 - np.var(batch.rewards - values) / np.var(batch.rewards)
+    assert metrics["train/explained_variance"] == pytest.approx(expected, rel=1e-4)
+
+
+# ---- the policy
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("actions", ["categorical", "gaussian"])
+def test_the_policy_is_the_network(
+    actions: Literal["categorical", "gaussian"], activation: str, normalised: bool
+) -> None:
+    spec = make_spec(actions, activation=activation, normalize_observations=normalised)
+    learner = Learner(spec, LossConfig(), dataclasses.replace(CPU, learning_rate=0.05))
+    fly_and_update(learner, 3)
+    policy = learner.policy()
+    assert policy.spec == dataclasses.replace(spec, version=3)
+    observations = np.random.default_rng(1).standard_normal((50, 4), dtype=np.float32)
+    observations[0] = 1e3  # beyond what a normalised observation may be
+    inputs = observations
+    if normalised:
+        standard = (observations - policy.weights["observation_mean"]) / policy.weights["observation_std"]
+        inputs = np.clip(standard, -10, 10)
+    with torch.no_grad():
+        expected = learner.network.actor(torch.from_numpy(inputs)).numpy()
+    assert np.ptp(expected[1:], axis=0).min() > 0.1
+    np.testing.assert_allclose(policy.forward(observations), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_policy_of_an_update_is_the_learners() -> None:
+    learner = Learner(make_spec(normalize_observations=True), LossConfig(), CPU)
+    policy, _ = learner.update(make_batch(learner.policy(), [20]))
+    for name, array in learner.policy().weights.items():
+        np.testing.assert_array_equal(policy.weights[name], array)
+    before = {name: array.copy() for name, array in policy.weights.items()}
+    fly_and_update(learner, 1)  # a policy that has gone out stays what it was
+    for name, array in policy.weights.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("actions", ["categorical", "gaussian"])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_experience_of_the_newest_policy_is_on_policy(
+    actions: Literal["categorical", "gaussian"], normalised: bool
+) -> None:
+    """The learner finds the log-probabilities that the actor noted: a KL divergence of 0 before the first step."""
+    spec = make_spec(actions, normalize_observations=normalised)
+    learner = Learner(spec, LossConfig(), UpdateConfig(n_epochs=1, batch_size=None, device="cpu", learning_rate=0.05))
+    for seed in range(4):
+        _, metrics = learner.update(make_batch(learner.policy(), [20, 11], seed=seed))
+        assert metrics["train/approx_kl"] == pytest.approx(0, abs=1e-6)
+        assert metrics["train/clip_fraction"] == 0
+    stale = make_batch(Learner(spec, LossConfig(), CPU, seed=0).policy(), [20, 11], seed=9)
+    assert learner.update(stale)[1]["train/approx_kl"] > 1e-3
+
+
+def test_the_policy_carries_statistics_of_all_observations() -> None:
+    learner = Learner(make_spec(normalize_observations=True), LossConfig(), CPU)
+    batches = [make_batch(learner.policy(), [20 + i, 7], seed=i) for i in range(3)]
+    for batch in batches:
+        policy, _ = learner.update(batch)
+    everything = np.concatenate([batch.observations for batch in batches])
+    np.testing.assert_allclose(policy.weights["observation_mean"], everything.mean(0), atol=1e-6)
+    np.testing.assert_allclose(policy.weights["observation_std"], everything.std(0), rtol=1e-5)
+
+
+def test_observations_of_any_shape_are_flattened() -> None:
+    learner = Learner(make_spec(observation_shape=(2, 3), normalize_observations=True), LossConfig(), CPU)
+    metrics = fly_and_update(learner, 2)
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert learner.policy().weights["w0"].shape == (6, 8)
+
+
+# ---- what bad things get
+
+
+def square_root_loss(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    """NaN once a return is negative."""
+    policy_loss, root = -outputs.log_probs.mean(), batch.returns.sqrt().mean()
+    return policy_loss + root, {"policy_gradient_loss": policy_loss, "root": root}
+
+
+@pytest.mark.parametrize("compile_it", [True, False])
+def test_a_term_that_is_no_number_stops_the_update_that_found_it(compile_it: bool) -> None:
+    update = dataclasses.replace(CPU, compile=compile_it)
+    learner = Learner(make_spec(), REINFORCE, update, loss=square_root_loss)
+    policy = learner.policy()
+    for _ in range(2):
+        learner.update(make_batch(policy, [20], rewards=[1] * 20))
+    with pytest.raises(NonFiniteError, match=r"^update 3: .*train/root.* became NaN or infinite$") as error:
+        learner.update(make_batch(policy, [20], rewards=[-1] * 20))
+    assert "policy_gradient_loss" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_weight_that_overflows_stops_the_update() -> None:
+    update = dataclasses.replace(ONE_SGD_STEP, learning_rate=1e38)
+    learner = Learner(make_spec(), dataclasses.replace(REINFORCE, reward_scale=1e4), update)
+    with pytest.raises(NonFiniteError, match=r"^update 1: a weight became NaN or infinite"):
+        fly_and_update(learner, 1)
+
+
+def test_a_learning_rate_far_too_high_stops_the_run() -> None:
+    update = dataclasses.replace(CPU, optimizer="sgd", learning_rate=1e30, max_grad_norm=math.inf)
+    learner = Learner(make_spec(), LossConfig(), update)
+    with pytest.raises(NonFiniteError, match=r"^update \d: .* became NaN or infinite"):
+        fly_and_update(learner, 5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+def test_cuda_where_there_is_none() -> None:
+    with pytest.raises(UserError, match="device 'cuda' is not available to the learner; use 'cpu' or 'auto'"):
+        Learner(make_spec(), LossConfig(), dataclasses.replace(CPU, device="cuda"))
+    assert find_device("auto") == torch.device("cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_where_there_is_one() -> None:
+    learner = Learner(make_spec(), LossConfig(), dataclasses.replace(CPU, device="auto"))
+    assert learner.device.type == "cuda"
+    fly_and_update(learner, 2)
+    elsewhere = Learner(make_spec(), LossConfig(), CPU)
+    elsewhere.load_state(learner.state())  # a run can move from a GPU to a CPU
+    np.testing.assert_array_equal(weights(elsewhere), weights(learner))
+
+
+def test_an_unknown_loss() -> None:
+    with pytest.raises(UserError, match=r"unknown loss 'pp0'; did you mean ppo\?"):
+        Learner(make_spec(), LossConfig(loss="pp0"), CPU)
+
+
+# ---- learning
+
+
+def bandit_batch(policy: Policy, seed: int, episodes: int = 100) -> EpisodeBatch:
+    """Two steps an episode; each shows one of three contexts, and the action of that number pays 100."""
+    rng = np.random.default_rng(seed)
+    contexts = rng.integers(3, size=2 * episodes)
+    observations = np.eye(3, 4, dtype=np.float32)[contexts]
+    parameters = policy.forward(observations)
+    actions = policy.distribution.sample(parameters, policy.distribution.noise(rng, (2 * episodes,)))
+    rewards = 100 * (actions == contexts).astype(np.float32)
+    return EpisodeBatch(
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        log_probs=policy.distribution.log_prob(parameters, actions),
+        segment_lengths=np.full(episodes, 2, np.int32),
+        final_observations=np.zeros((episodes, 4), np.float32),
+        terminated=np.ones(episodes, bool),
+        truncated=np.zeros(episodes, bool),
+        policy_version=np.full(episodes, policy.spec.version),
+        episode_returns=rewards.reshape(-1, 2).sum(1),
+        episode_lengths=np.full(episodes, 2),
+    )
+
+
+def chance_of_the_best(policy: Policy) -> Array:
+    """[3]: of the right action in each context."""
+    assert isinstance(policy.distribution, Categorical)
+    return policy.distribution.probabilities(policy.forward(np.eye(3, 4, dtype=np.float32))).diagonal()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_learns_a_bandit(name: str) -> None:
+    learner = preset_learner(name, learning_rate=0.01, n_epochs=1)
+    policy = learner.policy()
+    assert chance_of_the_best(policy) == pytest.approx(1 / 3, abs=0.05)
+    for seed in range(60):
+        policy, _ = learner.update(bandit_batch(policy, seed))
+    assert chance_of_the_best(policy).min() > 0.8
+
+
+@pytest.mark.parametrize("advantage", ["gae", "vtrace"])
+def test_continuous_actions_are_learned(advantage: str) -> None:
+    """The closer to (0.5, −0.5), the better."""
+    target = np.array([0.5, -0.5], np.float32)
+    loss: dict[str, Any] = {"loss": "ppo"} if advantage == "gae" else {"loss": "policy_gradient"}
+    config = UpdateConfig(n_epochs=2, batch_size=None, learning_rate=0.02, device="cpu")
+    learner = Learner(make_spec("gaussian"), LossConfig(advantage=advantage, **loss), config)
+    policy = learner.policy()
+    for seed in range(60):
+        batch = make_batch(policy, [1] * 100, seed=seed)
+        rewards = -np.square(batch.actions - target).sum(1)
+        policy, _ = learner.update(dataclasses.replace(batch, rewards=rewards))
+    observations = np.random.default_rng(0).standard_normal((100, 4), dtype=np.float32)
+    np.testing.assert_allclose(policy.forward(observations).mean(0), target, atol=0.15)
+    assert (policy.weights["log_std"] < -0.1).all()
