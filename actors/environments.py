@@ -199,13 +199,12 @@ class EnvPoolEnvironments:
     def step(self, actions: Array, slots: Array) -> tuple[Array, Array, Array, Array]:
         """See Environments."""
         self._pool.send(actions.astype(self._action_type), slots.astype(np.int32))
-        observations, rewards, terminated, truncated, info = self._pool.recv()
-        order = np.argsort(info["env_id"])  # a part of the slots comes back in the order in which it finished
+        observations, rewards, terminated, truncated, _ = self._pool.recv()  # one thread: in the order of the slots
         return (
-            np.asarray(observations[order], np.float32),
-            np.asarray(rewards[order], np.float32),
-            terminated[order],
-            truncated[order] & ~terminated[order],
+            np.asarray(observations, np.float32),
+            np.asarray(rewards, np.float32),
+            terminated,
+            truncated & ~terminated,
         )
 
     def close(self) -> None:

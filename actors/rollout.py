@@ -85,23 +85,24 @@ class Rollout:
         current = self._observations
         assert current is not None
         slots = np.arange(environments.num_envs)
+        flying: Array | slice = slice(None)  # a view of all slots while all fly, an index of those that still do later
         to_fly = np.full(environments.num_envs, episodes_per_slot or 0)
         rows: list[tuple[Array, ...]] = []
         while len(slots) and len(rows) != n_steps:
             row = len(rows) % _NOISE_STEPS
             if row == 0:
                 noise = distribution.noise(self._rng, (_NOISE_STEPS, environments.num_envs))
-            observations = current[slots]
+            observations = current[flying].copy()
             parameters = policy.forward(observations)
-            actions = distribution.sample(parameters, noise[row, slots])
+            actions = distribution.sample(parameters, noise[row][flying])
             following, rewards, terminated, truncated = environments.step(policy.flyable(actions), slots)
-            is_step = ~self._done[slots]  # a slot whose episode had ended was reset by this call: not experience
+            is_step = ~self._done[flying]  # a slot whose episode had ended was reset by this call: not experience
             rows.append((slots, is_step, observations, parameters, actions, rewards, following, terminated, truncated))
-            current[slots] = following
-            self._done[slots] = terminated | truncated
-            if episodes_per_slot is not None:
+            current[flying] = following
+            self._done[flying] = terminated | truncated
+            if episodes_per_slot is not None and self._done.any():
                 to_fly -= self._done
-                slots = np.flatnonzero(to_fly > 0) if self._done.any() else slots
+                flying = slots = np.flatnonzero(to_fly > 0)
         return self._batch(policy, rows)
 
     def _batch(self, policy: Policy, rows: list[tuple[Array, ...]]) -> EpisodeBatch:
