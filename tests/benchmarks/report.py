@@ -42,10 +42,12 @@ def markdown(figures: dict[str, Any], command: str) -> str:
     solved = figures["to_solve"]
     ours_seconds = statistics.median(map(solve_seconds, solved["ours"]))
     precise, footprint, update = figures["precise"], figures["footprint"], figures["update"]
-    versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
+    versions = ", ".join(
+        f"{name} {version}" for name, version in figures["versions"].items() if version != "not installed"
+    )
     bars = {"ceiling": "0.3 ×", "rllib": "5 ×", "sb3_no_render": "6 ×", "sb3_as_course": "15 ×"}
     throughput = [
-        (NAMES[name], f"{rate:,.0f}", "" if name == "ours" else f"{rates['ours'] / rate:.2f} ×", bars.get(name, ""))
+        (NAMES[name], f"{rate:,.0f}", "" if name == "ours" else f"{rates['ours'] / rate:.3g} ×", bars.get(name, ""))
         for name, rate in rates.items()
     ]
     to_solve = [

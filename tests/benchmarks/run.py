@@ -107,7 +107,8 @@ def measure(options: Bench) -> dict[str, Any]:
     short = ("--max-steps", options.throughput_steps)
     ceiling = json.loads(part(options, "ceiling", "ceiling").read_text())
     recipe = contestant(options, "ours", "ours_recipe", 0, "--settings", "recipe", *short)
-    ours = [contestant(options, "ours", "ours", seed, "--target-return", 230, *short) for seed in range(options.seeds)]
+    to_solve = ("--target-return", 230, "--max-steps", options.peer_steps)
+    ours = [contestant(options, "ours", "ours", seed, *to_solve) for seed in range(options.seeds)]
     peers = {
         "sb3_no_render": ("peers.sb3_ppo", "--render-mode", "none"),
         "sb3_as_course": ("peers.sb3_ppo", "--render-mode", "rgb_array"),
