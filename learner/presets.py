@@ -29,7 +29,13 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
         {
             "rollout": {"n_envs": 32, "n_steps": 128},
             "network": {"activation": "relu"},
-            "update": {"n_epochs": 10, "batch_size": 1024, "learning_rate": 4.6e-3, "max_grad_norm": 1.0},
+            "update": {
+                "n_epochs": 10,
+                "batch_size": 1024,
+                "learning_rate": 4.6e-3,
+                "schedule": "linear",
+                "max_grad_norm": 1.0,
+            },
             "loss": {
                 "loss": "ppo",
                 "advantage": "gae",
