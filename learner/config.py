@@ -82,8 +82,8 @@ class TrainConfig:
     checkpoint: CheckpointConfig = CheckpointConfig()
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError(f"seed must be zero or more, not {self.seed}")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"seed must be zero or more and below 2**31, not {self.seed}")
         if not self.loss.has_critic and self.rollout.episodes_per_env is None:
             raise UserError(
                 f"advantage {self.loss.advantage!r} has no critic to judge the rest of an episode: "

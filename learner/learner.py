@@ -112,6 +112,8 @@ class Learner:
                 sums = terms.clone() if sums is None else sums.add_(terms)
                 steps += 1
             if config.target_kl is not None and epoch + 1 < config.n_epochs:
+                if "approx_kl" not in self._metric_names:
+                    raise UserError(f"target_kl needs approx_kl among the metrics of loss {self.loss_config.loss!r}")
                 kl = float(terms[self._metric_names.index("approx_kl")])
                 if kl > 1.5 * config.target_kl:
                     break

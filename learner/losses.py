@@ -116,7 +116,7 @@ def find_loss(name: str) -> Loss:
         raise unknown("loss", name, LOSSES)
     try:
         loss: Loss = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:
         raise UserError(f"loss {name!r}: {error}") from error
     if not callable(loss):
         raise UserError(f"loss {name!r} is a {type(loss).__name__}, not a function")

@@ -137,13 +137,17 @@ def test_minibatches_are_drawn_anew_in_every_epoch() -> None:
     assert first != second
 
 
-@pytest.mark.parametrize("compile_it", [True, False])
-def test_a_batch_smaller_than_a_minibatch_is_one(compile_it: bool) -> None:
-    def after(batch_size: int | None) -> Array:
+def test_batches_smaller_than_a_minibatch_are_one_each() -> None:
+    """Whatever their lengths: nothing of the first is recorded for the next."""
+
+    def after(batch_size: int | None, compile_it: bool) -> Array:
         update = UpdateConfig(n_epochs=4, batch_size=batch_size, compile=compile_it, device="cpu")
         learner = Learner(make_spec(), LossConfig(), update)
-        _, metrics = learner.update(make_batch(learner.policy(), [5, 4]))
-        assert metrics["train/gradient_steps"] == 4
+        for lengths in ([5, 4], [11], [3, 2, 1]):
+            _, metrics = learner.update(make_batch(learner.policy(), lengths))
+            assert metrics["train/gradient_steps"] == 4
         return learner.state()["parameters"]
 
-    np.testing.assert_array_equal(after(64), after(None))
+    expected = after(None, compile_it=False)
+    for batch_size, compile_it in ((64, True), (64, False), (None, True)):
+        np.testing.assert_array_equal(after(batch_size, compile_it), expected)

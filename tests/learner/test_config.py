@@ -226,7 +226,7 @@ def test_a_file_is_put_over_the_base(tmp_path: Path) -> None:
         ("[1, 2]", "must hold a JSON object, not list"),
         ("null", "must hold a JSON object, not NoneType"),
         ('{"sed": 1}', r"unknown field 'sed'; did you mean seed\?"),
-        ('{"seed": -1}', "seed must be zero or more, not -1"),
+        ('{"seed": -1}', "seed must be zero or more and below"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path: Path, text: str, words: str) -> None:

@@ -20,6 +20,7 @@ from learner.hyperparameters import OPTIMIZERS, LossConfig, UpdateConfig
 from learner.learner import Learner, find_device
 from learner.losses import Metrics, Minibatch, Outputs
 from learner.presets import PRESETS, preset
+from learner.returns import Trajectories, vtrace
 from tests.learner import make_batch, make_spec
 
 torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
@@ -100,6 +101,12 @@ def test_a_seed_decides_every_bit(actions: Literal["categorical", "gaussian"]) -
 
     np.testing.assert_array_equal(run(seed=1, of_torch=5), run(seed=1, of_torch=6))
     assert (run(seed=1, of_torch=5) != run(seed=2, of_torch=5)).any()
+
+
+def test_the_seed_draws_the_initial_weights() -> None:
+    first, again, other = (Learner(make_spec(), LossConfig(), CPU, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(weights(first), weights(again))
+    assert (weights(first) != weights(other)).any()
 
 
 def test_the_seed_also_draws_the_minibatches() -> None:
@@ -250,6 +257,7 @@ def test_target_kl_stops_after_the_epoch_that_passes_it() -> None:
     second = 2 * update(2, None)["train/approx_kl"]
     assert second > 1e-5
     assert update(5, second / 1.5 * 0.99)["train/epochs"] == 2
+    assert update(3, second / 1.5 * 0.99)["train/epochs"] == 2
     assert update(3, second / 1.5 * 1.01)["train/epochs"] == 3
     assert update(5, None)["train/epochs"] == 5
 
@@ -301,6 +309,51 @@ def test_only_a_termination_ends_the_future(advantage: str, terminated: bool, tr
     _, metrics = learner.update(batch)
     expected = 2.0 if terminated else 2 + 0.5 * final_value
     assert metrics["train/mean_return_target"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_segment_has_its_own_future() -> None:
+    # γ = 0.5: 8, and 1 + 1 + 1 = 3, 2 + 2 = 4, 4; bootstrapping from nothing without a critic
+    config = LossConfig(advantage="reward_to_go", gamma=0.5)
+    learner = Learner(make_spec(), config, CPU)
+    _, metrics = learner.update(make_batch(learner.policy(), [1, 3], rewards=[8, 1, 2, 4]))
+    assert metrics["train/mean_return_target"] == pytest.approx((8 + 3 + 4 + 4) / 4)
+
+
+def test_the_bootstrap_state_is_normalised_like_the_others() -> None:
+    config = LossConfig(advantage="critic", gamma=0.5, normalize_advantage=False)
+    learner = Learner(make_spec(normalize_observations=True), config, dataclasses.replace(CPU, n_epochs=1))
+    batch = make_batch(learner.policy(), [20])
+    policy, _ = learner.update(dataclasses.replace(batch, observations=5 + 3 * batch.observations))
+    mean, std = policy.weights["observation_mean"], policy.weights["observation_std"]
+    batch = make_batch(policy, [1], rewards=[2], terminated=[False], truncated=[True])
+    with torch.no_grad():
+        final_value = float(learner.network.value(torch.from_numpy((batch.final_observations - mean) / std)))
+    _, metrics = learner.update(batch)
+    assert metrics["train/mean_return_target"] == pytest.approx(2 + 0.5 * final_value, rel=1e-5)
+
+
+def test_vtrace_corrects_for_the_policy_that_flew() -> None:
+    config = LossConfig(loss="policy_gradient", advantage="vtrace", gamma=0.9)
+    learner = Learner(make_spec(), config, dataclasses.replace(CPU, learning_rate=0.05))
+    stale = make_batch(learner.policy(), [5, 8], seed=1)
+    fly_and_update(learner, 4, first_seed=2)
+    with torch.no_grad():
+        outputs = learner.network(torch.from_numpy(stale.observations), torch.from_numpy(stale.actions))
+        log_ratios = outputs.log_probs - torch.from_numpy(stale.log_probs)
+        steps = Trajectories(
+            rewards=torch.from_numpy(stale.rewards),
+            ends=torch.tensor([4, 12]),
+            terminated=torch.ones(2),
+            longest=8,
+            values=outputs.values,
+            final_values=torch.zeros(2),
+            log_ratios=log_ratios,
+        )
+        _, corrected = vtrace(steps, 0.9, config.gae_lambda)
+        _, uncorrected = vtrace(steps._replace(log_ratios=0 * log_ratios), 0.9, config.gae_lambda)
+    found = learner.update(stale)[1]["train/mean_return_target"]
+    assert found == pytest.approx(float(corrected.mean()), rel=1e-4)
+    assert found != pytest.approx(float(uncorrected.mean()), rel=1e-2)
 
 
 def test_explained_variance() -> None:
@@ -364,6 +417,17 @@ def test_experience_of_the_newest_policy_is_on_policy(
         assert metrics["train/clip_fraction"] == 0
     stale = make_batch(Learner(spec, LossConfig(), CPU, seed=0).policy(), [20, 11], seed=9)
     assert learner.update(stale)[1]["train/approx_kl"] > 1e-3
+
+
+def test_learner_and_actor_clip_the_same_outliers() -> None:
+    spec = make_spec(activation="relu", normalize_observations=True)
+    learner = Learner(spec, LossConfig(), dataclasses.replace(CPU, n_epochs=1, batch_size=None))
+    fly_and_update(learner, 2)
+    policy, batch = learner.policy(), make_batch(learner.policy(), [20])
+    observations = 1000 * batch.observations
+    log_probs = policy.distribution.log_prob(policy.forward(observations), batch.actions)
+    _, metrics = learner.update(dataclasses.replace(batch, observations=observations, log_probs=log_probs))
+    assert metrics["train/approx_kl"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_policy_carries_statistics_of_all_observations() -> None:
