@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,8 +215,8 @@ def test_sigterm_ends_a_run_after_its_update(tmp_path: Path) -> None:
     stopping = Act(2, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
     result = Trainer(cartpole(), tmp_path / "run", callbacks=[stopping]).run()
     assert result.reason == "SIGTERM received"
-    counters = json.loads(json.dumps(Trainer(cartpole(), tmp_path / "run", resume=True).counters.total_timesteps))
-    assert counters == result.counters.total_timesteps
+    resumed = Trainer(cartpole(), tmp_path / "run", resume=True)
+    assert resumed.counters.total_timesteps == result.counters.total_timesteps
 
 
 def test_in_flight_rollouts_stay_bounded_while_the_learner_is_slow(tmp_path: Path) -> None:
@@ -230,7 +228,5 @@ def test_in_flight_rollouts_stay_bounded_while_the_learner_is_slow(tmp_path: Pat
             seen.append(len(trainer.fleet.waiting_for) + trainer.fleet.in_update)
 
     config = cartpole(update={"n_epochs": 60}, stop={"total_timesteps": 15_000}, fleet={"actors": 2})
-    start = time.monotonic()
     Trainer(config, tmp_path / "run", callbacks=[Watch()]).run()
-    assert time.monotonic() > start
     assert max(seen) <= config.fleet.max_outstanding
