@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from actors.errors import NonFiniteError, UserError
 from actors.policy import NORMALIZED_LIMIT, Policy, PolicySpec
 from learner.compiled import record
 from learner.hyperparameters import LossConfig, UpdateConfig
-from learner.losses import ESTIMATORS, Loss, Minibatch, find_loss
+from learner.losses import ESTIMATORS, Loss, Minibatch, find_loss, standardise
 from learner.networks import ActorCritic
 from learner.normalizer import Normalizer
 from learner.optimizers import OPTIMIZERS, memory_for
@@ -67,7 +67,6 @@ class Learner:
         self._parameters = flatten(self.network)
         self._learning_rate = torch.zeros((), device=self.device)
         self._memory = memory_for(self._parameters)
-        self._state = (self._parameters, self._learning_rate, *self._memory.values())
         self._normalizer = Normalizer(spec.layer_sizes[0]) if spec.normalize_observations else None
         self._recorded: Callable[..., Tensor] | None = None
         self._metric_names: list[str] = []
@@ -181,28 +180,34 @@ class Learner:
         standard = (observations - self._normalizer.mean) / self._normalizer.std
         return np.clip(standard, -NORMALIZED_LIMIT, NORMALIZED_LIMIT)
 
-    def _minibatches(self, columns: Sequence[Tensor]) -> list[list[Tensor]]:
+    def _minibatches(self, columns: Sequence[Tensor]) -> Iterable[list[Tensor]]:
         """One epoch's minibatches, all of one size: the last is filled up with steps from the first."""
         count, size = len(columns[0]), self.update_config.batch_size
         if size is None or size >= count:
-            return [list(columns)]
-        order = torch.randperm(count, generator=self._generator)
-        order = torch.cat([order, order[: -count % size]]).to(self.device)
-        shuffled = [column[order] for column in columns]
-        return [list(minibatch) for minibatch in zip(*(column.split(size) for column in shuffled), strict=True)]
+            size = count
+        else:
+            order = torch.randperm(count, generator=self._generator)
+            order = torch.cat([order, order[: -count % size]]).to(self.device)
+            columns = [column[order] for column in columns]
+        observations, actions, log_probs, advantages, returns = (column.unflatten(0, (-1, size)) for column in columns)
+        if self.loss_config.normalize_advantage:
+            advantages = standardise(advantages)
+        return map(list, zip(observations, actions, log_probs, advantages, returns, strict=True))
 
     def _step(self, minibatch: list[Tensor]) -> Tensor:
         """One step of the optimiser; returns the metrics, [len(self._metric_names)]."""
-        if not (self.update_config.compile and len(minibatch[0]) == self.update_config.batch_size):
-            return self._descend(*self._state, *minibatch)
-        if self._recorded is None:
-            self._recorded = record(self._descend, self._state, minibatch)
-        return self._recorded(*minibatch)
+        if self.update_config.compile and len(minibatch[0]) == self.update_config.batch_size:
+            if self._recorded is None:
+                state = [self._parameters, *self._memory.values()]
+                self._recorded = record(self._gradient, self._descend, state, minibatch)
+            return self._recorded(*minibatch)
+        metrics, gradient = self._gradient(self._parameters, *minibatch)
+        self._descend(gradient)
+        return metrics
 
-    def _descend(self, parameters: Tensor, learning_rate: Tensor, *rest: Tensor) -> Tensor:
-        """The clipped gradient of the loss, taken: a function of its tensors alone, so that it can be recorded."""
-        memory = dict(zip(self._memory, rest, strict=False))
-        observations, actions, log_probs, advantages, returns = rest[len(memory) :]
+    def _gradient(self, parameters: Tensor, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
+        """The metrics, and the clipped gradient of the loss, [P]: a function of its tensors alone, to be recorded."""
+        observations, actions, log_probs, advantages, returns = minibatch
         with torch.enable_grad():
             leaf = parameters.detach().requires_grad_()
             outputs = functional_call(self.network, unflatten(leaf, self.network), (observations, actions))
@@ -214,8 +219,10 @@ class Learner:
         self._metric_names = list(metrics)
         if self.update_config.max_grad_norm < math.inf:
             gradient = gradient * torch.clamp(self.update_config.max_grad_norm / (norm + 1e-6), max=1.0)
-        OPTIMIZERS[self.update_config.optimizer](parameters, gradient, learning_rate, memory)
-        return torch.stack([value.detach() for value in metrics.values()])
+        return torch.stack([value.detach() for value in metrics.values()]), gradient
+
+    def _descend(self, gradient: Tensor) -> None:
+        OPTIMIZERS[self.update_config.optimizer](self._parameters, gradient, self._learning_rate, self._memory)
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]

@@ -43,7 +43,7 @@ class Minibatch(NamedTuple):
     log_probs: Tensor
     """[B]: log π_behaviour(a_t | o_t)."""
     advantages: Tensor
-    """[B]: the weight on log π, as ``LossConfig.advantage`` estimates it."""
+    """[B]: the weight on log π, as ``LossConfig.advantage`` estimates it; standardised if ``normalize_advantage``."""
     returns: Tensor
     """[B]: the critic's targets."""
     max_entropy: float
@@ -124,8 +124,9 @@ def find_loss(name: str) -> Loss:
 
 
 def standardise(advantages: Tensor) -> Tensor:
-    """Zero mean, unit standard deviation."""
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    """Zero mean and unit standard deviation in each minibatch: [minibatches, B] -> [minibatches, B]."""
+    centred = advantages - advantages.mean(1, keepdim=True)
+    return centred / (centred.square().mean(1, keepdim=True).sqrt() + 1e-8)
 
 
 def entropy_and_value(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
@@ -143,8 +144,7 @@ def entropy_and_value(outputs: Outputs, batch: Minibatch, config: LossConfig) ->
 @register_loss("policy_gradient")
 def policy_gradient(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
     """−mean A_t log π(a_t | o_t): the policy gradient theorem's estimator (Sutton et al. 2000), A held constant."""
-    advantages = standardise(batch.advantages) if config.normalize_advantage else batch.advantages
-    policy_loss = -(advantages * outputs.log_probs).mean()
+    policy_loss = -(batch.advantages * outputs.log_probs).mean()
     shared, metrics = entropy_and_value(outputs, batch, config)
     return policy_loss + shared, {
         "policy_gradient_loss": policy_loss,
@@ -156,11 +156,10 @@ def policy_gradient(outputs: Outputs, batch: Minibatch, config: LossConfig) -> t
 @register_loss("ppo")
 def ppo(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
     """−mean min(ρ A, clip(ρ, 1 ± ε) A), ρ = π/π_behaviour (Schulman et al. 2017, arXiv:1707.06347, eq. 7)."""
-    advantages = standardise(batch.advantages) if config.normalize_advantage else batch.advantages
     log_ratios = outputs.log_probs - batch.log_probs
     ratios = log_ratios.exp()
     clipped = ratios.clamp(1 - config.clip_range, 1 + config.clip_range)
-    policy_loss = -torch.minimum(ratios * advantages, clipped * advantages).mean()
+    policy_loss = -torch.minimum(ratios * batch.advantages, clipped * batch.advantages).mean()
     shared, metrics = entropy_and_value(outputs, batch, config)
     return policy_loss + shared, {
         "policy_gradient_loss": policy_loss,

@@ -22,6 +22,7 @@ from learner.losses import (
     policy_gradient,
     ppo,
     register_loss,
+    standardise,
 )
 from learner.returns import Trajectories, discounted_returns, gae, lambda_returns, vtrace
 
@@ -96,18 +97,10 @@ def test_ppo_stops_at_the_clip_and_only_there(advantage: float, ratio: float, ex
     assert log_probs.grad.item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["policy_gradient", "ppo"])
-def test_advantages_are_standardised(name: str) -> None:
-    # 1 and 3: mean 2, standard deviation √2, so −1/√2 and 1/√2
-    function = find_loss(name)
-    batch = TWO_STEPS._replace(advantages=torch.tensor([1.0, 3.0]))
-    standard = TWO_STEPS._replace(advantages=torch.tensor([-1.0, 1.0]) / math.sqrt(2))
-    outputs = two_outputs((1.1, 0.9))
-    normalised, _ = function(outputs, batch, LossConfig(normalize_advantage=True))
-    by_hand, _ = function(outputs, standard, LossConfig(normalize_advantage=False))
-    as_given, _ = function(outputs, batch, LossConfig(normalize_advantage=False))
-    torch.testing.assert_close(normalised, by_hand)
-    assert float(as_given) != pytest.approx(float(by_hand))
+def test_advantages_are_standardised_in_each_minibatch() -> None:
+    standard = standardise(torch.tensor([[1.0, 3.0, 5.0], [0.0, -40.0, 40.0], [7.0, 7.0, 7.0]]))
+    expected = torch.tensor([[-1.0, 0.0, 1.0], [0.0, -1.0, 1.0], [0.0, 0.0, 0.0]]) * math.sqrt(1.5)
+    torch.testing.assert_close(standard, expected)
 
 
 def test_entropy_is_measured_in_that_of_the_uniform_policy() -> None:

@@ -1,0 +1,132 @@
+"""Partial evaluation of a recorded step: what comes out the same in every step is worked out once.
+
+A third of a small network's step is such bookkeeping: cutting the layers' weights out of the flat parameter vector,
+transposing them, making tensors of numbers, and the first links of the backward pass, which depend on shapes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._ops import OpOverload
+
+aten = torch.ops.aten
+
+SHAPED_LIKE = (aten.ones_like.default, aten.zeros_like.default, aten.new_ones.default, aten.new_zeros.default)
+"""Operations that look at the shape and type of their input, not at its values."""
+
+TENSOR_FORM = {
+    getattr(aten, name).Scalar: getattr(aten, name).Tensor
+    for name in ("add", "sub", "mul", "div", "ge", "gt", "le", "lt", "eq", "ne")
+}
+"""Operations of a tensor and a number, and the same of two tensors."""
+
+
+def fold(module: fx.GraphModule, state: Sequence[Tensor]) -> list[Tensor]:
+    """Simplify a recorded step in place.
+
+    Constants (numbers, and what is computed from nothing else) become buffers of the module. Views of the state become
+    inputs, between the state and the other inputs.
+
+    Args:
+        module: recorded by ``make_fx``; its first inputs are the state.
+        state: tensors that keep their place in memory from step to step, while their values change.
+
+    Returns:
+        The views of the state, in the order in which the module takes them.
+    """
+    graph = module.graph
+    for node in graph.find_nodes(op="call_function", target=aten.detach.default):  # there is no autograd at replay
+        node.replace_all_uses_with(node.args[0])
+    graph.eliminate_dead_code()
+    state_nodes = graph.find_nodes(op="placeholder")[: len(state)]
+    views: dict[fx.Node, Any] = dict(zip(state_nodes, state, strict=True))
+    constants: dict[fx.Node, Any] = {}
+    written = _written(graph)
+    for node in graph.nodes:
+        if node.op != "call_function" or node in written or _is_random(node):
+            continue
+        inputs = node.all_input_nodes
+        if node.target in SHAPED_LIKE:
+            shape = inputs[0].meta["val"]  # a tensor without data
+            constants[node] = _evaluate(
+                node, {inputs[0]: torch.empty_strided(shape.size(), shape.stride(), dtype=shape.dtype)}
+            )
+        elif all(source in constants for source in inputs):
+            constants[node] = _evaluate(node, constants)
+        elif all(source in views for source in inputs) and _is_view(node):
+            views[node] = _evaluate(node, views)
+        else:
+            _take_number_as_tensor(module, node)
+    for node, value in constants.items():
+        if isinstance(value, Tensor):
+            node.replace_all_uses_with(_buffer(module, node, value))
+    taken = [node for node in views if node not in state_nodes and not set(node.users) <= set(views)]
+    for i, node in enumerate(taken):
+        with graph.inserting_before(graph.find_nodes(op="placeholder")[len(state) + i]):
+            node.replace_all_uses_with(graph.placeholder(f"view_{i}"))
+    graph.eliminate_dead_code()
+    module.recompile()
+    return [views[node] for node in taken]
+
+
+def _evaluate(node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: values[source])
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def _buffer(module: fx.GraphModule, before: fx.Node, value: Tensor) -> fx.Node:
+    """A node that stands for a constant."""
+    name = f"constant_{len(list(module.buffers()))}"
+    module.register_buffer(name, value)
+    with module.graph.inserting_before(before):
+        return module.graph.get_attr(name)
+
+
+def _take_number_as_tensor(module: fx.GraphModule, node: fx.Node) -> None:
+    """Let ``tensor ∘ number`` use a tensor made once, of the type that PyTorch would make it in every step."""
+    target = TENSOR_FORM.get(node.target, node.target)
+    if not (isinstance(target, OpOverload) and target._overloadname == "Tensor" and len(node.args) == 2):
+        return
+    tensor, number = node.args
+    value = tensor.meta.get("val") if isinstance(tensor, fx.Node) else None
+    if isinstance(number, int | float) and value is not None and value.is_floating_point():
+        node.args = (tensor, _buffer(module, node, torch.tensor(number, dtype=value.dtype)))
+        node.target = target
+
+
+def _is_view(node: fx.Node) -> bool:
+    """Whether the result shares the memory of the inputs."""
+    if not isinstance(node.target, OpOverload):  # an item of a list of views
+        return True
+    return any(result.alias_info is not None for result in node.target._schema.returns)
+
+
+def _is_random(node: fx.Node) -> bool:
+    return isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
+
+
+def _written(graph: fx.Graph) -> set[fx.Node]:
+    """What is changed in place, directly or through a view, and the operations that do so."""
+    written: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op != "call_function":
+            continue
+        if node in written and _is_view(node):
+            written.update(node.all_input_nodes)
+        if isinstance(node.target, OpOverload) and node.target._schema.is_mutable:
+            written.add(node)
+            for argument, value in zip(node.target._schema.arguments, node.args, strict=False):
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    written.update(source for source in node.all_input_nodes if source in _nodes_in(value))
+    return written
+
+
+def _nodes_in(value: Any) -> list[fx.Node]:
+    found: list[fx.Node] = []
+    fx.map_arg(value, found.append)
+    return found
