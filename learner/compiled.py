@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from learner.folding import fold
+from learner.operations import record_operations
 
 Gradient = Callable[..., tuple[Tensor, Tensor]]
 Descend = Callable[[Tensor], None]
@@ -28,23 +28,22 @@ def record(
     """A faster form of this, for inputs of the shapes and types of ``example``::
 
         def step(*inputs):
-            metrics, direction = gradient(state[0], *inputs)
+            metrics, direction = gradient(*inputs)
             descend(direction)
             return metrics
 
     Args:
-        gradient: a pure function of its tensors, which must not branch on their values.
+        gradient: changes nothing, and must not branch on the values of tensors.
         descend: changes the state in place.
-        state: the parameters, and what else ``descend`` changes; tensors that keep their place in memory. Recording
-            leaves their values as they are.
+        state: tensors that keep their place in memory. Recording leaves their values as they are.
         example: inputs to record with.
 
     Returns:
         The function; its next call may overwrite what it returned.
     """
-    if state[0].is_cuda:
+    if example[0].is_cuda:
         return _cuda_graph(gradient, descend, state, example)
-    replay = _flat_operations(gradient, state[0], example)
+    replay = _flat_operations(gradient, example)
 
     def step(*inputs: Tensor) -> Tensor:
         metrics, direction = replay(*inputs)
@@ -54,9 +53,10 @@ def record(
     return step
 
 
-def _flat_operations(gradient: Gradient, parameters: Tensor, example: Sequence[Tensor]) -> Gradient:
-    module = make_fx(gradient)(parameters, *example)
-    fixed = [parameters, *fold(module, [parameters])]
+def _flat_operations(gradient: Gradient, example: Sequence[Tensor]) -> Gradient:
+    example = [tensor.clone() for tensor in example]  # a tensor given twice would be recorded as one input
+    module, fixed = record_operations(gradient, example)
+    fixed += fold(module, fixed)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript is frozen, which suits a pinned version; no successor is as light
         traced = torch.jit.trace(module, (*fixed, *example), check_trace=False).forward
@@ -76,7 +76,7 @@ def _cuda_graph(
     before = [tensor.clone() for tensor in state]
 
     def step() -> Tensor:
-        metrics, direction = gradient(state[0], *buffers)
+        metrics, direction = gradient(*buffers)
         descend(direction)
         return metrics
 

@@ -32,8 +32,8 @@ def fold(module: fx.GraphModule, state: Sequence[Tensor]) -> list[Tensor]:
     inputs, between the state and the other inputs.
 
     Args:
-        module: recorded by ``make_fx``; its first inputs are the state.
-        state: tensors that keep their place in memory from step to step, while their values change.
+        module: of ``record_operations``.
+        state: its first inputs: tensors that keep their place in memory from step to step, while their values change.
 
     Returns:
         The views of the state, in the order in which the module takes them.
@@ -43,46 +43,34 @@ def fold(module: fx.GraphModule, state: Sequence[Tensor]) -> list[Tensor]:
         node.replace_all_uses_with(node.args[0])
     graph.eliminate_dead_code()
     state_nodes = graph.find_nodes(op="placeholder")[: len(state)]
-    views: dict[fx.Node, Any] = dict(zip(state_nodes, state, strict=True))
-    constants: dict[fx.Node, Any] = {}
+    views, constants = set(state_nodes), set[fx.Node]()
     written = _written(graph)
     for node in graph.nodes:
         if node.op != "call_function" or node in written or _is_random(node):
             continue
-        inputs = node.all_input_nodes
-        if node.target in SHAPED_LIKE:
-            shape = inputs[0].meta["val"]  # a tensor without data
-            constants[node] = _evaluate(
-                node, {inputs[0]: torch.empty_strided(shape.size(), shape.stride(), dtype=shape.dtype)}
-            )
-        elif all(source in constants for source in inputs):
-            constants[node] = _evaluate(node, constants)
-        elif all(source in views for source in inputs) and _is_view(node):
-            views[node] = _evaluate(node, views)
+        inputs = set(node.all_input_nodes)
+        if node.target in SHAPED_LIKE or inputs <= constants:
+            constants.add(node)
+        elif inputs <= views and _is_view(node):
+            views.add(node)
         else:
             _take_number_as_tensor(module, node)
-    for node, value in constants.items():
-        if isinstance(value, Tensor):
-            node.replace_all_uses_with(_buffer(module, node, value))
-    taken = [node for node in views if node not in state_nodes and not set(node.users) <= set(views)]
+    for node in list(graph.nodes):
+        if node in constants and isinstance(node.meta["value"], Tensor):
+            node.replace_all_uses_with(_buffer(module, node, node.meta["value"]))
+    taken = [node for node in graph.nodes if node in views - set(state_nodes) and not set(node.users) <= views]
     for i, node in enumerate(taken):
         with graph.inserting_before(graph.find_nodes(op="placeholder")[len(state) + i]):
             node.replace_all_uses_with(graph.placeholder(f"view_{i}"))
     graph.eliminate_dead_code()
     module.recompile()
-    return [views[node] for node in taken]
-
-
-def _evaluate(node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: values[source])
-    assert callable(node.target)
-    return node.target(*args, **kwargs)
+    return [node.meta["value"].detach() for node in taken]
 
 
 def _buffer(module: fx.GraphModule, before: fx.Node, value: Tensor) -> fx.Node:
     """A node that stands for a constant."""
     name = f"constant_{len(list(module.buffers()))}"
-    module.register_buffer(name, value)
+    module.register_buffer(name, value.detach())
     with module.graph.inserting_before(before):
         return module.graph.get_attr(name)
 
@@ -93,7 +81,7 @@ def _take_number_as_tensor(module: fx.GraphModule, node: fx.Node) -> None:
     if not (isinstance(target, OpOverload) and target._overloadname == "Tensor" and len(node.args) == 2):
         return
     tensor, number = node.args
-    value = tensor.meta.get("val") if isinstance(tensor, fx.Node) else None
+    value = tensor.meta.get("value") if isinstance(tensor, fx.Node) else None
     if isinstance(number, int | float) and value is not None and value.is_floating_point():
         node.args = (tensor, _buffer(module, node, torch.tensor(number, dtype=value.dtype)))
         node.target = target

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
@@ -83,6 +82,15 @@ class Learner:
         if self._normalizer:
             weights |= {"observation_mean": self._normalizer.mean, "observation_std": self._normalizer.std}
         return Policy(dataclasses.replace(self.spec, version=self.version, trained=self.trained), weights)
+
+    def warm_up(self) -> None:
+        """Record the minibatch step before there is a batch: it takes a second that the first update then need not."""
+        size, spec = self.update_config.batch_size, self.spec
+        if not self.update_config.compile or size is None or self._recorded:
+            return
+        zeros = torch.zeros(size, device=self.device)
+        actions = zeros.long() if spec.actions == "categorical" else zeros.new_zeros(size, spec.action_size)
+        self._recorded = self._record([zeros.new_zeros(size, spec.layer_sizes[0]), actions, zeros, zeros, zeros])
 
     def update(self, *batches: EpisodeBatch, progress: float = 0.0) -> tuple[Policy, dict[str, float]]:
         """Learn from batches, laid end to end as one.
@@ -197,23 +205,24 @@ class Learner:
     def _step(self, minibatch: list[Tensor]) -> Tensor:
         """One step of the optimiser; returns the metrics, [len(self._metric_names)]."""
         if self.update_config.compile and len(minibatch[0]) == self.update_config.batch_size:
-            if self._recorded is None:
-                state = [self._parameters, *self._memory.values()]
-                self._recorded = record(self._gradient, self._descend, state, minibatch)
+            self._recorded = self._recorded or self._record(minibatch)
             return self._recorded(*minibatch)
-        metrics, gradient = self._gradient(self._parameters, *minibatch)
+        metrics, gradient = self._gradient(*minibatch)
         self._descend(gradient)
         return metrics
 
-    def _gradient(self, parameters: Tensor, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
-        """The metrics, and the clipped gradient of the loss, [P]: a function of its tensors alone, to be recorded."""
+    def _record(self, minibatch: Sequence[Tensor]) -> Callable[..., Tensor]:
+        return record(self._gradient, self._descend, [self._parameters, *self._memory.values()], minibatch)
+
+    def _gradient(self, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
+        """The metrics, and the clipped gradient of the loss, [P]; it looks at no tensor's values, to be recorded."""
         observations, actions, log_probs, advantages, returns = minibatch
         with torch.enable_grad():
-            leaf = parameters.detach().requires_grad_()
-            outputs = functional_call(self.network, unflatten(leaf, self.network), (observations, actions))
+            outputs = self.network(observations, actions)
             batch = Minibatch(log_probs, advantages, returns, self._max_entropy)
             loss, metrics = self._loss(outputs, batch, self.loss_config)
-            (gradient,) = torch.autograd.grad(loss, leaf)
+            gradients = torch.autograd.grad(loss, list(self.network.parameters()), materialize_grads=True)
+        gradient = torch.cat([part.flatten() for part in gradients])
         norm = torch.linalg.vector_norm(gradient)
         metrics = {**metrics, "loss": loss, "grad_norm": norm}
         self._metric_names = list(metrics)
@@ -283,10 +292,3 @@ def flatten(network: torch.nn.Module) -> Tensor:
     for parameter, view in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.data = view.view_as(parameter)
     return flat
-
-
-def unflatten(flat: Tensor, network: torch.nn.Module) -> dict[str, Tensor]:
-    """The network's parameters by name, as views into a vector like ``flatten``'s."""
-    named = dict(network.named_parameters())
-    views = flat.split([parameter.numel() for parameter in named.values()])
-    return {name: view.view_as(named[name]) for name, view in zip(named, views, strict=True)}

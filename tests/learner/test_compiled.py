@@ -29,15 +29,6 @@ LOSSES = {
 }
 
 
-def gradient(parameters: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a small loss, and the loss."""
-    with torch.enable_grad():
-        leaf = parameters.detach().requires_grad_()
-        loss = torch.tanh(inputs @ leaf).square().mean()
-        (direction,) = torch.autograd.grad(loss, leaf)
-    return loss.detach(), direction
-
-
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_recorded_step_takes_the_eager_steps(device: str) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -45,14 +36,21 @@ def test_a_recorded_step_takes_the_eager_steps(device: str) -> None:
     start = torch.randn(6, generator=generator).to(device)
     mine, eager = ((start.clone(), torch.zeros((), device=device)) for _ in range(2))
 
+    def gradient(state: tuple[Tensor, Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = state[0].detach().requires_grad_()
+            loss = torch.tanh(inputs @ leaf).square().mean()
+            (direction,) = torch.autograd.grad(loss, leaf)
+        return loss.detach(), direction
+
     def descend(state: tuple[Tensor, Tensor], direction: Tensor) -> None:
         state[1].add_(1)
         state[0].sub_(direction / state[1])
 
-    recorded = record(gradient, functools.partial(descend, mine), mine, inputs[:1])
+    recorded = record(functools.partial(gradient, mine), functools.partial(descend, mine), mine, inputs[:1])
     assert torch.equal(mine[0], start), "recording takes no step"
     for example in inputs:
-        expected, direction = gradient(eager[0], example)
+        expected, direction = gradient(eager, example)
         descend(eager, direction)
         replayed = recorded(example)
         torch.testing.assert_close(replayed, expected, rtol=0, atol=0 if device == "cpu" else 1e-6)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from learner.folding import fold
+from learner.operations import record_operations
 
 START = torch.arange(12.0)
 INPUTS = torch.linspace(-1, 1, 4)
@@ -45,7 +45,7 @@ STEPS = [cut_and_transposed, constants_alone, constants_written, numbers, whole_
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 def test_a_folded_step_gives_the_same_as_the_state_changes(step: Callable[..., Tensor]) -> None:
     state = START.clone()
-    module = make_fx(step)(state.clone(), INPUTS)
+    module, _ = record_operations(step, [state, INPUTS])
     views = fold(module, [state])
     for scale in (1.0, -0.3, 1e6):
         state.copy_(START * scale)
@@ -54,7 +54,7 @@ def test_a_folded_step_gives_the_same_as_the_state_changes(step: Callable[..., T
 
 def operations(step: Callable[..., Tensor]) -> tuple[list[str], int]:
     """What is left of a step: its operations, and how many views it takes."""
-    module = make_fx(step)(START.clone(), INPUTS)
+    module, _ = record_operations(step, [START, INPUTS])
     views = fold(module, [START])
     return [str(node.target) for node in module.graph.nodes if node.op == "call_function"], len(views)
 
@@ -66,6 +66,6 @@ def test_what_is_the_same_in_every_step_is_gone() -> None:
 
 def test_random_numbers_are_drawn_anew_in_every_step() -> None:
     state = START.clone()
-    module = make_fx(lambda state, inputs: inputs + torch.rand(4))(state, INPUTS)
+    module, _ = record_operations(lambda _state, inputs: inputs + torch.rand(4), [state, INPUTS])
     fold(module, [state])
     assert not torch.equal(module(state, INPUTS), module(state, INPUTS))
