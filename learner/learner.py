@@ -83,15 +83,6 @@ class Learner:
             weights |= {"observation_mean": self._normalizer.mean, "observation_std": self._normalizer.std}
         return Policy(dataclasses.replace(self.spec, version=self.version, trained=self.trained), weights)
 
-    def warm_up(self) -> None:
-        """Record the minibatch step before there is a batch: it takes a second that the first update then need not."""
-        size, spec = self.update_config.batch_size, self.spec
-        if not self.update_config.compile or size is None or self._recorded:
-            return
-        zeros = torch.zeros(size, device=self.device)
-        actions = zeros.long() if spec.actions == "categorical" else zeros.new_zeros(size, spec.action_size)
-        self._recorded = self._record([zeros.new_zeros(size, spec.layer_sizes[0]), actions, zeros, zeros, zeros])
-
     def update(self, *batches: EpisodeBatch, progress: float = 0.0) -> tuple[Policy, dict[str, float]]:
         """Learn from batches, laid end to end as one.
 
@@ -205,14 +196,13 @@ class Learner:
     def _step(self, minibatch: list[Tensor]) -> Tensor:
         """One step of the optimiser; returns the metrics, [len(self._metric_names)]."""
         if self.update_config.compile and len(minibatch[0]) == self.update_config.batch_size:
-            self._recorded = self._recorded or self._record(minibatch)
+            if self._recorded is None:
+                state = [self._parameters, *self._memory.values()]
+                self._recorded = record(self._gradient, self._descend, state, minibatch)
             return self._recorded(*minibatch)
         metrics, gradient = self._gradient(*minibatch)
         self._descend(gradient)
         return metrics
-
-    def _record(self, minibatch: Sequence[Tensor]) -> Callable[..., Tensor]:
-        return record(self._gradient, self._descend, [self._parameters, *self._memory.values()], minibatch)
 
     def _gradient(self, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
         """The metrics, and the clipped gradient of the loss, [P]; it looks at no tensor's values, to be recorded."""

@@ -43,6 +43,10 @@ class _Recorder(TorchDispatchMode):
             self._keep(self.graph.placeholder(f"input_{i}"), tensor)
         self._first = next(iter(self.graph.nodes))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # there is no dynamo to skip, and to skip it is to import it
+
     def _keep(self, node: fx.Node, value: Any) -> None:
         node.meta["value"] = value  # also keeps it alive, so that its id stays its own
         if isinstance(value, Tensor):

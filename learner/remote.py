@@ -36,10 +36,6 @@ class LearnerActor:
         """The policy as it is now."""
         return self._learner.policy()
 
-    def warm_up(self) -> None:
-        """See Learner.warm_up."""
-        self._learner.warm_up()
-
     def update(self, *batches: EpisodeBatch, progress: float) -> tuple[Policy, dict[str, float]]:
         """See Learner.update; adds the seconds spent waiting and learning to the metrics."""
         start = time.perf_counter()

@@ -169,7 +169,6 @@ class Trainer:
         self.device = ray.get(self._learner.device.remote())  # raises here if the learner cannot be made
         if self._checkpoint is None:
             self._save()
-        self._learner.warm_up.remote()  # while the actors start
         while not self.fleet.size and self._stop_reason is None:  # the clock starts with the first rollout
             for ref in ray.wait(self.fleet.waiting_for, num_returns=1, timeout=0.1)[0]:
                 self.fleet.land(ref)
@@ -316,7 +315,6 @@ class Trainer:
         self.fleet.forget()
         self._metrics.rewind(self.counters.total_timesteps)
         self._start_learner()
-        self._learner.warm_up.remote()
         self._began = time.monotonic() - self.counters.seconds
 
     def _finish(self) -> Result:
