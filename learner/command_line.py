@@ -19,10 +19,13 @@ T = TypeVar("T")
 def parse(make: type[T] | Callable[..., T], arguments: Sequence[str], default: T | None, prog: str, text: str) -> T:
     """Arguments as a dataclass, over the values of ``default``. ``--help`` prints all options and ends the program.
 
+    ``text`` introduces the help; its examples, lines that begin with ``python -m``, keep lines of their own.
+
     Raises:
         UserError: an unknown option or a value that does not fit.
     """
     told = io.StringIO()
+    text = re.sub(r"\n+(?=python -m)", "\n\n", text)
     try:
         with contextlib.redirect_stderr(told):
             return tyro.cli(make, args=list(arguments), default=default, prog=prog, description=text)  # type: ignore[arg-type,return-value]
@@ -33,11 +36,13 @@ def parse(make: type[T] | Callable[..., T], arguments: Sequence[str], default: T
 
 
 def _one_line(box: str) -> str:
-    """tyro frames its errors and follows them with help; this is what they say."""
+    """tyro titles and frames its errors, where the locale has no lines with dashes, and follows them with help."""
     lines = [line.strip("│ ") for line in box.splitlines()]
-    rules = [i for i, line in enumerate(lines) if line and set(line) <= set("─╭╮╰╯")]
-    said = " ".join(lines[1 : rules[0]] if rules else lines)
-    nearest = [line for line in lines if line.startswith("--")]
+    rules = [i for i, line in enumerate(lines) if line and set(line) <= set("─╭╮╰╯-")]
+    first = 2 if 1 in rules else 1
+    end = min((i for i in rules if i > first), default=None)
+    said = " ".join(lines[first:end] if rules else lines)
+    nearest = [line for i, line in enumerate(lines) if line.startswith("--") and i not in rules]
     if "Perhaps you meant" in box and nearest:
         said += f"; did you mean {' or '.join(line.split()[0] for line in nearest[:2])}?"
     return re.sub(r"^Error parsing [\w.]+: ", "", said.strip()) or box.strip()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -153,3 +156,14 @@ def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
         fail("prog", RuntimeError("it broke"), 3)
     assert end.value.code == 3
     assert capsys.readouterr().err == "prog: error: it broke\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_mistakes_are_one_line_in_any_locale(encoding: str) -> None:
+    """Where lines cannot be drawn, tyro frames what it says another way."""
+    command = [sys.executable, "-m", "learner.evaluate", "runs/first", "--episode", "3"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 2
+    assert result.stderr.strip().endswith("error: Unrecognized options: --episode, 3; did you mean --episodes?")
+    assert len(result.stderr.strip().splitlines()) == 1
