@@ -27,22 +27,20 @@ class RolloutReport:
 class RolloutActor:
     """Flies environments with whatever policy it is sent. It never imports torch.
 
-    The environments are made by the first call of ``backend``, not with the actor: Ray tells of an exception in a call
-    what it was, but of one in a constructor only that the actor died.
-
-    Args:
-        env_id: a Gymnasium id.
-        config: what a rollout is.
-        seed: of its environments and its actions.
+    It is prepared by a call, not when it is made: one process can then fly for run after run, and Ray tells of an
+    exception in a call what it was, but of one in a constructor only that the actor died.
     """
 
-    def __init__(self, env_id: str, config: RolloutConfig, seed: int) -> None:
-        self._env_id, self._config, self._seed = env_id, config, seed
+    def prepare(self, env_id: str, config: RolloutConfig, seed: int) -> str:
+        """Get ready to collect; answers who simulates.
 
-    def backend(self) -> str:
-        """Get ready to collect; answers who simulates."""
-        environments = make_environments(self._env_id, self._config.n_envs, self._seed, self._config.backend)
-        self._rollout = Rollout(environments, self._seed)
+        Args:
+            env_id: a Gymnasium id.
+            config: what a rollout is.
+            seed: of the environments and the actions.
+        """
+        environments = make_environments(env_id, config.n_envs, seed, config.backend)
+        self._config, self._rollout = config, Rollout(environments, seed)
         return environments.backend
 
     def collect(self, policy: Policy) -> tuple[EpisodeBatch, RolloutReport]:

@@ -110,10 +110,20 @@ class Fleet:
         rollout: one rollout.
         config: the fleet.
         seed: actors count their own seeds up from it.
+        spares: idle actors of an earlier fleet with the same resources, to use before any is started; ``stop`` leaves
+            this fleet's there. None: ``stop`` ends them.
     """
 
-    def __init__(self, env_id: str, rollout: RolloutConfig, config: FleetConfig, seed: int) -> None:
+    def __init__(
+        self,
+        env_id: str,
+        rollout: RolloutConfig,
+        config: FleetConfig,
+        seed: int,
+        spares: list[Any] | None = None,
+    ) -> None:
         self.config = config
+        self._spares = spares
         self.backend: str | None = None
         self.restarts = 0
         self.dropped = 0
@@ -165,15 +175,16 @@ class Fleet:
         return sum(int(node["Resources"].get("CPU", 0) / (self.config.cpus_per_actor or 1)) for node in nodes)
 
     def _fill(self, slot: _Slot) -> _Slot:
-        """Put a new actor into a slot."""
+        """Put an actor into a slot."""
         options: dict[str, Any] = {"num_cpus": self.config.cpus_per_actor}
         if self.config.actor_labels:
             options["label_selector"] = self.config.actor_labels
         actor_class: Any = ray.remote(RolloutActor).options(**options)
-        slot.actor = actor_class.remote(self._env_id, self._rollout, self._seed * 10_007 + self._made)
+        slot.actor = self._spares.pop() if self._spares else actor_class.remote()
         slot.ready, slot.in_flight = False, 0
+        seed = self._seed * 10_007 + self._made
         self._made += 1
-        self._starting[slot.actor.backend.remote()] = slot
+        self._starting[slot.actor.prepare.remote(self._env_id, self._rollout, seed)] = slot
         return slot
 
     def _abandon(self, slot: _Slot) -> None:
@@ -274,8 +285,11 @@ class Fleet:
             flight.void = True
 
     def stop(self) -> None:
-        """Kill all actors."""
+        """End all actors, or keep them as spares."""
         for slot in self._slots:
-            self._abandon(slot)
+            if self._spares is not None and slot.ready:
+                self._spares.append(slot.actor)
+            else:
+                self._abandon(slot)
         self._slots.clear()
         self._landed.clear()

@@ -77,5 +77,10 @@ def load_checkpoint(root: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     raise UserError(f"no readable checkpoint under {root}: {found}")
 
 
+def has_checkpoint(root: Path) -> bool:
+    """Whether there is anything to go on from, whole or damaged."""
+    return bool(_checkpoints(root))
+
+
 def _checkpoints(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("[0-9]*") if path.is_dir()) if root.is_dir() else []

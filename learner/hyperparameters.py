@@ -77,6 +77,8 @@ class UpdateConfig:
     """No further epoch after the KL divergence from the behaviour policy passes 1.5 times this."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the learner computes; auto: on a GPU where it is given one."""
+    gpu_share: float = 1.0
+    """GPUs that Ray sets aside for the learner where the cluster has them; less than 1 shares one between runs."""
     threads: int = 1
     """CPU threads of the learner; more help only large networks."""
     compile: bool = True
@@ -91,6 +93,8 @@ class UpdateConfig:
             raise unknown("device", self.device, ("auto", "cpu", "cuda"))
         if self.n_epochs < 1:
             raise UserError(f"n_epochs must be 1 or more, not {self.n_epochs}")
+        if not 0 < self.gpu_share <= 1:
+            raise UserError(f"gpu_share must lie above 0 and be at most 1, not {self.gpu_share}")
         if self.threads < 1:
             raise UserError(f"threads must be 1 or more, not {self.threads}")
         if self.batch_size is not None and self.batch_size < 2:

@@ -13,13 +13,15 @@ from actors.policy import Policy
 
 
 class LearnerActor:
-    """Holds a Learner and tells how long it waited for batches. Takes the arguments of Learner, and ``threads``.
+    """Holds a Learner and tells how long it waited for batches. Like a RolloutActor, it is prepared by a call."""
 
-    Args:
-        threads: CPU threads for torch; small networks are fastest with one.
-    """
+    def prepare(self, threads: int, **arguments: Any) -> str:
+        """Make the learner; answers where it computes.
 
-    def __init__(self, threads: int, **arguments: Any) -> None:
+        Args:
+            threads: CPU threads for torch; small networks are fastest with one.
+            arguments: of Learner.
+        """
         import torch
 
         from learner.learner import Learner
@@ -27,9 +29,6 @@ class LearnerActor:
         torch.set_num_threads(threads)
         self._learner = Learner(**arguments)
         self._idle_since: float | None = None
-
-    def device(self) -> str:
-        """Where it computes, in words."""
         return self._learner.device_in_words()
 
     def policy(self) -> Policy:

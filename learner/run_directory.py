@@ -31,8 +31,10 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.policy = self.path / "policy"
 
-    def create(self, config: TrainConfig, preset: str | None) -> None:
+    def create(self, config: TrainConfig, preset: str | None, command: str | None = None) -> None:
         """Start a new run: write its exact config, the command that made it and the versions of what runs it.
+
+        ``command`` is for runs that another process started; None: this process's own command line.
 
         Raises:
             UserError: the directory holds a run already, or cannot be written.
@@ -43,7 +45,7 @@ class RunDirectory:
             )
         try:
             write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-            made_by = {"preset": preset, "command": shlex.join(sys.orig_argv), **versions()}
+            made_by = {"preset": preset, "command": command or shlex.join(sys.orig_argv), **versions()}
             write_text(self.path / "made_by.json", json.dumps(made_by, indent=2) + "\n")
         except OSError as error:
             raise UserError(f"cannot write to {self.path}: {error.strerror}") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from actors.environments import EnvironmentInfo, describe, require_envpool
 from actors.errors import NonFiniteError, UserError
@@ -67,6 +67,14 @@ class Result:
         return statistics.fmean(returns) if returns else math.nan
 
 
+@dataclasses.dataclass
+class Spares:
+    """Processes that a run has done with and the next one of the same fleet can use: starting them takes seconds."""
+
+    actors: list[Any] = dataclasses.field(default_factory=list)
+    learners: list[Any] = dataclasses.field(default_factory=list)
+
+
 class Callback:
     """Told what happens in a run; override what you need."""
 
@@ -92,6 +100,8 @@ class Trainer:
         preset: the preset the config came from, for the record.
         resume: go on from the last checkpoint in ``run_dir``.
         callbacks: told of every update.
+        spares: processes to use before any is started, and where this run leaves its own; None: they end with the run.
+        command: what made the run, for the record; None: this process's command line.
 
     Raises:
         UserError: the environment, the loss or the run directory cannot be used. Nothing has started then.
@@ -104,8 +114,11 @@ class Trainer:
         preset: str | None = None,
         resume: bool = False,
         callbacks: Sequence[Callback] = (),
+        spares: Spares | None = None,
+        command: str | None = None,
     ) -> None:
         self.config = config
+        self._spares = spares
         self.environment: EnvironmentInfo = describe(config.env)
         if config.rollout.backend == "envpool":
             require_envpool(self.environment)
@@ -116,13 +129,13 @@ class Trainer:
         self.version = 0
         self._preset = preset
         self._callbacks = callbacks
-        self._loss = _own_loss(config.loss.loss)
+        self._loss = own_loss(config.loss.loss)
         self._checkpoint: dict[str, Any] | None = None
         if resume:
             self._checkpoint, counters = load_checkpoint(self.directory.checkpoints)
             self.counters = Counters(**counters)
         else:
-            self.directory.create(config, preset)
+            self.directory.create(config, preset, command)
         self._stop_reason: str | None = None
         self._began = self._saved = 0.0
         self._learner_deaths = 0
@@ -157,31 +170,43 @@ class Trainer:
                 self._metrics.close()
                 if self.fleet:
                     self.fleet.stop()
-                if self._learner:
+                if self._learner and self._spares is not None:
+                    self._spares.learners.append(self._learner)
+                elif self._learner:
                     ray.kill(self._learner)
 
     def _start(self) -> None:
         config = self.config
-        self._start_learner()
-        self.fleet = Fleet(config.env, config.rollout, config.fleet, config.seed)
+        if self._spares is not None:
+            self._spares.actors[:] = filter(_is_alive, self._spares.actors)
+            self._spares.learners[:] = filter(_is_alive, self._spares.learners)
+        prepared = self._start_learner()
+        spare_actors = self._spares.actors if self._spares is not None else None
+        self.fleet = Fleet(config.env, config.rollout, config.fleet, config.seed, spare_actors)
         for callback in self._callbacks:
             callback.on_start(self)
-        self.device = ray.get(self._learner.device.remote())  # raises here if the learner cannot be made
+        try:
+            self.device = ray.get(prepared)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, UserError) else error from None
         if self._checkpoint is None:
-            self._save()
+            self.save()
         while not self.fleet.size and self._stop_reason is None:  # the clock starts with the first rollout
             for ref in ray.wait(self.fleet.waiting_for, num_returns=1, timeout=0.1)[0]:
                 self.fleet.land(ref)
         self._began = time.monotonic() - self.counters.seconds
 
-    def _start_learner(self) -> None:
+    def _start_learner(self) -> ray.ObjectRef[Any]:
+        """Start and prepare a learner; the reference tells its device."""
         config = self.config
         network = dataclasses.asdict(config.network)
         critic_sizes = network.pop("critic_sizes")
         trained = {"preset": self._preset, "seed": config.seed, "advantage": config.loss.advantage}
-        gpus = 1 if config.update.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        share = config.update.gpu_share
+        gpus = share if config.update.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= share else 0
         actor_class: Any = ray.remote(LearnerActor).options(num_cpus=0, num_gpus=gpus)
-        self._learner = actor_class.remote(
+        self._learner = self._spares.learners.pop() if self._spares and self._spares.learners else actor_class.remote()
+        prepared: ray.ObjectRef[Any] = self._learner.prepare.remote(
             threads=config.update.threads,
             spec=self.environment.policy_spec(**network, trained=trained),
             loss_config=config.loss,
@@ -196,6 +221,7 @@ class Trainer:
             self.version = int(self._checkpoint["version"])
         self._policy: ray.ObjectRef[Any] = self._learner.policy.remote()
         self._update: tuple[ray.ObjectRef[Any], ray.ObjectRef[Any], list[Landed]] | None = None
+        return prepared
 
     def _loop(self) -> None:
         assert self.fleet is not None
@@ -238,6 +264,9 @@ class Trainer:
         try:
             metrics: dict[str, float] = ray.get(metrics_ref)
         except RayTaskError as error:
+            if isinstance(error.cause, RayError) and not isinstance(error.cause, RayTaskError):
+                log.warning("a rollout was lost on its way to the learner; flying others")  # with the node that held it
+                return
             raise error.cause if isinstance(error.cause, NonFiniteError | UserError) else error from None
         except RayActorError as error:
             self._restore(error)
@@ -249,7 +278,7 @@ class Trainer:
         row = self._row(metrics, lag)
         self._metrics.write(row)
         if time.monotonic() - self._saved >= self.config.checkpoint.checkpoint_seconds:
-            self._save()
+            self.save()
         for callback in self._callbacks:
             callback.on_update(self, row)
 
@@ -294,7 +323,7 @@ class Trainer:
             self.stop("budget used up")
         return self._stop_reason is not None
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Checkpoint the learner and the counters together, and the policy beside them."""
         arrays = ray.get(self._learner.state.remote())
         keep = self.config.checkpoint.keep_checkpoints
@@ -318,7 +347,7 @@ class Trainer:
         self._began = time.monotonic() - self.counters.seconds
 
     def _finish(self) -> Result:
-        self._save()
+        self.save()
         assert self._stop_reason is not None
         result = Result(self._stop_reason, self.policy(), self.directory.path, self.counters)
         for callback in self._callbacks:
@@ -341,7 +370,15 @@ def start_ray() -> None:
     ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **local)
 
 
-def _own_loss(name: str) -> Loss | None:
+def _is_alive(actor: Any) -> bool:
+    try:
+        ray.get(actor.__ray_ready__.remote(), timeout=10)
+    except RayError:
+        return False
+    return True
+
+
+def own_loss(name: str) -> Loss | None:
     """A loss of the user's, found in this process to be sent to the learner's; None for the built-in ones."""
     if name in _BUILT_IN_LOSSES:
         return None

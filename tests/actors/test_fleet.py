@@ -35,8 +35,14 @@ def make_fleet(ray_cluster: None) -> Iterator[MakeFleet]:
     """Fleets of obedient environments, grounded when the test ends."""
     fleets: list[Fleet] = []
 
-    def make(env_id: str = OBEDIENT, rollout: RolloutConfig = ROLLOUT, seed: int = 0, **config: Any) -> Fleet:
-        fleets.append(Fleet(env_id, rollout, FleetConfig(**config), seed))
+    def make(
+        env_id: str = OBEDIENT,
+        rollout: RolloutConfig = ROLLOUT,
+        seed: int = 0,
+        spares: list[Any] | None = None,
+        **config: Any,
+    ) -> Fleet:
+        fleets.append(Fleet(env_id, rollout, FleetConfig(**config), seed, spares))
         return fleets[-1]
 
     yield make
@@ -202,7 +208,7 @@ def test_a_killed_actor_is_replaced_and_its_rollout_flown_again(make_fleet: Make
     fleet.launch(policy, 0)
     os.kill(process, signal.SIGKILL)
     with pytest.raises(RayActorError):
-        ray.get(victim.backend.remote(), timeout=PATIENCE)
+        ray.get(victim.__ray_ready__.remote(), timeout=PATIENCE)
     taken: list[Landed] = []
 
     def learn() -> None:
@@ -364,7 +370,33 @@ def test_a_fleet_starts_and_stops(make_fleet: MakeFleet) -> None:
     assert fleet.waiting_for == []
     assert fleet.size == 0
     with pytest.raises(RayActorError):
-        ray.get(actor.backend.remote(), timeout=PATIENCE)
+        ray.get(actor.__ray_ready__.remote(), timeout=PATIENCE)
+
+
+def test_a_fleet_leaves_its_actors_for_the_next(make_fleet: MakeFleet) -> None:
+    """A dead one among them is replaced like any other."""
+    spares: list[Any] = []
+    first = make_fleet(actors=2, rollouts_per_update=2, spares=spares)
+    start(first, 2)
+    first.launch(ordered(FLY), 0)
+    actors = {slot.actor for slot in first._slots}
+    first.stop()
+    assert set(spares) == actors
+    ray.kill(spares[-1])
+    second = make_fleet("CartPole-v1", actors=2, rollouts_per_update=2, spares=spares)
+    assert {slot.actor for slot in second._slots} == actors
+    assert not spares
+    start(second, 2)
+    assert second.restarts == 1
+    assert len({slot.actor for slot in second._slots} & actors) == 1
+    second.launch(ray.put(policy_for("CartPole-v1")), 0)
+    land(second, second.waiting_for[0])
+    land(second, second.waiting_for[0])
+    batch = ray.get(second.take(0)[0].batch)
+    assert batch.observations.shape[1] == 4, "it flies what the second fleet flies"
+    second.stop()
+    for actor in spares:
+        ray.kill(actor)
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ import sys
 from actors.actor import RolloutActor
 from actors.rollout import RolloutConfig
 from tests.actors.examples import policy_for
-actor = RolloutActor("CartPole-v1", RolloutConfig(n_envs=2, n_steps=4), seed=0)
-actor.backend()
+actor = RolloutActor()
+actor.prepare("CartPole-v1", RolloutConfig(n_envs=2, n_steps=4), seed=0)
 actor.collect(policy_for("CartPole-v1"))
 print("torch" in sys.modules)
 """

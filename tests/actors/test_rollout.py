@@ -268,8 +268,8 @@ def test_the_seed_decides_the_actions_too() -> None:
 
 def test_an_actor_reports_what_it_flew() -> None:
     config = RolloutConfig(n_envs=4, n_steps=None, episodes_per_env=2, backend="gymnasium")
-    actor = RolloutActor("CartPole-v1", config, seed=0)
-    assert actor.backend() == "gymnasium"
+    actor = RolloutActor()
+    assert actor.prepare("CartPole-v1", config, seed=0) == "gymnasium"
     policy = random_policy(describe("CartPole-v1").policy_spec(hidden_sizes=(8,), version=5))
     batch, report = actor.collect(policy)
     assert (report.num_steps, report.policy_version) == (batch.num_steps, 5)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import ray
 from ray.exceptions import RayTaskError
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from learner.hyperparameters import LossConfig
 from learner.losses import Metrics, Minibatch, Outputs, policy_gradient
 from learner.presets import preset
 from learner.run_directory import read_metrics
-from learner.trainer import Callback, Counters, Trainer
+from learner.trainer import Callback, Counters, Spares, Trainer
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -97,6 +98,23 @@ def test_lag_0_repeats_to_the_bit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(array, second.weights[name])
     other = Trainer(overlay(config, {"seed": 4}, "test"), tmp_path / "c").run().policy
     assert not np.array_equal(first.weights["w0"], other.weights["w0"])
+
+
+def test_a_run_on_anothers_processes_is_the_same_run(tmp_path: Path) -> None:
+    config = cartpole(fleet={"max_policy_lag": 0, "actors": 1}, stop={"total_timesteps": 4_000}, seed=3)
+    alone = Trainer(config, tmp_path / "alone").run().policy
+    spares = Spares()
+    Trainer(overlay(config, {"seed": 8}, "test"), tmp_path / "first", spares=spares).run()
+    processes = [*spares.actors, *spares.learners]
+    assert len(processes) == 2
+    ray.kill(spares.learners[0])  # a spare that died meanwhile is passed over
+    after = Trainer(config, tmp_path / "after", spares=spares).run().policy
+    assert spares.actors == processes[:1]
+    assert spares.learners != processes[1:]
+    for name, array in alone.weights.items():
+        np.testing.assert_array_equal(array, after.weights[name])
+    for actor in (*spares.actors, *spares.learners):
+        ray.kill(actor)
 
 
 @pytest.mark.parametrize("name", ["vpg", "impala"])
