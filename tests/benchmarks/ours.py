@@ -14,8 +14,8 @@ from pathlib import Path
 from learner.config import TrainConfig, overlay
 from learner.presets import preset
 from learner.trainer import Callback, Trainer
-from tests.benchmarks import recipe
 from tests.benchmarks.recorder import Recorder, add_run_arguments
+from tune_configs import recipe
 
 
 def course_recipe() -> TrainConfig:

@@ -11,10 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.environments import describe
 from actors.files import write_text
 from actors.policy import Policy
-from tests.benchmarks import recipe
 
 
 @dataclass(frozen=True)
@@ -73,16 +71,6 @@ class Recorder:
         totals = {"seconds": last.seconds, "steps": last.steps, "steps_per_second": last.steps / last.seconds}
         records = [asdict(record) for record in self.records]
         write_text(path, json.dumps({**description, **totals, "records": records}, indent=1) + "\n")
-
-
-def policy_from_layers(state: Mapping[str, Any], prefixes: tuple[str, ...]) -> Policy:
-    """The policy of a peer: the linear layers under ``prefixes`` in its torch state dict, as numpy arrays."""
-    spec = describe(recipe.ENV_ID).policy_spec(hidden_sizes=recipe.HIDDEN_SIZES, activation="tanh")
-    weights = {}
-    for i, prefix in enumerate(prefixes):
-        weights[f"w{i}"] = state[f"{prefix}.weight"].T.copy()
-        weights[f"b{i}"] = state[f"{prefix}.bias"].copy()
-    return Policy(spec, weights)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,18 +12,15 @@ from typing import Any
 import numpy as np
 import stable_baselines3
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from actors.policy import Policy
-from tests.benchmarks import recipe
-from tests.benchmarks.recorder import Recorder, add_run_arguments, policy_from_layers
+from tests.benchmarks.recorder import Recorder, add_run_arguments
+from tune_configs import recipe
+from tune_configs.peers import sb3_model, sb3_policy
 
 TORCH_THREADS = 1
 """The faster setting on two cores: matrices of 64 are too small to share out."""
-
-ACTOR_LAYERS = ("mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2", "action_net")
 
 
 class RecordIterations(BaseCallback):  # type: ignore[misc]  # Any to the type checker
@@ -39,16 +36,10 @@ class RecordIterations(BaseCallback):  # type: ignore[misc]  # Any to the type c
             return
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         mean_return = float(np.mean(returns)) if returns else float("nan")
-        self._recorder.record(self.num_timesteps, mean_return, snapshot(self.model.policy))
+        self._recorder.record(self.num_timesteps, mean_return, sb3_policy(self.model, recipe.ENV_ID))
 
     def _on_step(self) -> bool:
         return not self._recorder.finished
-
-
-def snapshot(policy: torch.nn.Module) -> Policy:
-    """The actor as it is now."""
-    state = {name: tensor.detach().numpy() for name, tensor in policy.state_dict().items()}
-    return policy_from_layers(state, ACTOR_LAYERS)
 
 
 def train(render_mode: str | None, seed: int, recorder: Recorder) -> dict[str, Any]:
@@ -59,19 +50,7 @@ def train(render_mode: str | None, seed: int, recorder: Recorder) -> dict[str, A
     """
     torch.set_num_threads(TORCH_THREADS)
     env = make_vec_env(recipe.ENV_ID, n_envs=recipe.N_ENVS, seed=seed, env_kwargs={"render_mode": render_mode})
-    model = PPO(
-        "MlpPolicy",
-        env,
-        n_steps=recipe.N_STEPS,
-        batch_size=recipe.BATCH_SIZE,
-        n_epochs=recipe.N_EPOCHS,
-        learning_rate=recipe.LEARNING_RATE,
-        gamma=recipe.GAMMA,
-        gae_lambda=recipe.GAE_LAMBDA,
-        ent_coef=recipe.ENT_COEF,
-        seed=seed,
-        device="cpu",
-    )
+    model = sb3_model(env, seed)
     model.learn(total_timesteps=sys.maxsize, callback=RecordIterations(recorder))
     env.close()
     return {

@@ -1,0 +1,156 @@
+"""Experiments: what they come to, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from actors.errors import UserError
+from learner.config import TrainConfig, overlay
+from learner.presets import PRESETS
+from tune_configs.compare_losses import main
+from tune_configs.experiment import Experiment, Planned, configs_of, load, save, trials_of
+from tune_configs.trainable import EVALUATION_SEED, placement, with_resources
+from tune_configs.tuning import gpu_share_of, room_for
+
+
+def planned(experiment: Experiment) -> Planned:
+    return Planned(experiment, configs_of(experiment), "python -m something")
+
+
+def test_the_default_is_the_course_work(tmp_path: Path) -> None:
+    experiment = Experiment()
+    trials = trials_of(planned(experiment), tmp_path)
+    assert [trial.name for trial in trials] == [f"{loss}-{seed}" for loss in PRESETS for seed in range(3)]
+    for trial in trials:
+        config = overlay(TrainConfig(), trial.config, "trial")
+        assert (config.env, config.seed, config.stop.max_episodes) == ("Beresheet-v2", trial.seed, 6000)
+        assert config.stop.total_timesteps is None
+        assert config.stop.target_return is None
+
+
+def test_steps_take_the_place_of_episodes(tmp_path: Path) -> None:
+    experiment = Experiment(losses=("ppo",), steps=1000, max_policy_lag=0, actors=2)
+    (config,) = configs_of(experiment).values()
+    assert (config["stop"]["total_timesteps"], config["stop"]["max_episodes"]) == (1000, None)
+    assert (config["fleet"]["max_policy_lag"], config["fleet"]["actors"]) == (0, 2)
+
+
+def test_a_file_is_a_loss_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"loss": {"clip_range": 0.07}}))
+    configs = configs_of(Experiment(losses=("ppo", str(path))))
+    assert list(configs) == ["ppo", "mine"]
+    assert configs["mine"]["loss"]["clip_range"] == 0.07
+
+
+def test_an_experiment_comes_back_from_its_directory(tmp_path: Path) -> None:
+    experiment = Experiment(losses=("cpg",), seeds=2, env="CartPole-v1", threshold=450.0)
+    save(planned(experiment), tmp_path)
+    assert load(tmp_path) == planned(experiment)
+
+
+def test_a_directory_holds_one_experiment(tmp_path: Path) -> None:
+    first = Experiment(losses=("cpg",))
+    save(planned(first), tmp_path)
+    with pytest.raises(UserError, match=r"already holds this experiment: go on with --resume"):
+        save(planned(first), tmp_path)
+    other = Experiment(losses=("vpg",))
+    with pytest.raises(UserError, match=r"already holds another experiment: choose another --name"):
+        save(planned(other), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"experiment": {"seeds": "x"}, "configs": {}}', '{"experiment": 3}']
+)
+def test_a_damaged_experiment_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment.json").write_text(content)
+    with pytest.raises(UserError, match=r"experiment\.json is damaged"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--losses", "cgp"], "unknown loss 'cgp'; did you mean cpg"),
+        (["--losses", "no/such.json"], "cannot read no/such.json"),
+        (["--losses", "ppo", "ppo"], "ppo is named twice"),
+        (["--losses"], "nothing to compare"),
+        (["--peers", "rlib"], "unknown peer 'rlib'; did you mean rllib?"),
+        (["--env", "Beresheet-v3"], "unknown environment 'Beresheet-v3'"),
+        (
+            ["--env", "LunarLanderContinuous-v3", "--peers", "rllib"],
+            "peers fly vectors of observations and discrete actions only",
+        ),
+        (["--episodes", "0"], "episodes must be 1 or more, not 0"),
+        (["--steps", "-5"], "steps must be 1 or more, not -5"),
+        (["--seeds", "0"], "seeds must be 1 or more, not 0"),
+        (["--concurrent", "0"], "concurrent must be 1 or more, not 0"),
+        (["--gpu-share", "2"], "gpu_share must lie between 0 and 1, not 2"),
+        (["--max-policy-lag", "3"], "needs advantage 'vtrace'"),
+        (["--resume", "no/such"], "no experiment in no/such"),
+        (["--loses", "ppo"], "did you mean --losses"),
+    ],
+)
+def test_a_bad_request_is_one_line_and_exit_2(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, *([] if "--resume" in arguments else ["--results", str(tmp_path)])])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_with_an_unknown_loss_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"loss": {"loss": "pppo"}}))
+    with pytest.raises(SystemExit) as end:
+        main(["--losses", str(tmp_path / "mine.json"), "--results", str(tmp_path / "results")])
+    assert end.value.code == 2
+    assert "unknown loss 'pppo'; did you mean ppo?" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_evaluation_seeds_are_beyond_those_of_training() -> None:
+    last_run, actors, environments = 2**31 - 1, 10_006, 100_002
+    assert (last_run * 10_007 + actors) * 100_003 + environments < EVALUATION_SEED
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "trials", "share"),
+    [(16, 0, 24, 0.0), (2, 1, 24, 0.5), (3, 2, 24, 0.5), (64, 8, 12, 0.5), (64, 8, 8, 1.0), (1000, 1, 24, 0.04)],
+)
+def test_the_gpu_share_that_lets_all_trials_run(
+    cpus: int, gpus: int, trials: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus})
+    assert gpu_share_of(None, 1, trials) == share
+    assert room_for(placement(1, 0)) == cpus
+    assert gpu_share_of(0.25, 1, trials) == 0.25
+
+
+def test_without_a_gpu_for_it_a_learner_takes_none() -> None:
+    assert with_resources(TrainConfig(), 0.0).update.device == "cpu"
+    shared = with_resources(TrainConfig(), 0.25).update
+    assert (shared.device, shared.gpu_share) == ("auto", 0.25)
+
+
+def test_resume_keeps_the_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = Experiment(losses=("cpg",))
+    save(planned(experiment), tmp_path)
+    with pytest.raises(SystemExit):
+        main(["--resume", str(tmp_path), "--seeds", "7"])
+    assert "--resume keeps the experiment" in capsys.readouterr().err
+
+
+def test_a_logger_that_is_not_installed_says_how_to_install_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(SystemExit):
+        main(["--results", str(tmp_path), "--mlflow", "file:./mlruns"])
+    assert "pip install mlflow" in capsys.readouterr().err

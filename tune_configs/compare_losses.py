@@ -1,0 +1,226 @@
+"""``python -m tune_configs.compare_losses``: losses on equal terms, and what can honestly be said of them.
+
+python -m tune_configs.compare_losses
+python -m tune_configs.compare_losses --losses cpg aac ppo --seeds 5 --env LunarLander-v3 --steps 1000000
+python -m tune_configs.compare_losses --peers rllib sb3
+python -m tune_configs.compare_losses --resume results/compare_losses/<name>
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import tyro
+from ray import tune
+from rich.console import Console
+from rich.table import Table
+
+from actors.errors import UserError
+from actors.files import write_text
+from learner.command_line import one_line_errors, parse
+from learner.progress import log_to
+from learner.run_directory import read_metrics
+from learner.trainer import start_ray
+from tune_configs import report
+from tune_configs.experiment import (
+    Experiment,
+    Planned,
+    Trial,
+    configs_of,
+    load,
+    require_all,
+    require_free,
+    save,
+    train_config,
+    trials_of,
+)
+from tune_configs.live_table import LiveTable
+from tune_configs.loggers import loggers
+from tune_configs.summary import finished_runs
+from tune_configs.trainable import placement, run_trial
+from tune_configs.tuning import check_room, gpu_share_of, room_for, run_config
+
+log = logging.getLogger("touchdown")
+
+_PROG = "python -m tune_configs.compare_losses"
+_INTERRUPTED = 130
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareCommand:
+    """Run every loss on equal terms, a few seeds each, and report what a careful reader would ask for."""
+
+    name: str | None = None
+    """The experiment's directory under --results; None: <env>-<time>."""
+    results: Path = Path("results/compare_losses")
+    """Where experiments are kept."""
+    resume: Path | None = None
+    """Go on with the experiment in this directory: finished trials are kept, others go on from their checkpoints."""
+    concurrent: int | None = None
+    """Trials at once, at most; None: as many as the cluster has room for."""
+    gpu_share: float | None = None
+    """GPUs of each trial's learner; None: the cluster's, shared between as many trials as its CPUs carry."""
+    mlflow: str | None = None
+    """Also log to MLflow: a tracking URI, such as file:./mlruns."""
+    wandb: str | None = None
+    """Also log to Weights & Biases: a project's name."""
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")] = Experiment()
+    """What is compared."""
+
+    def __post_init__(self) -> None:
+        if self.concurrent is not None and self.concurrent < 1:
+            raise UserError(f"concurrent must be 1 or more, not {self.concurrent}")
+        if self.gpu_share is not None and not 0 <= self.gpu_share <= 1:
+            raise UserError(f"gpu_share must lie between 0 and 1, not {self.gpu_share}")
+
+
+def read_command(arguments: Sequence[str]) -> CompareCommand:
+    """The command line; with ``--resume``, over the experiment that is there.
+
+    Raises:
+        UserError: something in it is wrong.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--resume", default=None)
+    try:
+        known, _ = first.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from error
+    stored = load(Path(known.resume)).experiment if known.resume else Experiment()
+    default = CompareCommand(experiment=stored)
+    command = parse(tyro.conf.OmitArgPrefixes[CompareCommand], arguments, default, _PROG, __doc__ or "")
+    if command.resume and command.experiment != stored:
+        raise UserError(f"--resume keeps the experiment of {command.resume}; leave the options that change it out")
+    if command.resume and command.name:
+        raise UserError("--resume goes on in the experiment's own directory: leave --name out")
+    return command
+
+
+def compare(command: CompareCommand, console: Console) -> int:
+    """Run what has not been run, and write the report.
+
+    Returns:
+        The exit status: 0, 1 if a trial failed, 130 if the experiment was interrupted.
+
+    Raises:
+        UserError: the experiment cannot be run; nothing has started then.
+    """
+    callbacks = loggers(command.mlflow, command.wandb)
+    experiment = command.experiment
+    name = command.name or f"{experiment.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    directory = command.resume or command.results / name
+    if command.resume:
+        planned = load(directory)
+    else:
+        planned = Planned(
+            experiment,
+            configs_of(experiment),
+            shlex.join(["python", "-m", "tune_configs.compare_losses", *sys.argv[1:]]),
+        )
+        require_free(planned, directory)
+    require_all(planned)
+    trials = trials_of(planned, directory)
+    actors = min(experiment.actors, max(train_config(trial).fleet.max_outstanding for trial in trials))
+    if actors < experiment.actors:
+        log.warning("%d actors asked for; no trial has work for more than %d at once", experiment.actors, actors)
+    start_ray()
+    share = gpu_share_of(command.gpu_share, actors, len(trials))
+    check_room(placement(actors, share))
+    if not command.resume:
+        save(planned, directory)
+    done = {run.trial.name for run in finished_runs(trials)}
+    pending = [trial for trial in trials if trial.name not in done]
+    console.print(
+        f"{len(pending)} of {len(trials)} trials to run; results in [bold]{directory}[/bold]", highlight=False
+    )
+    died: dict[str, str] = {}
+    if pending:
+        table = LiveTable(console, trials, done)
+        died = run_trials(pending, placement(actors, share), share, command.concurrent, directory, table, callbacks)
+    for trial in pending:
+        if trial.name in died and not (Path(trial.run_dir) / "failure.txt").exists():
+            write_text(Path(trial.run_dir) / "failure.txt", died[trial.name] + "\n")
+    summary = report.write(planned, trials, directory)
+    console.print(result_table(summary))
+    console.print(f"report: {directory / 'index.html'}", highlight=False, soft_wrap=True)
+    for name, reason in summary["failed"].items():
+        console.print(f"{name} failed: {reason.splitlines()[-1]}", style="red", highlight=False, markup=False)
+    if set(summary["unfinished"]) - set(summary["failed"]):
+        console.print(f"interrupted; go on with --resume {directory}", highlight=False, soft_wrap=True)
+        return _INTERRUPTED
+    return 1 if summary["failed"] else 0
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    resources: tune.PlacementGroupFactory,
+    gpu_share: float,
+    concurrent: int | None,
+    directory: Path,
+    table: LiveTable,
+    callbacks: Sequence[Any],
+) -> dict[str, str]:
+    """Run trials under Ray Tune, as many at once as there is room for; returns why processes of some were lost."""
+    for trial in trials:
+        (Path(trial.run_dir) / "failure.txt").unlink(missing_ok=True)  # what failed is tried again
+    before, began = training_seconds(trials), time.monotonic()
+    tuner = tune.Tuner(
+        tune.with_resources(run_trial, resources),
+        param_space={
+            "trial": tune.grid_search([dataclasses.asdict(trial) for trial in trials]),
+            "gpu_share": gpu_share,
+        },
+        tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, reuse_actors=True),
+        run_config=run_config(directory, [table, *callbacks]),
+    )
+    with table:
+        results = tuner.fit()
+    at_once = max(1, min(len(trials), concurrent or len(trials), room_for(resources)))
+    seconds, trained = time.monotonic() - began, training_seconds(trials) - before
+    table.console.print(
+        f"{trained:,.0f} s of training in {seconds:,.0f} s, {at_once} at once: {trained / (seconds * at_once):.0%}",
+        highlight=False,
+    )
+    lost = [result for result in map(results.__getitem__, range(len(results))) if result.error]
+    return {Trial(**result.config["trial"]).name: str(result.error) for result in lost if result.config}
+
+
+def training_seconds(trials: Sequence[Trial]) -> float:
+    """Seconds that trials have spent so far between their first rollouts and their last updates."""
+    logs = [read_metrics(Path(trial.run_dir) / "metrics.jsonl") for trial in trials]
+    return sum(float(rows[-1]["time/time_elapsed"]) for rows in logs if rows)
+
+
+def result_table(summary: dict[str, Any]) -> Table:
+    """The table of losses, for the terminal."""
+    table = Table(title=report.title(summary))
+    for heading in report.HEADINGS:
+        table.add_column(heading, justify="left" if heading == "loss" else "right")
+    for row in report.table(summary):
+        table.add_row(*row)
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    console = Console()
+    log_to(console)
+    with one_line_errors(_PROG):
+        command = read_command(sys.argv[1:] if arguments is None else arguments)
+        status = compare(command, console)
+    if ray.is_initialized():
+        ray.shutdown()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""An experiment: which losses and peers, on what, with what budget; and the trials that it comes to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pydantic
+
+from actors.environments import describe
+from actors.errors import UserError, unknown
+from actors.files import write_text
+from learner.config import TrainConfig, overlay, read_config
+from learner.presets import PRESETS, preset
+from learner.run_directory import versions
+from learner.trainer import own_loss
+from tune_configs.peers import PEERS, require_peer
+
+COURSE_EPISODES = 6000
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What is compared. Two experiments that are equal here give comparable results."""
+
+    losses: tuple[str, ...] = tuple(PRESETS)
+    """Presets, or JSON files of options over the ppo preset, which are called by their names without .json."""
+    peers: tuple[str, ...] = ()
+    """Other libraries' PPO, with the Deep RL course's settings, on the same budget: rllib, sb3."""
+    seeds: int = 3
+    """Runs of each, with seeds from 0."""
+    env: str = "Beresheet-v2"
+    """A Gymnasium id."""
+    episodes: int | None = None
+    """Training episodes a run; 6,000 if steps are not given either."""
+    steps: int | None = None
+    """Environment steps a run, instead of or beside episodes."""
+    actors: int = 1
+    """Rollout actors of each run."""
+    max_policy_lag: int | None = None
+    """Over every preset's own; with 0, the same experiment gives the same results to the bit."""
+    evaluation_episodes: int = 100
+    """Gymnasium episodes that each final policy flies, from seeds that no training used."""
+    threshold: float | None = None
+    """The mean return whose time is told; None: the environment's own reward threshold."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "steps", "seeds", "actors", "evaluation_episodes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be 1 or more, not {value}")
+        if not self.losses and not self.peers:
+            raise UserError("nothing to compare: name at least one of --losses or --peers")
+        for peer in self.peers:
+            if peer not in PEERS:
+                raise unknown("peer", peer, PEERS)
+        labels = [*map(label, self.losses), *self.peers]
+        for name in labels:
+            if labels.count(name) > 1:
+                raise UserError(f"{name} is named twice among the losses and peers")
+
+    @property
+    def budget(self) -> dict[str, int | None]:
+        """The stop options that end a run."""
+        episodes = COURSE_EPISODES if self.episodes is None and self.steps is None else self.episodes
+        return {"max_episodes": episodes, "total_timesteps": self.steps}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One run of an experiment; plain data, so that it travels as JSON."""
+
+    label: str
+    """The loss's or peer's name."""
+    seed: int
+    config: dict[str, Any]
+    """TrainConfig's fields; of a peer only the environment, the seed and the budget count."""
+    run_dir: str
+    evaluation_episodes: int
+    command: str
+    """That started the experiment."""
+    is_peer: bool = False
+
+    @property
+    def name(self) -> str:
+        """Unique in the experiment."""
+        return f"{self.label}-{self.seed}"
+
+
+def label(loss: str) -> str:
+    """How a loss is called in tables: a preset's name, or a file's without its ending."""
+    return Path(loss).stem if loss.endswith(".json") else loss
+
+
+def configs_of(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """The configuration behind every label, peers first, because they take longest; its seed is of no account.
+
+    Raises:
+        UserError: an unknown loss or environment, or a file that cannot be read.
+    """
+    describe(experiment.env)
+    stop = {**experiment.budget, "max_seconds": None, "target_return": None}
+    changes: dict[str, Any] = {"env": experiment.env, "stop": stop, "fleet": {"actors": experiment.actors}}
+    if experiment.max_policy_lag is not None:
+        changes["fleet"]["max_policy_lag"] = experiment.max_policy_lag
+    configs = {peer: preset("ppo") for peer in experiment.peers}
+    for loss in experiment.losses:
+        if loss.endswith(".json"):
+            configs[label(loss)] = read_config(loss, preset("ppo"))
+        elif loss in PRESETS:
+            configs[loss] = preset(loss)
+        else:
+            raise unknown("loss", loss, PRESETS)
+    return {name: overlay(config, changes, name).to_dict() for name, config in configs.items()}
+
+
+class Planned(NamedTuple):
+    """An experiment as it was started."""
+
+    experiment: Experiment
+    configs: dict[str, dict[str, Any]]
+    """Of every label."""
+    command: str
+
+
+def require_all(planned: Planned) -> None:
+    """Make sure that every trial can at least begin here.
+
+    Raises:
+        UserError: a loss cannot be found, or a peer is not installed or cannot fly this environment.
+    """
+    experiment = planned.experiment
+    for config in planned.configs.values():
+        own_loss(config["loss"]["loss"])
+    spec = describe(experiment.env).policy_spec()
+    for peer in experiment.peers:
+        require_peer(peer)
+        if spec.actions != "categorical" or len(spec.observation_shape) != 1:
+            raise UserError(f"peers fly vectors of observations and discrete actions only; {experiment.env} has others")
+
+
+def trials_of(planned: Planned, directory: Path) -> list[Trial]:
+    """Every run of an experiment that lives in ``directory``."""
+    experiment, configs, command = planned
+    return [
+        Trial(
+            label=name,
+            seed=seed,
+            config={**config, "seed": seed},
+            run_dir=str(directory.resolve() / "runs" / f"{name}-{seed}"),
+            evaluation_episodes=experiment.evaluation_episodes,
+            command=command,
+            is_peer=name in experiment.peers,
+        )
+        for name, config in configs.items()
+        for seed in range(experiment.seeds)
+    ]
+
+
+def train_config(trial: Trial) -> TrainConfig:
+    """The configuration that a trial starts with."""
+    return overlay(TrainConfig(), trial.config, trial.name)
+
+
+def require_free(planned: Planned, directory: Path) -> None:
+    """Make sure that a directory holds no experiment.
+
+    Raises:
+        UserError: it holds one.
+    """
+    if (directory / "experiment.json").exists():
+        same = load(directory)[:2] == planned[:2]
+        advice = f"go on with --resume {directory}" if same else "choose another --name"
+        raise UserError(f"{directory} already holds {'this' if same else 'another'} experiment: {advice}")
+
+
+def save(planned: Planned, directory: Path) -> None:
+    """Start an experiment's directory.
+
+    Raises:
+        UserError: it holds another one, or cannot be written.
+    """
+    require_free(planned, directory)
+    data = {
+        "command": planned.command,
+        **versions(),
+        "experiment": dataclasses.asdict(planned.experiment),
+        "configs": planned.configs,
+    }
+    try:
+        write_text(directory / "experiment.json", json.dumps(data, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to {directory}: {error.strerror}") from error
+
+
+def load(directory: Path) -> Planned:
+    """The experiment of a directory.
+
+    Raises:
+        UserError: there is none, or its file is damaged.
+    """
+    path = directory / "experiment.json"
+    try:
+        data = json.loads(path.read_bytes())
+        experiment = pydantic.TypeAdapter(Experiment).validate_python(data["experiment"])
+        for name, config in data["configs"].items():
+            overlay(TrainConfig(), config, name)
+        return Planned(experiment, data["configs"], str(data["command"]))
+    except FileNotFoundError:
+        raise UserError(f"no experiment in {directory}: {path.name} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,141 @@
+"""The figures of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from actors.episode import Array
+from actors.files import replacing
+from tune_configs.statistics import mean_curve, performance_profile
+from tune_configs.summary import Run, by_label, scores_of
+
+_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8B4513",
+    "#7F7F7F",
+    "#B8B000",
+)
+"""Told apart by colour-blind readers too (Okabe and Ito 2008, and two more)."""
+
+PANELS = (
+    ("policy loss", "train/policy_gradient_loss"),
+    ("baseline: mean of the returns to go", "train/mean_return_target"),
+    ("entropy loss", "train/entropy_loss"),
+    ("mean reward of the last 100 episodes", "rollout/ep_rew_mean"),
+)
+
+
+def draw(runs: Sequence[Run], directory: Path) -> list[Path]:
+    """Write all figures as PNG files; returns their paths."""
+    figures = {
+        "four_panels": four_panels(runs),
+        "return_by_steps": returns_by(runs, "time/total_timesteps", "environment steps"),
+        "return_by_episodes": returns_by(runs, "time/episodes", "episodes"),
+        "return_by_seconds": returns_by(runs, "time/time_elapsed", "seconds"),
+        "performance_profile": profile(runs),
+        "final_scores": final_scores(runs),
+    }
+    paths = []
+    for name, figure in figures.items():
+        path = directory / f"{name}.png"
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=130)
+        paths.append(path)
+    return paths
+
+
+def four_panels(runs: Sequence[Run]) -> Figure:
+    """The course work's figure: policy loss, baseline, entropy loss and mean reward against episodes."""
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = np.ravel(figure.subplots(2, 2, sharex=True))
+    for axis, (title, column) in zip(axes, PANELS, strict=True):
+        _curves(axis, runs, "time/episodes", column)
+        axis.set_title(title)
+    for axis in axes[2:]:
+        axis.set_xlabel("episodes")
+    _legend(figure, axes[3])
+    return figure
+
+
+def returns_by(runs: Sequence[Run], column: str, words: str) -> Figure:
+    """Mean return in training against steps, episodes or seconds, with 95% intervals over the seeds."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axis = figure.subplots()
+    _curves(axis, runs, column, "rollout/ep_rew_mean")
+    axis.set_xlabel(words)
+    axis.set_ylabel("mean return of the last 100 training episodes")
+    _legend(figure, axis)
+    return figure
+
+
+def profile(runs: Sequence[Run]) -> Figure:
+    """Share of evaluation episodes at or above each return (Agarwal et al. 2021)."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axis = figure.subplots()
+    groups = by_label(runs)
+    everything = np.concatenate([scores_of(group).ravel() for group in groups.values()])
+    thresholds = np.linspace(np.percentile(everything, 1), everything.max(), 200)
+    for (label, group), colour in zip(groups.items(), _colours(groups), strict=True):
+        share, low, high = performance_profile(scores_of(group), thresholds)
+        axis.plot(thresholds, share, color=colour, label=label)
+        axis.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.set_xlabel("return τ")
+    axis.set_ylabel("share of evaluation episodes with at least τ")
+    _legend(figure, axis)
+    return figure
+
+
+def final_scores(runs: Sequence[Run]) -> Figure:
+    """Every seed's final evaluation: its mean as a dot, the middle half of its episodes as a line."""
+    groups = by_label(runs)
+    figure = Figure(figsize=(8, 0.5 + 0.55 * len(groups)), layout="constrained")
+    axis = figure.subplots()
+    for i, ((_, group), colour) in enumerate(zip(groups.items(), _colours(groups), strict=True)):
+        for j, run in enumerate(group):
+            y = i + 0.6 * ((j + 0.5) / len(group) - 0.5)
+            axis.plot(np.percentile(run.evaluation, [25, 75]), [y, y], color=colour, linewidth=2, alpha=0.5)
+            axis.plot(run.evaluation.mean(), y, "o", color=colour)
+    axis.set_yticks(range(len(groups)), list(groups))
+    axis.invert_yaxis()
+    axis.set_xlabel("return of the final policy's greedy episodes, a line for each seed")
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def _curves(axis: Axes, runs: Sequence[Run], x: str, y: str) -> None:
+    groups = by_label(runs)
+    for (label, group), colour in zip(groups.items(), _colours(groups), strict=True):
+        curves = [curve for run in group if len((curve := _curve(run, x, y))[0]) > 1]
+        for xs, ys in curves:
+            axis.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.35)
+        if curves:
+            grid, mean, low, high = mean_curve(curves)
+            axis.plot(grid, mean, color=colour, label=label)
+            axis.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.grid(alpha=0.3)
+
+
+def _curve(run: Run, x: str, y: str) -> tuple[Array, Array]:
+    known = [(row[x], row[y]) for row in run.rows if x in row and y in row]
+    xs, ys = np.array(known, np.float64).reshape(-1, 2).T
+    return xs, ys
+
+
+def _colours(groups: dict[str, list[Run]]) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(len(groups))]
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)

@@ -1,0 +1,258 @@
+"""``python -m tune_configs.search``: look for settings that learn better, and write them as a file that --config takes.
+
+python -m tune_configs.search --preset ppo --env LunarLander-v3 --trials 40
+python -m tune_configs.search --preset ppo --env LunarLander-v3 --trials 8 --scheduler pbt
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.search.sample import Categorical
+from rich.console import Console
+
+from actors.environments import describe
+from actors.errors import NonFiniteError, UserError
+from actors.files import write_text
+from learner.command_line import one_line_errors, parse
+from learner.config import TrainConfig, overlay
+from learner.presets import preset
+from learner.progress import log_to
+from learner.run_directory import RunDirectory
+from learner.trainer import Callback, Spares, Trainer, start_ray
+from tune_configs.spaces import FIXED_AT_START, nested, space_of
+from tune_configs.trainable import placement, with_resources
+from tune_configs.tuning import check_room, gpu_share_of, run_config
+
+_PROG = "python -m tune_configs.search"
+METRIC = "ep_rew_mean"
+_SPARES = Spares()
+_SEARCHING = {"fleet": {"actors": 1}, "checkpoint": {"checkpoint_seconds": 3600.0}}
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchCommand:
+    """Search for a preset's settings: random and modelled draws, of which bad ones are stopped early."""
+
+    preset: str = "ppo"
+    """Where the settings that are not searched come from."""
+    env: str = "LunarLander-v3"
+    """A Gymnasium id."""
+    trials: int = 40
+    """Settings tried; with pbt: the population."""
+    steps: int = 400_000
+    """Environment steps of a run that is not stopped early."""
+    scheduler: Literal["asha", "pbt"] = "asha"
+    """asha: Optuna's sampler draws, successive halving stops (Li et al. 2020); pbt: a population whose worst members
+    copy its best and vary them (Jaderberg et al. 2017)."""
+    seed: int = 0
+    """Of the draws and the runs."""
+    concurrent: int | None = None
+    """Trials at once, at most; None: as many as the cluster has room for."""
+    results: Path = Path("results/search")
+    """Where searches are kept."""
+    name: str | None = None
+    """The search's directory under --results; None: <preset>-<env>-<time>."""
+    out: Path | None = None
+    """The preset file to write; None: best.json in the search's directory."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "steps", "concurrent"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be 1 or more, not {value}")
+        if self.scheduler == "pbt" and self.trials < 2:
+            raise UserError(f"pbt needs a population: trials must be 2 or more, not {self.trials}")
+
+
+class ReportToScheduler(Callback):
+    """Tells Tune how a run does, twenty times in its course; with a checkpoint where the scheduler copies runs."""
+
+    def __init__(self, interval: float, with_checkpoints: bool) -> None:
+        self._interval, self._with_checkpoints = interval, with_checkpoints
+        self._next = 0.0
+
+    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """See Callback."""
+        steps, mean = trainer.counters.total_timesteps, metrics["rollout/ep_rew_mean"]
+        if steps < self._next or not math.isfinite(mean):
+            return
+        self._next = steps + self._interval
+        report = {METRIC: mean, "total_timesteps": steps, "fps": metrics["time/fps"]}
+        if self._with_checkpoints:
+            trainer.save()
+            tune.report(report, checkpoint=tune.Checkpoint.from_directory(str(trainer.directory.checkpoints)))
+        else:
+            tune.report(report)
+
+
+def run_search_trial(point: dict[str, Any], search: dict[str, Any]) -> None:
+    """Tune's function trainable: one run with the settings of a point, or on from a run that it copies."""
+    config = overlay(overlay(TrainConfig(), search["config"], "search"), nested(point), "point")
+    run_dir = Path(search["directory"]) / "runs" / tune.get_context().get_trial_id()
+    shutil.rmtree(run_dir, ignore_errors=True)
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is not None:
+        RunDirectory(run_dir).create(config, search["preset"])
+        checkpoint.to_directory(str(run_dir / "checkpoints"))
+    reporter = ReportToScheduler(config.stop.total_timesteps / 20, search["with_checkpoints"])  # type: ignore[operator]
+    trainer = Trainer(config, run_dir, search["preset"], checkpoint is not None, [reporter], _SPARES)
+    try:
+        result = trainer.run()
+    except NonFiniteError:  # settings that make numbers explode are bad settings, not a failed search
+        tune.report({METRIC: -1e9, "total_timesteps": config.stop.total_timesteps, "fps": 0.0})
+        return
+    if math.isfinite(result.mean_return):
+        final = {METRIC: result.mean_return, "total_timesteps": result.counters.total_timesteps, "fps": 0.0}
+        tune.report(final)
+
+
+def mutations_of(space: dict[str, Any]) -> dict[str, Any]:
+    """What population based training may change, and how: from a list it takes a neighbour, else it multiplies."""
+    return {
+        name: list(domain.categories) if isinstance(domain, Categorical) else domain
+        for name, domain in space.items()
+        if name not in FIXED_AT_START
+    }
+
+
+def scheduler_of(command: SearchCommand, space: dict[str, Any]) -> TrialScheduler:
+    """ASHA or PBT over environment steps."""
+    if command.scheduler == "pbt":
+        return PopulationBasedTraining(
+            time_attr="total_timesteps",
+            perturbation_interval=command.steps / 10,
+            hyperparam_mutations=mutations_of(space),
+            synch=False,
+        )
+    return ASHAScheduler(
+        time_attr="total_timesteps",
+        max_t=2 * command.steps,
+        grace_period=max(1, command.steps // 8),
+        reduction_factor=3,
+    )
+
+
+def search(command: SearchCommand, console: Console) -> Path:
+    """Search, and write the best settings.
+
+    Returns:
+        The preset file.
+
+    Raises:
+        UserError: the search cannot be run, or no run of it finished an episode.
+    """
+    describe(command.env)
+    stop = {"total_timesteps": command.steps, "target_return": None}
+    base = overlay(preset(command.preset), {"env": command.env, "seed": command.seed, "stop": stop}, "search")
+    name = command.name or f"{command.preset}-{command.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    directory = command.results / name
+    if directory.exists():
+        raise UserError(f"{directory} already holds a search: choose another --name")
+    start_ray()
+    share = gpu_share_of(None, 1, command.trials)
+    check_room(placement(1, share))
+    space = space_of(base)
+    settings = {
+        "config": with_resources(overlay(base, _SEARCHING, "search"), share).to_dict(),
+        "directory": str(directory.resolve()),
+        "preset": command.preset,
+        "with_checkpoints": command.scheduler == "pbt",
+    }
+    trainable = tune.with_parameters(run_search_trial, search=settings)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, placement(1, share)),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            num_samples=command.trials,
+            max_concurrent_trials=command.concurrent,
+            scheduler=scheduler_of(command, space),
+            search_alg=_sampler(command) if command.scheduler == "asha" else None,
+            reuse_actors=True,
+        ),
+        run_config=run_config(directory, [SearchLog(console, command.trials)]),
+    )
+    results = tuner.fit()
+    try:
+        best = results.get_best_result(filter_nan_and_inf=True)
+    except RuntimeError as error:
+        raise UserError(f"no trial reported a mean return within {command.steps} steps: give more --steps") from error
+    assert best.metrics is not None
+    best_config = overlay(base, nested(best.config or {}), "best")
+    out = command.out or directory / "best.json"
+    found = {name: value for name, value in best_config.to_dict().items() if name not in ("seed", "checkpoint")}
+    write_text(out, json.dumps(found, indent=2) + "\n")
+    made_by = {
+        "command": shlex.join(["python", "-m", "tune_configs.search", *sys.argv[1:]]),
+        METRIC: best.metrics[METRIC],
+    }
+    write_text(directory / "made_by.json", json.dumps(made_by, indent=2) + "\n")
+    console.print(
+        f"best mean return {best.metrics[METRIC]:.1f}: {json.dumps(nested(best.config or {}))}", soft_wrap=True
+    )
+    console.print(f"written to {out}; train with: python -m learner.train --config {out}", soft_wrap=True)
+    return out
+
+
+def _sampler(command: SearchCommand) -> Any:
+    from ray.tune.search.optuna import OptunaSearch
+
+    return OptunaSearch(seed=command.seed)
+
+
+class SearchLog(tune.Callback):
+    """A line for each trial that ends, and the best so far."""
+
+    def __init__(self, console: Console, trials: int) -> None:
+        self._console, self._trials = console, trials
+        self._ended, self._best = 0, -math.inf
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune writes its callbacks down to restore them; we restore nothing
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
+        """See ray.tune.Callback."""
+        result = trial.last_result or {}
+        self._ended += 1
+        mean = result.get(METRIC, math.nan)
+        self._best = max(self._best, mean if math.isfinite(mean) else -math.inf)
+        self._console.print(
+            f"{self._ended}/{self._trials}: mean return {mean:.1f} after {result.get('total_timesteps', 0):,} steps; "
+            f"best {self._best:.1f}",
+            highlight=False,
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:
+        """See ray.tune.Callback."""
+        self._ended += 1
+        self._console.print(
+            f"{self._ended}/{self._trials}: failed; see {trial.local_path}", style="red", soft_wrap=True
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    console = Console()
+    log_to(console)
+    with one_line_errors(_PROG):
+        command = parse(SearchCommand, sys.argv[1:] if arguments is None else arguments, None, _PROG, __doc__ or "")
+        search(command, console)
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

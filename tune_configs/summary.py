@@ -1,0 +1,130 @@
+"""What an experiment came to: figures for each loss, and for each pair, from the files that its trials left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.environments import describe
+from actors.episode import Array
+from learner.run_directory import read_metrics
+from tune_configs.experiment import Experiment, Trial
+from tune_configs.statistics import interquartile_mean, interval, probability_of_improvement
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished trial."""
+
+    trial: Trial
+    outcome: dict[str, Any]
+    rows: list[dict[str, float]]
+    """Of its metrics.jsonl."""
+
+    @property
+    def evaluation(self) -> Array:
+        """Returns of the final evaluation, [episodes]."""
+        return np.asarray(self.outcome["evaluation_returns"])
+
+    def first_reaching(self, threshold: float) -> dict[str, float] | None:
+        """The first row whose running mean, over a full window, is at the threshold or above."""
+        best = ((row.get("rollout/best_ep_rew_mean", -math.inf), row) for row in self.rows)
+        return next((row for value, row in best if value >= threshold), None)
+
+
+def finished_runs(trials: Sequence[Trial]) -> list[Run]:
+    """Those that have an outcome."""
+    runs = []
+    for trial in trials:
+        path = Path(trial.run_dir)
+        if (path / "outcome.json").exists():
+            outcome = json.loads((path / "outcome.json").read_bytes())
+            runs.append(Run(trial, outcome, read_metrics(path / "metrics.jsonl")))
+    return runs
+
+
+def failures(trials: Sequence[Trial]) -> dict[str, str]:
+    """Why trials failed, by their names."""
+    paths = {trial.name: Path(trial.run_dir) / "failure.txt" for trial in trials}
+    return {name: path.read_text().strip() for name, path in paths.items() if path.exists()}
+
+
+def by_label(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of each loss or peer, in the order of the trials."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.trial.label, []).append(run)
+    return groups
+
+
+def scores_of(runs: Sequence[Run]) -> Array:
+    """Final evaluations, [seeds, episodes]."""
+    return np.stack([run.evaluation for run in runs])
+
+
+def summarise(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
+    """The contents of summary.json. Whatever depends on the clock is under ``times``."""
+    runs = finished_runs(trials)
+    groups = by_label(runs)
+    threshold = experiment.threshold
+    if threshold is None:
+        threshold = describe(experiment.env).reward_threshold
+    means = {label: scores_of(group).mean(1) for label, group in groups.items()}
+    return {
+        "experiment": dataclasses.asdict(experiment),
+        "threshold": threshold,
+        "losses": {label: _figures(group, threshold) for label, group in groups.items()},
+        "probability_of_improvement": {
+            ours: {
+                theirs: probability_of_improvement(means[ours], means[theirs]) for theirs in groups if theirs != ours
+            }
+            for ours in groups
+        },
+        "failed": failures(trials),
+        "unfinished": [trial.name for trial in trials if trial.name not in {run.trial.name for run in runs}],
+        "times": {label: _times(group, threshold) for label, group in groups.items()},
+    }
+
+
+def _figures(runs: Sequence[Run], threshold: float | None) -> dict[str, Any]:
+    scores = scores_of(runs)
+    low, high = interval(scores, interquartile_mean)
+    reached = [run.first_reaching(threshold) for run in runs] if threshold is not None else []
+    episodes = [row["time/episodes"] for row in reached if row]
+    return {
+        "seeds": len(runs),
+        "final_mean_return": _mean(run.outcome["final_mean_return"] for run in runs),
+        "best_mean_return": _mean(run.outcome["best_mean_return"] for run in runs),
+        "best_mean_return_of_each_seed": [run.outcome["best_mean_return"] for run in runs],
+        "evaluation_mean": float(scores.mean()),
+        "evaluation_std": float(scores.std()),
+        "evaluation_iqm": interquartile_mean(scores),
+        "evaluation_iqm_interval_95": None if math.isnan(low) else [low, high],
+        "episodes": sum(run.outcome["episodes"] for run in runs),
+        "steps": sum(run.outcome["steps"] for run in runs),
+        "seeds_over_threshold": len(episodes),
+        "episodes_to_threshold": statistics.median(episodes) if episodes else None,
+    }
+
+
+def _times(runs: Sequence[Run], threshold: float | None) -> dict[str, Any]:
+    seconds = sum(run.outcome["seconds"] for run in runs)
+    reached = [run.first_reaching(threshold) for run in runs] if threshold is not None else []
+    to_threshold = [row["time/time_elapsed"] for row in reached if row]
+    return {
+        "seconds": seconds,
+        "steps_per_second": sum(run.outcome["steps"] for run in runs) / max(seconds, 1e-9),
+        "seconds_to_threshold": statistics.median(to_threshold) if to_threshold else None,
+    }
+
+
+def _mean(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

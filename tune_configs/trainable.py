@@ -1,0 +1,134 @@
+"""One trial, as Ray Tune runs it: train, evaluate, write down what came of it.
+
+Tune keeps a trial's process and placement group for the next trial of the same resources, and so do we with the learner
+and the actors in it: starting them is paid once for each place that trials run in, not once a trial.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import tune
+from ray.exceptions import RayError, RayTaskError
+from ray.tune import PlacementGroupFactory
+
+from actors.errors import NonFiniteError, UserError
+from actors.evaluation import fly_episodes
+from actors.files import write_text
+from actors.policy import Policy
+from learner.checkpoint import has_checkpoint
+from learner.config import TrainConfig, overlay
+from learner.run_directory import RunDirectory
+from learner.trainer import Callback, Counters, Spares, Trainer
+from tune_configs.experiment import Trial, train_config
+from tune_configs.peers import PeerRun, train_peer
+
+EVALUATION_SEED = 2**62
+"""First seed of the final evaluation: beyond any that training counts up to from a run's seed."""
+
+CPUS_PER_ACTOR = 0.5
+CPUS_PER_LEARNER = 0.5
+"""A learner and its actor mostly take turns, so that one core carries both: two cores fly two trials at once."""
+
+_REPORT_SECONDS = 1.0
+_SPARES = Spares()
+"""Of this process, for its next trial."""
+
+
+def placement(actors: int, gpu_share: float) -> PlacementGroupFactory:
+    """What a trial needs: nothing for the process that leads it, the learner's share, and the actors."""
+    learner = {"CPU": CPUS_PER_LEARNER, **({"GPU": gpu_share} if gpu_share else {})}
+    return PlacementGroupFactory([{}, learner, *({"CPU": CPUS_PER_ACTOR} for _ in range(actors))])
+
+
+class ReportToTune(Callback):
+    """Passes on, once a second, what the table shows and schedulers decide by."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """See Callback."""
+        self.report(trainer.config, trainer.counters, metrics)
+
+    def report(self, config: TrainConfig, counters: Counters, metrics: dict[str, float]) -> None:
+        """Report a row, unless the last is too recent; always the one that ends the run."""
+        progress = config.stop.progress(counters.total_timesteps, counters.episodes, counters.seconds)
+        if time.monotonic() < self._next and progress < 1:
+            return
+        self._next = time.monotonic() + _REPORT_SECONDS
+        row = {name.partition("/")[2]: metrics[name] for name in _REPORTED if name in metrics}
+        tune.report({"ep_rew_mean": float("nan"), **row, "progress": progress})
+
+
+_REPORTED = ("rollout/ep_rew_mean", "time/total_timesteps", "time/episodes", "time/time_elapsed", "time/fps")
+
+
+def run_trial(settings: dict[str, Any]) -> None:
+    """Tune's function trainable: one trial of a comparison, from where it stopped if it was interrupted.
+
+    What a user or an environment did wrong is written to ``failure.txt`` and does not raise: trying again would not
+    help, as it does when a process or a node is lost.
+    """
+    trial = Trial(**settings["trial"])
+    run_dir = Path(trial.run_dir)
+    try:
+        policy, counters = _train(trial, settings["gpu_share"])
+        outcome = _outcome(trial, policy, counters)
+    except (UserError, NonFiniteError, RayTaskError) as error:
+        if isinstance(getattr(error, "cause", None), RayError):  # a process was lost after all
+            raise
+        write_text(run_dir / "failure.txt", f"{error}\n")
+        tune.report({"ep_rew_mean": float("nan"), "progress": 1.0, "failure": _last_line(error)})
+        return
+    write_text(run_dir / "outcome.json", json.dumps(outcome) + "\n")
+
+
+def _train(trial: Trial, gpu_share: float) -> tuple[Policy, Counters]:
+    reporter = ReportToTune()
+    directory = RunDirectory(trial.run_dir)
+    resume = has_checkpoint(directory.checkpoints)
+    stored = directory.config() if resume else train_config(trial)
+    device = {"update": {"device": trial.config["update"]["device"]}}  # an interrupted run may go on on a GPU
+    config = with_resources(overlay(stored, device, trial.name), gpu_share)
+    if not resume:  # what a run leaves that stopped before its first checkpoint is worth nothing
+        shutil.rmtree(directory.path, ignore_errors=True)
+    if trial.is_peer:
+        directory.create(config, trial.label, trial.command)
+        run = PeerRun(config, directory.path, lambda *row: reporter.report(config, *row))
+        policy = train_peer(trial.label, run)
+        policy.save(directory.policy)
+        return policy, run.counters
+    result = Trainer(config, directory.path, trial.label, resume, [reporter], _SPARES, trial.command).run()
+    return result.policy, result.counters
+
+
+def with_resources(config: TrainConfig, gpu_share: float) -> TrainConfig:
+    """A configuration whose processes fit into ``placement``; without a GPU for it, the learner takes none."""
+    update = {"gpu_share": gpu_share} if gpu_share else {"device": "cpu"}
+    return overlay(config, {"fleet": {"cpus_per_actor": CPUS_PER_ACTOR}, "update": update}, "trial")
+
+
+def _outcome(trial: Trial, policy: Policy, counters: Counters) -> dict[str, Any]:
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + trial.evaluation_episodes)
+    returns, lengths = fly_episodes(policy, seeds, env_id=trial.config["env"])
+    return {
+        "label": trial.label,
+        "seed": trial.seed,
+        "final_mean_return": float(np.mean(counters.recent_returns)) if counters.recent_returns else None,
+        "best_mean_return": counters.best_mean_return if np.isfinite(counters.best_mean_return) else None,
+        "episodes": counters.episodes,
+        "steps": counters.total_timesteps,
+        "seconds": counters.seconds,
+        "evaluation_returns": returns.tolist(),
+        "evaluation_lengths": lengths.tolist(),
+    }
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
