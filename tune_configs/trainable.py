@@ -81,7 +81,8 @@ def run_trial(settings: dict[str, Any]) -> None:
         policy, counters = _train(trial, settings["gpu_share"])
         outcome = _outcome(trial, policy, counters)
     except (UserError, NonFiniteError, RayTaskError) as error:
-        if isinstance(getattr(error, "cause", None), RayError):  # a process was lost after all
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, RayError) and not isinstance(cause, RayTaskError):  # a process was lost after all
             raise
         write_text(run_dir / "failure.txt", f"{error}\n")
         tune.report({"ep_rew_mean": float("nan"), "progress": 1.0, "failure": _last_line(error)})
