@@ -15,11 +15,12 @@ from actors.policy import Policy
 class LearnerActor:
     """Holds a Learner and tells how long it waited for batches. Like a RolloutActor, it is prepared by a call."""
 
-    def prepare(self, threads: int, **arguments: Any) -> str:
+    def prepare(self, threads: int, state: dict[str, Array] | None, **arguments: Any) -> str:
         """Make the learner; answers where it computes.
 
         Args:
             threads: CPU threads for torch; small networks are fastest with one.
+            state: to go on from; None: to start anew.
             arguments: of Learner.
         """
         import torch
@@ -28,6 +29,8 @@ class LearnerActor:
 
         torch.set_num_threads(threads)
         self._learner = Learner(**arguments)
+        if state is not None:
+            self._learner.load_state(state)
         self._idle_since: float | None = None
         return self._learner.device_in_words()
 
@@ -46,7 +49,3 @@ class LearnerActor:
     def state(self) -> dict[str, Array]:
         """See Learner.state."""
         return self._learner.state()
-
-    def load_state(self, state: dict[str, Array]) -> None:
-        """See Learner.load_state."""
-        self._learner.load_state(state)

@@ -180,15 +180,12 @@ class Trainer:
         if self._spares is not None:
             self._spares.actors[:] = filter(_is_alive, self._spares.actors)
             self._spares.learners[:] = filter(_is_alive, self._spares.learners)
-        prepared = self._start_learner()
+        prepared = self._start_learner()  # while the actors start too
         spare_actors = self._spares.actors if self._spares is not None else None
         self.fleet = Fleet(config.env, config.rollout, config.fleet, config.seed, spare_actors)
         for callback in self._callbacks:
             callback.on_start(self)
-        try:
-            self.device = ray.get(prepared)
-        except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, UserError) else error from None
+        self._await_learner(prepared)
         if self._checkpoint is None:
             self.save()
         while not self.fleet.size and self._stop_reason is None:  # the clock starts with the first rollout
@@ -208,6 +205,7 @@ class Trainer:
         self._learner = self._spares.learners.pop() if self._spares and self._spares.learners else actor_class.remote()
         prepared: ray.ObjectRef[Any] = self._learner.prepare.remote(
             threads=config.update.threads,
+            state=self._checkpoint,
             spec=self.environment.policy_spec(**network, trained=trained),
             loss_config=config.loss,
             update_config=config.update,
@@ -215,13 +213,16 @@ class Trainer:
             critic_sizes=critic_sizes,
             loss=self._loss,
         )
-        self.version = 0
-        if self._checkpoint is not None:
-            self._learner.load_state.remote(self._checkpoint)
-            self.version = int(self._checkpoint["version"])
+        self.version = int(self._checkpoint["version"]) if self._checkpoint is not None else 0
         self._policy: ray.ObjectRef[Any] = self._learner.policy.remote()
         self._update: tuple[ray.ObjectRef[Any], ray.ObjectRef[Any], list[Landed]] | None = None
         return prepared
+
+    def _await_learner(self, prepared: ray.ObjectRef[Any]) -> None:
+        try:
+            self.device = ray.get(prepared)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, UserError) else error from None
 
     def _loop(self) -> None:
         assert self.fleet is not None
@@ -343,7 +344,11 @@ class Trainer:
         log.warning("the learner died; going on from the checkpoint at %d steps", self.counters.total_timesteps)
         self.fleet.forget()
         self._metrics.rewind(self.counters.total_timesteps)
-        self._start_learner()
+        prepared = self._start_learner()
+        try:
+            self._await_learner(prepared)
+        except RayActorError as again:
+            self._restore(again)
         self._began = time.monotonic() - self.counters.seconds
 
     def _finish(self) -> Result:

@@ -122,9 +122,7 @@ def run_search_trial(point: dict[str, Any], search: dict[str, Any]) -> None:
 def mutations_of(space: dict[str, Any]) -> dict[str, Any]:
     """What population based training may change, and how: from a list it takes a neighbour, else it multiplies."""
     return {
-        name: list(domain.categories) if isinstance(domain, Categorical) else domain
-        for name, domain in space.items()
-        if name not in FIXED_AT_START
+        name: list(domain.categories) if isinstance(domain, Categorical) else domain for name, domain in space.items()
     }
 
 
@@ -165,6 +163,8 @@ def search(command: SearchCommand, console: Console) -> Path:
     share = gpu_share_of(None, 1, command.trials)
     check_room(placement(1, share))
     space = space_of(base)
+    if command.scheduler == "pbt":  # members copy each other's weights
+        space = {name: domain for name, domain in space.items() if name not in FIXED_AT_START}
     settings = {
         "config": with_resources(overlay(base, _SEARCHING, "search"), share).to_dict(),
         "directory": str(directory.resolve()),

@@ -33,7 +33,7 @@ WITH_MINIBATCHES: dict[str, Any] = {
 WITH_CLIPPING: dict[str, Any] = {"loss.clip_range": tune.choice([0.1, 0.2, 0.3])}
 
 FIXED_AT_START = ("network.hidden_sizes", "network.activation", "rollout.n_steps")
-"""What population based training, which changes a run on its way, leaves alone."""
+"""What population based training leaves as the preset has it: its members copy each other's weights on their way."""
 
 
 def space_of(config: TrainConfig) -> dict[str, Any]:

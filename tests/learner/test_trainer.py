@@ -248,3 +248,12 @@ def test_in_flight_rollouts_stay_bounded_while_the_learner_is_slow(tmp_path: Pat
     config = cartpole(update={"n_epochs": 60}, stop={"total_timesteps": 15_000}, fleet={"actors": 2})
     Trainer(config, tmp_path / "run", callbacks=[Watch()]).run()
     assert max(seen) <= config.fleet.max_outstanding
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
+    """Not met with rollouts of a version that the learner never reaches."""
+    config = cartpole(stop={"total_timesteps": 1_000})
+    Trainer(config, tmp_path / "run").run()
+    wider = overlay(config, {"network": {"hidden_sizes": [128]}, "stop": {"total_timesteps": 9_000}}, "test")
+    with pytest.raises(UserError, match=r"the checkpoint has \d+ parameters, this configuration \d+"):
+        Trainer(wider, tmp_path / "run", resume=True).run()

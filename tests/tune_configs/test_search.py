@@ -38,7 +38,7 @@ def test_a_point_is_a_configuration_file() -> None:
 def test_a_population_stays_in_the_space(name: str) -> None:
     """Its mutations of every member are configurations, whatever they are mutated from."""
     space = {key: domain for key, domain in space_of(preset(name)).items() if key not in FIXED_AT_START}
-    mutations = mutations_of(space_of(preset(name)))
+    mutations = mutations_of(space)
     assert set(mutations) == set(space)
     point = {key: domain.sample() for key, domain in space.items()}
     for _ in range(200):
