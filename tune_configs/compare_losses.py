@@ -9,15 +9,17 @@ python -m tune_configs.compare_losses --resume results/compare_losses/<name>
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import filelock
 import ray
 import tyro
 from ray import tune
@@ -105,6 +107,22 @@ def read_command(arguments: Sequence[str]) -> CompareCommand:
     return command
 
 
+@contextlib.contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Keep other processes from going on with the same experiment.
+
+    Raises:
+        UserError: one already does.
+    """
+    lock = filelock.FileLock(directory / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise UserError(f"another process runs the experiment in {directory}") from None
+    with lock:
+        yield
+
+
 def compare(command: CompareCommand, console: Console) -> int:
     """Run what has not been run, and write the report.
 
@@ -137,6 +155,21 @@ def compare(command: CompareCommand, console: Console) -> int:
     check_room(placement(actors, share))
     if not command.resume:
         save(planned, directory)
+    with alone_in(directory):
+        return run_and_report(command, planned, directory, placement(actors, share), share, callbacks, console)
+
+
+def run_and_report(
+    command: CompareCommand,
+    planned: Planned,
+    directory: Path,
+    resources: tune.PlacementGroupFactory,
+    gpu_share: float,
+    callbacks: Sequence[Any],
+    console: Console,
+) -> int:
+    """Run the trials that have no outcome yet, and report on all; returns the exit status."""
+    trials = trials_of(planned, directory)
     done = {run.trial.name for run in finished_runs(trials)}
     pending = [trial for trial in trials if trial.name not in done]
     console.print(
@@ -145,7 +178,7 @@ def compare(command: CompareCommand, console: Console) -> int:
     died: dict[str, str] = {}
     if pending:
         table = LiveTable(console, trials, done)
-        died = run_trials(pending, placement(actors, share), share, command.concurrent, directory, table, callbacks)
+        died = run_trials(pending, resources, gpu_share, command.concurrent, directory, table, callbacks)
     for trial in pending:
         if trial.name in died and not (Path(trial.run_dir) / "failure.txt").exists():
             write_text(Path(trial.run_dir) / "failure.txt", died[trial.name] + "\n")

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import filelock
+import psutil
 import pytest
 import torch
 
@@ -87,6 +89,36 @@ def test_a_killed_experiment_goes_on(tmp_path: Path) -> None:
         assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1)), run_dir.name
         assert json.loads((run_dir / "outcome.json").read_text())["steps"] == rows[-1]["time/total_timesteps"]
     assert not summary_of(directory)["unfinished"]
+
+
+def test_two_processes_do_not_run_one_experiment(tmp_path: Path) -> None:
+    options = [*SMALL, "--losses", "cpg", "--seeds", 1, "--episodes", 64, "--results", tmp_path, "--name", "x"]
+    assert run(*options).returncode == 0
+    with filelock.FileLock(tmp_path / "x" / ".lock"):
+        result = run("--resume", tmp_path / "x")
+    assert result.returncode == 2
+    assert "another process runs the experiment" in result.stderr
+
+
+@pytest.mark.parametrize("killed", ["ray::ImplicitFunc", "ray::LearnerActor", "ray::RolloutActor"])
+def test_a_trial_survives_its_processes(tmp_path: Path, killed: str) -> None:
+    """The trial's own process, its learner, its actor: each is killed once, and no update is lost or counted twice."""
+    options = [*SMALL, "--losses", "cpg", "--seeds", 1, "--steps", 60_000, "--results", tmp_path, "--name", "x"]
+    process = subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not _started(tmp_path / "x"):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    victims = [one for one in family if " ".join(one.cmdline()).startswith(killed)]
+    assert len(victims) == 1, [one.cmdline() for one in family]
+    victims[0].kill()
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, out + err
+    rows = read_metrics(tmp_path / "x" / "runs" / "cpg-0" / "metrics.jsonl")
+    assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
+    assert rows[-1]["time/total_timesteps"] >= 60_000
 
 
 def _started(directory: Path) -> bool:
