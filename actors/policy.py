@@ -186,3 +186,8 @@ class Policy:
             raise UserError(f"{path} is damaged: {error}") from error
         except (ArithmeticError, RecursionError) as error:
             raise UserError(f"{path} is damaged: {error}") from error
+
+
+def policy_directory(path: str | Path) -> Path:
+    """Where a run keeps its policy; a directory that holds just a policy is its own."""
+    return Path(path) / "policy" if (Path(path) / "policy").is_dir() else Path(path)

@@ -44,7 +44,7 @@ def _one_line(box: str) -> str:
     said = " ".join(lines[first:end] if rules else lines)
     nearest = [line for i, line in enumerate(lines) if line.startswith("--") and i not in rules]
     if "Perhaps you meant" in box and nearest:
-        said += f"; did you mean {' or '.join(line.split()[0] for line in nearest[:2])}?"
+        said += f"; did you mean {' or '.join(line.split()[0].rstrip(',') for line in nearest[:2])}?"
     return re.sub(r"^Error parsing [\w.]+: ", "", said.strip()) or box.strip()
 
 

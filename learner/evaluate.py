@@ -24,7 +24,7 @@ from actors.episode import Array
 from actors.errors import UserError
 from actors.evaluation import fly_episodes, record_video
 from actors.files import write_text
-from actors.policy import Policy
+from actors.policy import Policy, policy_directory
 from learner.command_line import one_line_errors, parse
 from learner.trainer import start_ray
 
@@ -143,7 +143,7 @@ def find_policy(path: Path) -> Policy:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    return Policy.load(path / "policy" if (path / "policy").is_dir() else path)
+    return Policy.load(policy_directory(path))
 
 
 def main(arguments: list[str] | None = None) -> None:

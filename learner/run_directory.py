@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 from actors.errors import UserError
 from actors.files import replacing, write_text
 from learner.config import TrainConfig, read_config
@@ -75,6 +73,8 @@ class MetricsLog:
         self._open(timesteps)
 
     def _open(self, timesteps: int) -> None:
+        from tensorboardX import SummaryWriter  # imports torch: a second that only training need wait for
+
         kept = [row for row in read_metrics(self._rows) if row["time/total_timesteps"] <= timesteps]
         if kept or self._rows.exists():
             with replacing(self._rows) as temporary:

@@ -34,6 +34,8 @@ log = logging.getLogger("touchdown")
 _BUILT_IN_LOSSES = ("policy_gradient", "ppo")
 _MAX_LEARNER_DEATHS = 5
 """A learner that dies this often without an update between stops the run."""
+_POLICY_SECONDS = 1.0
+"""Between policies on disk, for who follows the run: a service that shows it learn, say."""
 
 
 @dataclasses.dataclass
@@ -137,7 +139,7 @@ class Trainer:
         else:
             self.directory.create(config, preset, command)
         self._stop_reason: str | None = None
-        self._began = self._saved = 0.0
+        self._began = self._saved = self._shown = 0.0
         self._learner_deaths = 0
         self._learner: Any = None
 
@@ -278,8 +280,11 @@ class Trainer:
         self._count(landed)
         row = self._row(metrics, lag)
         self._metrics.write(row)
-        if time.monotonic() - self._saved >= self.config.checkpoint.checkpoint_seconds:
+        now = time.monotonic()
+        if now - self._saved >= self.config.checkpoint.checkpoint_seconds:
             self.save()
+        elif now - self._shown >= _POLICY_SECONDS:
+            self._show()
         for callback in self._callbacks:
             callback.on_update(self, row)
 
@@ -329,9 +334,13 @@ class Trainer:
         arrays = ray.get(self._learner.state.remote())
         keep = self.config.checkpoint.keep_checkpoints
         save_checkpoint(self.directory.checkpoints, self.version, arrays, dataclasses.asdict(self.counters), keep)
-        self.policy().save(self.directory.policy)
+        self._show()
         self._checkpoint = arrays
         self._saved = time.monotonic()
+
+    def _show(self) -> None:
+        self.policy().save(self.directory.policy)
+        self._shown = time.monotonic()
 
     def _restore(self, error: RayActorError) -> None:
         """The learner died: start another from the last checkpoint, and count again from there."""
@@ -360,10 +369,13 @@ class Trainer:
         return result
 
 
-def start_ray() -> None:
+def start_ray(**own: Any) -> None:
     """Join the cluster that RAY_ADDRESS names ("auto": the one on this machine), or start one of this process; once.
 
     Not ``ray.init()``'s own rule, which joins whatever cluster another process has left on this machine.
+
+    Args:
+        own: more arguments of ``ray.init`` for a cluster of this process's own.
     """
     if ray.is_initialized():
         return
@@ -371,7 +383,7 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of a failed rollout we read the report, not the batch
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS", "local")
-    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    local: dict[str, Any] = {"include_dashboard": False, **own} if address == "local" else {}
     ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **local)
 
 

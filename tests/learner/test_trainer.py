@@ -156,6 +156,15 @@ def test_a_killed_learner_comes_back_from_its_checkpoint(tmp_path: Path, caplog:
     assert result.counters.total_timesteps >= 40_000
 
 
+def test_the_policy_on_disk_follows_between_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learner.trainer._POLICY_SECONDS", 0.0)
+    seen: list[int] = []
+    look = Act(4, lambda _: seen.append(Policy.load(tmp_path / "policy").spec.version))
+    config = cartpole(checkpoint={"checkpoint_seconds": 1000.0}, stop={"total_timesteps": 10_000})
+    Trainer(config, tmp_path, callbacks=[look]).run()
+    assert seen == [4]
+
+
 def test_resume_goes_on_where_the_run_stopped(tmp_path: Path) -> None:
     config = cartpole(stop={"total_timesteps": 10_000})
     first = Trainer(config, tmp_path / "run").run()
