@@ -1,0 +1,218 @@
+"""A client of the service, synchronous and asynchronous: connections are kept, and what failed is tried again.
+
+Every request here is a pure function of its body, so that it is safe to send again whatever happened to the first: a
+connection lost in the middle, a replica that died, a service that is too busy and says when to come back.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, NamedTuple, Self
+
+import httpx2
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import stamina
+
+from actors.episode import Array
+from actors.errors import UserError
+
+_SERVER_ERRORS = (500, 502, 503, 504)
+"""Not the service's own but for 503: those of what stands in front of it while a replica comes or goes."""
+
+
+class Action(NamedTuple):
+    """What a policy does, given one observation or, with a leading axis more, many."""
+
+    action: Any
+    """A number of a discrete action, or components; of many observations an array."""
+    probabilities: Array | None
+    """[A] of discrete actions, or [n, A]."""
+    mean: Array | None
+    """Of continuous actions."""
+    std: Array | None
+    """Standard deviations of continuous actions' components."""
+    policy: str
+    version: int
+
+
+class RequestError(UserError):
+    """The service refused a request, for a reason that trying again does not change."""
+
+
+class UnavailableError(Exception):
+    """The service cannot answer now.
+
+    Args:
+        response: what it said.
+    """
+
+    def __init__(self, response: httpx2.Response) -> None:
+        super().__init__(f"{response.status_code} {response.reason_phrase}: {response.text[:200]}")
+        try:
+            self.retry_after = float(response.headers.get("retry-after", "nan"))
+        except ValueError:
+            self.retry_after = float("nan")
+
+
+class _Client:
+    """What both clients share.
+
+    Args:
+        address: of the service, such as ``http://127.0.0.1:8000``.
+        policy: the policy to ask; None: the service's first.
+        token: the bearer token, if the service asks for one.
+        timeout: seconds for one attempt.
+        patience: seconds after which what still fails is given up.
+    """
+
+    def __init__(
+        self,
+        address: str = "http://127.0.0.1:8000",
+        policy: str | None = None,
+        token: str | None = None,
+        timeout: float = 10.0,
+        patience: float = 30.0,
+    ) -> None:
+        self._policy = policy
+        self._patience = patience
+        self._options: dict[str, Any] = {
+            "base_url": address,
+            "timeout": timeout,
+            "headers": {"content-type": "application/json", **({"authorization": f"Bearer {token}"} if token else {})},
+        }
+
+    def _attempts(self) -> Any:
+        """To iterate over, with ``for`` or ``async for``: contexts that each hold one attempt."""
+        return stamina.retry_context(
+            on=_wait_for, attempts=None, timeout=self._patience, wait_initial=0.02, wait_jitter=0.1, wait_max=2.0
+        )
+
+    def _body(self, observations: npt.ArrayLike, many: bool, deterministic: bool, seed: int | None) -> bytes:
+        field = "observations" if many else "observation"
+        body: dict[str, Any] = {field: np.asarray(observations).tolist()}
+        if not deterministic:
+            body |= {"deterministic": False, "seed": seed}
+        if self._policy is not None:
+            body["policy"] = self._policy
+        return bytes(msgspec.json.encode(body))
+
+
+def _wait_for(error: Exception) -> bool | float:
+    """Whether to try again, or after how many seconds."""
+    if isinstance(error, UnavailableError) and error.retry_after >= 0:
+        return error.retry_after * random.uniform(1, 1.5)  # not all at the same moment
+    return isinstance(error, UnavailableError | httpx2.TransportError)
+
+
+def _read(response: httpx2.Response) -> Any:
+    """The answer's JSON.
+
+    Raises:
+        RequestError: the service refused.
+    """
+    if response.status_code in _SERVER_ERRORS:
+        raise UnavailableError(response)
+    try:
+        data = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        data = {}
+    if response.is_success:
+        return data
+    field = f" ({data['field']})" if "field" in data else ""
+    raise RequestError(f"{response.status_code}: {data.get('detail', response.reason_phrase)}{field}")
+
+
+def _action(data: Any, many: bool) -> Action:
+    probabilities, mean, std = (
+        np.asarray(data[name]) if name in data else None for name in ("probabilities", "mean", "std")
+    )
+    action = data["actions" if many else "action"]
+    if isinstance(action, list):
+        action = np.asarray(action)
+    return Action(action, probabilities, mean, std, data["policy"], data["version"])
+
+
+class PolicyClient(_Client):
+    __doc__ = (_Client.__doc__ or "").replace("What both clients share.", "Asks a served policy what to do.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._http = httpx2.Client(**self._options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def act(self, observation: npt.ArrayLike, deterministic: bool = True, seed: int | None = None) -> Action:
+        """What to do, given one observation [*obs].
+
+        Raises:
+            RequestError: the observation does not fit, or the token is wrong.
+            UnavailableError: it stayed too busy for all the client's patience.
+            httpx2.TransportError: it could not be reached for as long.
+        """
+        return _action(self._post(self._body(observation, False, deterministic, seed)), False)
+
+    def act_many(self, observations: npt.ArrayLike, deterministic: bool = True, seed: int | None = None) -> Action:
+        """The same for many observations [n, *obs] in one request."""
+        return _action(self._post(self._body(observations, True, deterministic, seed)), True)
+
+    def policies(self) -> list[dict[str, Any]]:
+        """What is served."""
+        for attempt in self._attempts():
+            with attempt:
+                found: list[dict[str, Any]] = _read(self._http.get("/policies"))["policies"]
+        return found
+
+    def _post(self, body: bytes) -> Any:
+        for attempt in self._attempts():
+            with attempt:
+                return _read(self._http.post("/act", content=body))
+
+
+class AsyncPolicyClient(_Client):
+    __doc__ = (_Client.__doc__ or "").replace("What both clients share.", "PolicyClient for asyncio.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._http = httpx2.AsyncClient(**self._options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def act(self, observation: npt.ArrayLike, deterministic: bool = True, seed: int | None = None) -> Action:
+        """See PolicyClient."""
+        return _action(await self._post(self._body(observation, False, deterministic, seed)), False)
+
+    async def act_many(
+        self, observations: npt.ArrayLike, deterministic: bool = True, seed: int | None = None
+    ) -> Action:
+        """See PolicyClient."""
+        return _action(await self._post(self._body(observations, True, deterministic, seed)), True)
+
+    async def policies(self) -> list[dict[str, Any]]:
+        """See PolicyClient."""
+        async for attempt in self._attempts():
+            with attempt:
+                found: list[dict[str, Any]] = _read(await self._http.get("/policies"))["policies"]
+        return found
+
+    async def _post(self, body: bytes) -> Any:
+        async for attempt in self._attempts():
+            with attempt:
+                return _read(await self._http.post("/act", content=body))

@@ -1,0 +1,69 @@
+"""HAProxy in front of the replicas: the variables that Ray's processes must start with, on every node.
+
+Ray Serve as it comes sends each request through a Python proxy and answers some hundreds a second; with these HAProxy
+leads it to the replica, which answers thousands.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+from typing import NamedTuple
+
+import ray
+
+from learner.trainer import start_ray
+
+VARIABLES = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.replica.shortcut",
+    # Every POST here is a pure function: one whose replica died is safe to send again.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # Ends connections that send nothing. A page that is open answers pings far more often.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+}
+
+
+def missing() -> list[str]:
+    """Which of the variables this process lacks."""
+    return [name for name, value in VARIABLES.items() if os.environ.get(name) != value]
+
+
+def advice() -> str | None:
+    """What to say of a cluster that was started without them; None: it has them."""
+    lacking = ray.get(ray.remote(missing).options(num_cpus=0).remote())
+    if not lacking:
+        return None
+    line = shlex.join(["env", *(f"{name}={VARIABLES[name]}" for name in lacking), "ray", "start"])
+    return f"this cluster was started without HAProxy and will answer slowly; on every node: {line} …"
+
+
+class OwnRay(NamedTuple):
+    """A Ray of this process's own."""
+
+    metrics: str
+    """Where Prometheus finds its metrics."""
+    logs: str
+    """The directory of its logs, the access log among them."""
+
+
+def start_own_ray() -> OwnRay:
+    """Start Ray with HAProxy, on this machine's loopback address. Call it before ``ray.serve`` is imported."""
+    metrics = free_port()
+    os.environ |= VARIABLES
+    for name in ("METRICS_PORT", "STATS_PORT"):
+        os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(free_port()))
+    os.environ.setdefault("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", str(free_port()))
+    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "2")  # HAProxy is beside the replicas
+    start_ray(_node_ip_address="127.0.0.1", _metrics_export_port=metrics)
+    session = ray.get_runtime_context().get_session_name()
+    return OwnRay(f"http://127.0.0.1:{metrics}/metrics", f"/tmp/ray/{session}/logs")
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,298 @@
+"""A flight that somebody watches: one environment, flown by a served policy or by the viewer. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import gymnasium
+import msgspec
+import numpy as np
+from gymnasium.envs.box2d.lunar_lander import FPS, SCALE, VIEWPORT_H, VIEWPORT_W, LunarLander
+
+from actors.distributions import Categorical
+from actors.environments import describe, make_gymnasium
+from actors.episode import Array
+from actors.errors import UserError
+from serve.policies import Policies
+
+MOST_SEEDS = 2**31
+MAIN_FUEL, SIDE_FUEL = 0.3, 0.03
+"""What a step with an engine at full power costs, in LunarLander's reward and in our fuel figure."""
+
+Point = tuple[float, float]
+
+
+class Stick(msgspec.Struct, frozen=True):
+    """What a viewer may fly by hand: a choice of actions, and which of them the keys stand for."""
+
+    labels: tuple[str, ...]
+    idle: int | None = None
+    """With no key held; None: the last one stays."""
+    left: int | None = None
+    up: int | None = None
+    right: int | None = None
+
+
+class Moon(msgspec.Struct):
+    """What stays where it is in LunarLander, and the shapes of what moves. World units are metres."""
+
+    size: Point
+    """Width and height of the world."""
+    terrain: list[Point]
+    """From left to right."""
+    pad: tuple[float, float, float]
+    """x of its ends, and y."""
+    body: list[Point]
+    """The lander's outline about its own position."""
+    leg: list[Point]
+    rest: float
+    """y of the lander's position when it stands on the pad."""
+
+
+class Lander(msgspec.Struct):
+    """Where LunarLander's lander is: metres, metres a second, radians counter-clockwise."""
+
+    x: float
+    y: float
+    angle: float
+    vx: float
+    vy: float
+    legs: tuple[tuple[float, float, float], ...]
+    """x, y and angle of each."""
+    contacts: tuple[bool, bool]
+    main: float
+    """Power of the main engine in this step, 0 to 1."""
+    side: float
+    """Power of the side engines: negative tilts to the left, positive to the right."""
+    fuel: float
+    """Used so far, in points of return."""
+
+
+class Scene(msgspec.Struct, tag_field="type", tag="scene"):
+    """What is sent once an episode."""
+
+    policy: str
+    version: int
+    env_id: str
+    seed: int
+    fps: float
+    """Steps a second in real time."""
+    actions: list[str]
+    """Names of the discrete actions, or of a continuous one's components."""
+    bounds: list[Point]
+    """Of a continuous action's components; none: actions are discrete. Infinite ones become null."""
+    sampled: bool
+    stick: Stick | None
+    """None: only the policy can fly this."""
+    moon: Moon | None
+    """None: not LunarLander; frames carry the observation instead."""
+
+
+class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
+    """One step. The first of an episode, with t = 0, shows where it starts."""
+
+    t: int
+    pilot: str
+    """policy, or you."""
+    version: int
+    reward: float
+    total: float
+    """The return so far."""
+    action: int | list[float] | None = None
+    probabilities: list[float] | None = None
+    """Of the discrete actions, according to the policy; whoever flies."""
+    mean: list[float] | None = None
+    """Of a continuous action."""
+    lander: Lander | None = None
+    observation: list[float] | None = None
+
+
+class Landed(msgspec.Struct, tag_field="type", tag="landed"):
+    """How an episode ended."""
+
+    seed: int
+    total: float
+    steps: int
+    outcome: str
+    """landed, crashed, flew away, out of time; or, where nothing lands, ended."""
+    version: int
+    pilot: str
+    """policy, you, or both."""
+
+
+LANDER_ACTIONS = ("nothing", "left engine", "main engine", "right engine")
+_LANDER_STICK = Stick(LANDER_ACTIONS, idle=0, left=1, up=2, right=3)
+_CONTINUOUS_STICK = [np.array(action, np.float32) for action in ((0, 0), (0, -1), (1, 0), (0, 1))]
+
+
+class Flight:
+    """Episode after episode of one policy's environment, with seeds that count up.
+
+    Args:
+        policies: where the policy is looked up, anew at each step: it may have been swapped for a newer one.
+        name: which of them.
+        seed: of the first episode; None: a random one.
+        sampled: the policy's actions are sampled; otherwise the most likely ones.
+
+    Raises:
+        UserError: no such policy, or its environment is not installed here or of an unsupported kind.
+    """
+
+    def __init__(self, policies: Policies, name: str | None, seed: int | None = None, sampled: bool = False) -> None:
+        self._policies, self.sampled = policies, sampled
+        served = policies.find(name)
+        self.name, self._spec = served.name, served.policy.spec
+        describe(self._spec.env_id)  # says in one line what is amiss
+        # No render mode: with one, LunarLander adds particles to the world.
+        self._env = make_gymnasium(self._spec.env_id, disable_env_checker=True)
+        bare: Any = self._env.unwrapped
+        self._lander: Any = bare if isinstance(bare, LunarLander) else None
+        self.fps = float(FPS if self._lander else self._env.metadata.get("render_fps") or FPS)
+        self._stick, self._sticks = self._hand_controls()
+        self.stick: int | None = None
+        self.scene = self.begin(seed)
+
+    def begin(self, seed: int | None = None) -> Scene:
+        """Start an episode; ``seed`` None: a random one."""
+        self.seed = random.randrange(1_000_000) if seed is None else seed
+        self._rng = np.random.default_rng(self.seed)
+        self._observation, _ = self._env.reset(seed=self.seed)
+        self._pilots: set[str] = set()
+        self.t, self.total, self._fuel, self.over = 0, 0.0, 0.0, False
+        served, spec = self._policies[self.name], self._spec
+        names = [f"action {i}" if spec.actions == "categorical" else f"component {i}" for i in range(spec.action_size)]
+        if self._lander:
+            names = ["main engine", "side engines"] if self._lander.continuous else [*LANDER_ACTIONS]
+        bounds = [*zip(spec.action_low, spec.action_high, strict=True)]
+        moon = moon_of(self._lander) if self._lander else None
+        self.scene = Scene(
+            self.name, served.version, spec.env_id, self.seed, self.fps, names, bounds, self.sampled, self._stick, moon
+        )
+        return self.scene
+
+    def _hand_controls(self) -> tuple[Stick | None, list[Any]]:
+        """What the viewer may choose from, and the environment's actions for it."""
+        if self._lander:
+            return _LANDER_STICK, _CONTINUOUS_STICK if self._lander.continuous else [*range(4)]
+        if not isinstance(self._env.action_space, gymnasium.spaces.Discrete):
+            return None, []
+        n = int(self._env.action_space.n)
+        labels = tuple(f"action {i}" for i in range(n))
+        keys = {2: {"left": 0, "right": 1}, 3: {"left": 0, "idle": 1, "right": 2}}.get(n, {"idle": 0})
+        return Stick(labels, **keys), [*range(n)]
+
+    def take(self, stick: int | None) -> None:
+        """The viewer flies this from the next step on; None: the policy does.
+
+        Raises:
+            UserError: there is no such choice.
+        """
+        if stick is not None and not 0 <= stick < len(self._sticks):
+            takes = f"0 to {len(self._sticks) - 1}" if self._sticks else "none: only the policy can fly it"
+            raise UserError(f"{self._spec.env_id} takes {takes}; not {stick}")
+        self.stick = stick
+
+    def first_frame(self) -> Frame:
+        """Where the episode starts."""
+        return self._frame(self._policies[self.name].version, 0.0)
+
+    def step(self) -> Frame:
+        """One step of the environment. ``over`` says whether it was the episode's last."""
+        served = self._policies[self.name]
+        policy, observation = served.policy, np.asarray(self._observation, np.float32)[None]
+        parameters = policy.forward(observation)
+        if self.stick is not None:
+            action = self._sticks[self.stick]
+        elif self.sampled:
+            noise = policy.distribution.noise(self._rng, (1,))
+            action = policy.flyable(policy.distribution.sample(parameters, noise))[0]
+        else:
+            action = policy.flyable(policy.distribution.mode(parameters))[0]
+        self._observation, reward, self._terminated, truncated, _ = self._env.step(action)
+        self.t += 1
+        self.total += float(reward)
+        self.over = bool(self._terminated or truncated)
+        self._pilots.add("policy" if self.stick is None else "you")
+        frame = self._frame(served.version, float(reward), action)
+        if isinstance(policy.distribution, Categorical):
+            frame.probabilities = _rounded(policy.distribution.probabilities(parameters)[0], 3)
+        else:
+            frame.mean = _rounded(parameters[0], 3)
+        return frame
+
+    def _frame(self, version: int, reward: float, action: Any = None) -> Frame:
+        pilot = "policy" if self.stick is None else "you"
+        frame = Frame(self.t, pilot, version, round(reward, 2), round(self.total, 2))
+        if action is not None:
+            frame.action = int(action) if self._spec.actions == "categorical" else _rounded(np.ravel(action), 3)
+        if self._lander:
+            main, side = engines(action) if action is not None else (0.0, 0.0)
+            self._fuel += MAIN_FUEL * main + SIDE_FUEL * abs(side)
+            frame.lander = lander_of(self._lander, main, side, self._fuel)
+        else:
+            frame.observation = _rounded(np.ravel(self._observation), 4)
+        return frame
+
+    def landed(self) -> Landed:
+        """How the episode that is over ended."""
+        pilot = "both" if len(self._pilots) > 1 else next(iter(self._pilots))
+        version = self._policies[self.name].version
+        return Landed(self.seed, round(self.total, 2), self.t, self._outcome(), version, pilot)
+
+    def _outcome(self) -> str:
+        if not self._terminated:
+            return "out of time"
+        if not self._lander:
+            return "ended"
+        if not self._lander.lander.awake:  # asked first, as the environment does: it then rewards the landing
+            return "landed"
+        return "crashed" if self._lander.game_over else "flew away"
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        self._env.close()
+
+
+def moon_of(env: Any) -> Moon:
+    """The scene of a LunarLander that was reset."""
+    terrain = [env.sky_polys[0][0], *(polygon[1] for polygon in env.sky_polys)]
+    body, leg = ([_point(v) for v in part.fixtures[0].shape.vertices] for part in (env.lander, env.legs[0]))
+    return Moon(
+        (VIEWPORT_W / SCALE, round(VIEWPORT_H / SCALE, 3)),
+        [_point(point) for point in terrain],
+        (round(env.helipad_x1, 3), round(env.helipad_x2, 3), round(env.helipad_y, 3)),
+        body,
+        leg,
+        round(env.helipad_y + 18 / SCALE, 3),  # 18: LunarLander's LEG_DOWN, and its state's zero
+    )
+
+
+def lander_of(env: Any, main: float, side: float, fuel: float) -> Lander:
+    """The state of a LunarLander."""
+    body, (left, right) = env.lander, env.legs
+    position, velocity = body.position, body.linearVelocity
+    return Lander(
+        round(position.x, 3), round(position.y, 3), round(body.angle, 4),
+        round(velocity.x, 3), round(velocity.y, 3),
+        tuple((round(leg.position.x, 3), round(leg.position.y, 3), round(leg.angle, 3)) for leg in (left, right)),
+        (left.ground_contact, right.ground_contact),
+        round(main, 2), round(side, 2), round(fuel, 2),
+    )  # fmt: skip
+
+
+def engines(action: Any) -> tuple[float, float]:
+    """Power of LunarLander's main engine, 0 to 1, and of its side engines, −1 to 1, for either kind of action."""
+    if np.ndim(action) == 0:
+        return float(action == 2), float(action - 2 if action in (1, 3) else 0)
+    up, across = (min(max(float(a), -1.0), 1.0) for a in action)
+    main = (up + 1) / 2 if up > 0 else 0.0
+    return main, across if abs(across) > 0.5 else 0.0
+
+
+def _point(point: Any) -> Point:
+    return round(float(point[0]), 3), round(float(point[1]), 3)
+
+
+def _rounded(array: Array, digits: int) -> list[float]:
+    return [round(x, digits) for x in array.tolist()]

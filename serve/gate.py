@@ -1,0 +1,108 @@
+"""Who may come in: a bearer token for HTTP and WebSocket alike, and no WebSocket from a page of another origin.
+
+Browsers cannot set headers on a WebSocket; they offer the token as a subprotocol, ``bearer.<base64url of the token>``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import http
+from collections.abc import Collection
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.protocol import Problem, problem_body
+from serve.tokens import TOKEN_VARIABLE
+
+_OPEN = ("/", "/healthz", "/docs", "/openapi.json", "/favicon.ico")
+_OPEN_FOLDERS = ("/page/", "/static-offline-docs/")
+"""For all to read: they tell nothing of the policies."""
+
+
+class Gate:
+    """Lets a request pass to ``app`` or answers it here.
+
+    Args:
+        app: behind the gate.
+        token_digest: of the token that is asked for; None: none is.
+        origins: pages that may open a WebSocket beside our own, such as ``https://example.org``.
+    """
+
+    def __init__(self, app: ASGIApp, token_digest: bytes | None, origins: Collection[str] = ()) -> None:
+        self._app, self._digest, self._origins = app, token_digest, frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket" and not self._own_page(scope):
+            await send({"type": "websocket.close", "code": 1008, "reason": "another origin"})
+        elif self._digest is None and not _is_loopback(scope):
+            await _refuse(
+                scope, send, Problem(403, f"without a token only this machine is answered: set {TOKEN_VARIABLE}")
+            )
+        elif self._digest is None or self._open(scope) or self._knows(scope):
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(scope, send, Problem(401, "send the header Authorization: Bearer <token>"))
+
+    def _own_page(self, scope: Scope) -> bool:
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        return not origin or origin in self._origins or origin.partition("://")[2] == headers.get(b"host", b"").decode()
+
+    @staticmethod
+    def _open(scope: Scope) -> bool:
+        path = str(scope["path"])
+        return scope["type"] == "http" and (path in _OPEN or path.startswith(_OPEN_FOLDERS))
+
+    def _knows(self, scope: Scope) -> bool:
+        """Compared in constant time, so that no answer tells how much of a guess was right."""
+        assert self._digest is not None
+        for name, value in scope["headers"]:
+            if name == b"authorization" and value[:7].lower() == b"bearer ":
+                return hmac.compare_digest(hashlib.sha256(value[7:].strip()).digest(), self._digest)
+        for protocol in scope.get("subprotocols", ()):
+            if protocol.startswith("bearer."):
+                try:
+                    token = base64.urlsafe_b64decode(protocol[7:] + "=" * (-len(protocol[7:]) % 4))
+                except (binascii.Error, ValueError):
+                    return False
+                return hmac.compare_digest(hashlib.sha256(token).digest(), self._digest)
+        return False
+
+
+def _is_loopback(scope: Scope) -> bool:
+    """Whether the connection came in on an address of this machine alone."""
+    server = scope.get("server")
+    return server is None or server[0].startswith("127.") or server[0] in ("::1", "localhost")
+
+
+async def _refuse(scope: Scope, send: Send, problem: Problem) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": problem.detail})
+    else:
+        await send_problem(send, problem)
+
+
+async def send_problem(send: Send, problem: Problem) -> None:
+    """Answer with a problem."""
+    body = problem_body(problem, http.HTTPStatus(problem.status).phrase)
+    headers: list[tuple[bytes, bytes]] = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", str(problem.retry_after).encode()))
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if problem.status == 405:
+        headers.append((b"allow", b"POST"))
+    if problem.status in (408, 413):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    start: dict[str, Any] = {"type": "http.response.start", "status": problem.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,92 @@
+// The panel beside the picture: what the policy thinks, and the figures of the flight.
+
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const KEYS = { left: "←", up: "↑", right: "→" };
+
+export class Instruments {
+  constructor(element) {
+    this.find = (selector) => element.querySelector(selector);
+    this.known = "";
+  }
+
+  /** Lay the panel out for an environment, if it is another. */
+  begin(scene) {
+    this.scene = scene;
+    const layout = scene.env_id + scene.actions.join();
+    if (this.known === layout) return;
+    this.known = layout;
+    this.find(".bars-title").textContent = scene.bounds.length ? "Mean action" : "Action probabilities";
+    this.bars = scene.actions.map((name, i) => this.bar(name, i));
+    this.find(".bars").replaceChildren(...this.bars.map(({ row }) => row));
+    this.find(".bars").classList.toggle("signed", scene.bounds.length > 0);
+    const names = scene.moon ? ["Return", "Fuel", "Speed", "Angle", "Altitude", "Step"] : ["Return", "Reward", "Step"];
+    this.figures = Object.fromEntries(names.map((name) => [name, document.createElement("dd")]));
+    this.find(".readouts").replaceChildren(...names.map((name) => {
+      const group = document.createElement("div");
+      group.append(Object.assign(document.createElement("dt"), { textContent: name }), this.figures[name]);
+      return group;
+    }));
+  }
+
+  bar(name, i) {
+    const row = document.createElement("li");
+    const [label, track, value] = ["name", "track", "value"].map((part) =>
+      Object.assign(document.createElement("span"), { className: part }));
+    const key = Object.entries(KEYS).find(([way]) => !this.scene.bounds.length && this.scene.stick?.[way] === i);
+    label.textContent = name;
+    if (key) label.append(Object.assign(document.createElement("small"), { textContent: ` ${key[1]}` }));
+    const fill = track.appendChild(document.createElement("i"));
+    row.append(label, track, value);
+    return { row, fill, value };
+  }
+
+  version(version) {
+    const told = this.find(".version b");
+    if (told.textContent === `${version}`) return;
+    told.textContent = version;
+    if (!still.matches) told.animate({ color: ["var(--accent)", "var(--text)"] }, 1500);
+  }
+
+  note(frame) {
+    this.frame = frame;
+    frame.probabilities?.forEach((share, i) => {
+      this.bars[i].fill.style.transform = `scaleX(${share})`;
+    });
+    frame.mean?.forEach((mean, i) => {
+      const reach = Math.max(...this.scene.bounds[i].map((bound) => Math.abs(bound ?? 1)));
+      this.bars[i].fill.style.transform = `scaleX(${Math.max(-1, Math.min(1, mean / reach))})`;
+    });
+  }
+
+  /** Bring the figures up to date. */
+  write() {
+    const { frame, figures } = this;
+    const texts = { Return: signed(frame.total, 1), Reward: signed(frame.reward, 2), Step: [frame.t, ""] };
+    if (frame.lander) {
+      const { y, vx, vy, angle, fuel } = frame.lander;
+      texts.Fuel = [fuel.toFixed(1), "points"];
+      texts.Speed = [Math.hypot(vx, vy).toFixed(1), "m/s"];
+      texts.Angle = [`${signed((angle * 180) / Math.PI, 0)[0]}°`, ""];
+      texts.Altitude = [Math.max(0, y - this.scene.moon.rest).toFixed(1), "m"];
+    }
+    for (const [name, figure] of Object.entries(figures)) set(figure, ...texts[name]);
+    this.version(frame.version);
+    const values = frame.probabilities?.map((share) => `${Math.round(100 * share)}%`) ?? frame.mean?.map((mean) => mean.toFixed(2));
+    values?.forEach((value, i) => {
+      this.bars[i].value.textContent = value;
+      this.bars[i].row.classList.toggle("chosen", frame.action === i);
+    });
+  }
+}
+
+function signed(value, digits) {
+  const text = Math.abs(value).toFixed(digits);
+  return [Number(text) === 0 ? text : (value < 0 ? "−" : "+") + text, ""];
+}
+
+function set(figure, text, unit) {
+  const whole = unit ? `${text} ${unit}` : `${text}`;
+  if (figure.textContent === whole) return;
+  figure.textContent = text;
+  if (unit) figure.append(Object.assign(document.createElement("small"), { textContent: ` ${unit}` }));
+}

@@ -1,0 +1,66 @@
+// The last landings: a list, and the line of their returns.
+
+const LISTED = 30;
+const CHARTED = 60;
+const GOOD = { landed: "good", crashed: "bad", "flew away": "bad" };
+const SVG = "http://www.w3.org/2000/svg";
+const [WIDTH, HEIGHT, MARGIN] = [300, 64, 7];
+
+export class Landings {
+  constructor(element) {
+    this.list = element.querySelector(".list");
+    this.trend = element.querySelector(".trend");
+    this.tally = element.querySelector(".tally");
+    this.all = [];
+  }
+
+  /** Add one; says how it went: good, bad or plain. */
+  add(landing) {
+    const mark = GOOD[landing.outcome] ?? "plain";
+    this.all.push({ ...landing, mark });
+    this.all = this.all.slice(-CHARTED);
+    this.list.querySelector(".none")?.remove();
+    this.list.prepend(row(landing, mark));
+    while (this.list.children.length > LISTED) this.list.lastElementChild.remove();
+    const mean = this.all.slice(-10).reduce((sum, { total }) => sum + total, 0) / Math.min(this.all.length, 10);
+    const landed = this.all.slice(-10).filter((one) => one.outcome === "landed").length;
+    const last = `last ${Math.min(this.all.length, 10)}`;
+    this.tally.textContent = `${last}: mean ${number(mean)}${mark === "plain" ? "" : `, ${landed} landed`}`;
+    this.draw();
+    return mark;
+  }
+
+  draw() {
+    const totals = this.all.map(({ total }) => total);
+    const [low, high] = [Math.min(0, ...totals), Math.max(0, ...totals, 1)];
+    const x = (i) => (totals.length < 2 ? WIDTH / 2 : MARGIN + (i * (WIDTH - 2 * MARGIN)) / (totals.length - 1));
+    const y = (total) => HEIGHT - MARGIN - ((total - low) / (high - low)) * (HEIGHT - 2 * MARGIN);
+    const line = totals.map((total, i) => `${x(i)},${y(total)}`).join(" ");
+    const zero = part("line", { class: "zero", x1: 0, x2: WIDTH, y1: y(0), y2: y(0) });
+    // Dots are lines of no length: their round ends stay round when the picture is stretched.
+    const dots = this.all.map(({ total, mark }, i) => part("path", { class: `dot ${mark}`, d: `M${x(i)} ${y(total)}h0` }));
+    this.trend.replaceChildren(zero, part("polyline", { class: "line", points: line }), ...dots);
+    this.trend.setAttribute("aria-label", `Returns of the last ${totals.length} landings, ${number(Math.min(...totals))} to ${number(Math.max(...totals))}`);
+  }
+}
+
+function row({ seed, total, steps, outcome, version, pilot }, mark) {
+  const item = document.createElement("li");
+  item.className = mark;
+  const flown = { policy: `v${version}`, you: "you", both: `you and v${version}` }[pilot];
+  for (const [name, text] of [["total", number(total)], ["outcome", outcome], ["rest", `${steps} steps · seed ${seed} · ${flown}`]]) {
+    item.append(Object.assign(document.createElement("span"), { className: name, textContent: text }), " ");
+  }
+  return item;
+}
+
+function number(value) {
+  const rounded = Math.round(value);
+  return `${rounded < 0 ? "−" : rounded > 0 ? "+" : ""}${Math.abs(rounded)}`;
+}
+
+function part(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}

@@ -1,0 +1,135 @@
+"""What ``POST /act`` takes and answers, and what a mistake in it gets: a problem (RFC 9457) that names the field."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from actors.episode import Array
+from actors.policy import PolicySpec
+
+MOST_OBSERVATIONS = 4096
+"""In one request."""
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class Problem(Exception):
+    """A request that is not met: becomes an application/problem+json body.
+
+    Args:
+        status: the HTTP status.
+        detail: one line: what was wrong and what would be right.
+        field: where in the request, such as ``observations[3]``; None: not in its body.
+        retry_after: seconds after which it may be met, for a 503.
+    """
+
+    def __init__(self, status: int, detail: str, field: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.field, self.retry_after = status, detail, field, retry_after
+
+
+class ActRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /act``. The observations stay as they came until it is known which policy they are for."""
+
+    observation: msgspec.Raw = msgspec.Raw()
+    observations: msgspec.Raw = msgspec.Raw()
+    deterministic: bool = True
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    policy: str | None = None
+
+
+class ActAnswer(msgspec.Struct, omit_defaults=True):
+    """The answer to one observation, or with plural names to many. Of probabilities or mean and std it has one."""
+
+    policy: str
+    version: int
+    action: Any = None
+    actions: Any = None
+    probabilities: Any = None
+    mean: Any = None
+    std: Any = None
+
+
+_requests = msgspec.json.Decoder(ActRequest)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: Any) -> bytes:
+    """Anything of ours as JSON."""
+    return bytes(_encoder.encode(value))
+
+
+def decode(body: bytes) -> ActRequest:
+    """Read a request, but for its observations.
+
+    Raises:
+        Problem: 400 if it is not JSON, 422 if a field is unknown or of a wrong type.
+    """
+    try:
+        request = _requests.decode(body)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise Problem(422, _plain(message), path.rstrip("`") or _quoted(message)) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise Problem(400, f"the body is not JSON: {error}") from None
+    if bool(request.observation) == bool(request.observations):
+        given = "both are given" if request.observation else "neither is given"
+        raise Problem(422, f"give either observation or observations; {given}", "observation")
+    return request
+
+
+def observations_of(request: ActRequest, spec: PolicySpec) -> Array:
+    """The request's observations: [n, *observation_shape] float32, n = 1 for a single one.
+
+    Raises:
+        Problem: 422: not numbers, not of the policy's shape, too many, or beyond the range of float32.
+    """
+    single = bool(request.observation)
+    field = "observation" if single else "observations"
+    one, many = _decoders(spec.observation_shape)
+    try:
+        rows = [one.decode(request.observation)] if single else many.decode(request.observations)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        message, _, path = str(error).partition(" - at `$")
+        takes = f"{spec.env_id} takes {' × '.join(map(str, spec.observation_shape)) or 'one'} numbers"
+        raise Problem(422, f"{_plain(message)}; {takes}", f"{field}{path.rstrip('`')}") from None
+    array = np.array(rows)
+    beyond = np.abs(array) > _FLOAT32_MAX
+    if beyond.any():
+        at = np.argwhere(beyond)[0][1 if single else 0 :]
+        where = field + "".join(f"[{index}]" for index in at)
+        raise Problem(422, "number beyond the range of 32-bit floats", where)
+    return array.astype(np.float32)
+
+
+@functools.cache
+def _decoders(shape: tuple[int, ...]) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
+    """For one observation of this shape, and for a list of them."""
+    kind: Any = float
+    for size in reversed(shape):
+        kind = Annotated[list[kind], msgspec.Meta(min_length=size, max_length=size)]
+    several = Annotated[list[kind], msgspec.Meta(min_length=1, max_length=MOST_OBSERVATIONS)]
+    return msgspec.json.Decoder(kind), msgspec.json.Decoder(several)
+
+
+def _plain(message: str) -> str:
+    """msgspec's words without its Markdown, and in small letters."""
+    message = message.replace("`", "").replace("object contains", "the body has")
+    return message[:1].lower() + message[1:]
+
+
+def _quoted(message: str) -> str | None:
+    """The field that a message about the whole body names, such as an unknown one."""
+    return message.split("`")[-2] if message.count("`") >= 2 and "field" in message else None
+
+
+def problem_body(problem: Problem, title: str) -> bytes:
+    """The problem as JSON."""
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": problem.status, "detail": problem.detail}
+    if problem.field:
+        body["field"] = problem.field
+    return encode(body)

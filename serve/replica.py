@@ -1,0 +1,89 @@
+"""A Ray Serve replica: the thin shell around the service.
+
+Serve keeps replicas alive, scales and drains them, and puts HAProxy in front. On its way through a replica a request
+passes Serve's bookkeeping, which takes several times as long as answering it; ``shortcut``, Serve's hook for ASGI
+middleware, takes requests to the service at once. HAProxy counts them for Serve's metrics all the same; what replicas
+are scaled by we report ourselves. Without HAProxy everything goes Serve's own way, and works.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve.config import AutoscalingContext
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.http import Service
+from serve.limits import HttpConfig
+from serve.meters import Busy
+from serve.policies import Policies
+
+BUSY_TARGET = 0.6
+"""Of a core, in the mean over replicas; more is scaled away, less scaled down."""
+
+_services: list[Service] = []
+"""Of this process: one in a replica, none elsewhere."""
+
+
+class Shortcut:
+    """Takes a request to this process's service, past Serve's own bookkeeping. Serve's own paths stay Serve's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._serves_own = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _services and scope["type"] != "lifespan" and not scope["path"].startswith("/-/"):
+            await _services[0](scope, receive, send)
+        else:
+            await self._serves_own(scope, receive, send)
+
+
+def shortcut() -> list[Middleware]:
+    """For RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."""
+    return [Middleware(Shortcut)]
+
+
+@serve.ingress()
+class Touchdown:
+    """One replica.
+
+    Args:
+        sources: the policies' directories by name, which every node can read.
+        config: limits of the service.
+        token_digest: of the bearer token; None: none is asked for.
+        follow: look for newer policies.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, str], config: HttpConfig, token_digest: bytes | None, follow: bool
+    ) -> None:
+        self._service = Service(Policies(sources), config, token_digest, follow)
+        self._busy = Busy()
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        _services[:] = [self._service]
+        return self._service
+
+    async def reconfigure(self, _user_config: Any) -> None:
+        """A changed ``user_config`` in a Serve config file: look for newer policies now, without a restart."""
+        await self._service.refresh()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What ``enough_replicas`` decides by."""
+        return {"busy": self._busy.share()}
+
+
+def enough_replicas(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+    """As many replicas as keep each at BUSY_TARGET of a core.
+
+    Not by requests under way, as Serve's own policy does: an answer takes a tenth of a millisecond, so that even a
+    replica which is full has few of them.
+    """
+    busy = (context.aggregated_metrics or {}).get("busy", {})
+    if not busy:
+        return context.target_num_replicas, {}
+    return max(1, math.ceil(sum(busy.values()) / BUSY_TARGET - 0.1)), {}

@@ -1,0 +1,56 @@
+"""The service on a real socket, without Ray: for tests of what it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from actors.policy import Policy
+from serve.http import Service
+from serve.limits import HttpConfig
+from serve.policies import Policies
+from tests.actors.examples import policy_for
+
+LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]
+
+
+def save(policy: Policy, directory: Path, version: int = 0) -> Path:
+    """A policy of that version in a directory."""
+    Policy(dataclasses.replace(policy.spec, version=version), policy.weights).save(directory)
+    return directory
+
+
+@contextlib.contextmanager
+def running(app: object, host: str = "127.0.0.1") -> Iterator[str]:
+    """An ASGI application on a free port, in a thread; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=0, log_level="warning"))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@contextlib.contextmanager
+def serving(tmp_path: Path, follow: bool = False, token_digest: bytes | None = None, **config: object) -> Iterator[str]:
+    """Policies ``lander``, the first, and ``pendulum``, whose actions are continuous."""
+    sources = {
+        "lander": save(policy_for("LunarLander-v3"), tmp_path / "lander", version=7),
+        "pendulum": save(policy_for("Pendulum-v1"), tmp_path / "pendulum"),
+    }
+    limits = HttpConfig(access_log=False, **config)  # type: ignore[arg-type]
+    with running(Service(Policies(sources), limits, token_digest, follow)) as address:
+        yield address

@@ -1,0 +1,130 @@
+"""The client: what it gives, and what it hides from its user."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import httpx2
+import numpy as np
+import pytest
+
+from serve.client import AsyncPolicyClient, PolicyClient, RequestError, UnavailableError
+from serve.tokens import digest
+from tests.serve.served import LANDER, running, serving
+
+TOKEN = "a token of more than sixteen"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("policies")) as address:
+        yield address
+
+
+def test_it_flies(address: str) -> None:
+    env = gymnasium.make("LunarLander-v3")
+    observation, _ = env.reset(seed=1)
+    done, steps = False, 0
+    with PolicyClient(address) as client:
+        while not done:
+            observation, _, terminated, truncated, _ = env.step(client.act(observation).action)
+            done, steps = terminated or truncated, steps + 1
+    assert steps > 30
+
+
+def test_one_and_many(address: str) -> None:
+    observations = np.random.default_rng(0).standard_normal((100, 8), np.float32)
+    with PolicyClient(address) as client, PolicyClient(address, policy="pendulum") as pendulum:
+        many = client.act_many(observations)
+        assert many.action.shape == (100,)
+        assert many.probabilities is not None
+        assert many.probabilities.shape == (100, 4)
+        assert client.act(observations[3]).action == many.action[3]
+        assert (many.policy, many.version) == ("lander", 7)
+        one = pendulum.act(observations[0, :3], deterministic=False, seed=1)
+        assert one.action.shape == (1,)
+        assert one.mean is not None
+        assert one.std is not None
+        assert [served["name"] for served in client.policies()] == ["lander", "pendulum"]
+
+
+def test_asynchronous(address: str) -> None:
+    async def fly() -> Any:
+        async with AsyncPolicyClient(address) as client:
+            answers = await asyncio.gather(*(client.act(LANDER) for _ in range(50)))
+            return answers, await client.act_many([LANDER] * 3), await client.policies()
+
+    answers, many, policies = asyncio.run(fly())
+    assert {answer.action for answer in answers} == {many.action[0]}
+    assert len(policies) == 2
+
+
+def test_a_refusal_is_told_and_not_repeated(address: str) -> None:
+    began = time.monotonic()
+    with PolicyClient(address) as client, pytest.raises(RequestError, match=r"422: .* takes 8 numbers \(observation\)"):
+        client.act([1, 2])
+    with PolicyClient(address, policy="who") as client, pytest.raises(RequestError, match="unknown policy 'who'"):
+        client.act(LANDER)
+    assert time.monotonic() - began < 5
+
+
+def test_a_token(tmp_path: Path) -> None:
+    with serving(tmp_path, token_digest=digest(TOKEN)) as address:
+        with PolicyClient(address) as client, pytest.raises(RequestError, match="401"):
+            client.act(LANDER)
+        with PolicyClient(address, token=TOKEN) as client:
+            assert client.act(LANDER).version == 7
+            assert TOKEN not in repr(vars(client).get("_policy"))
+
+
+class Flaky:
+    """Fails ``failures`` times in every way a service can, then answers."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.requests = failures, 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        self.requests += 1
+        if self.requests > self.failures:
+            body = b'{"policy":"lander","version":1,"action":2,"probabilities":[0,0,1,0]}'
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+            return
+        status = (500, 502, 503, 504)[self.requests % 4]
+        headers = [(b"retry-after", b"0.01")] if status == 503 else [(b"content-length", b"100")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if status != 504:  # 504: the connection is lost with the body
+            await send({"type": "http.response.body", "body": b"x" * (100 if status != 503 else 0)})
+
+
+def test_what_fails_is_tried_again() -> None:
+    flaky = Flaky(4)
+    with running(flaky) as address, PolicyClient(address) as client:
+        assert client.act(LANDER).action == 2
+    assert flaky.requests == 5
+
+    async def fly(address: str) -> Any:
+        async with AsyncPolicyClient(address) as client:
+            return await client.act(LANDER)
+
+    flaky = Flaky(3)
+    with running(flaky) as address:
+        assert asyncio.run(fly(address)).action == 2
+
+
+def test_patience_ends() -> None:
+    with (
+        running(Flaky(10**9)) as address,
+        PolicyClient(address, patience=0.5) as client,
+        pytest.raises((UnavailableError, httpx2.TransportError)),
+    ):
+        client.act(LANDER)
+    with PolicyClient("http://127.0.0.1:1", patience=0.3) as client, pytest.raises(httpx2.ConnectError):
+        client.act(LANDER)

@@ -1,0 +1,250 @@
+"""The service over real HTTP: what it answers, its limits, and who may come in."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+import pytest
+import websockets.exceptions
+from websockets.sync.client import connect
+
+from actors.policy import Policy
+from serve.tokens import digest
+from tests.actors.examples import stubborn_policy
+from tests.serve.served import LANDER, running, save, serving
+
+TOKEN = "a token of more than sixteen"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("policies"), max_body=300_000, body_seconds=0.5) as address:
+        yield address
+
+
+def act(address: str, body: Any, **options: Any) -> httpx2.Response:
+    return httpx2.post(f"{address}/act", json=body, timeout=30, **options)
+
+
+def raw(address: str, *parts: bytes, pause: float = 0) -> bytes:
+    """What comes back on a connection on which these bytes were sent."""
+    url = urlsplit(address)
+    with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(pause)
+        answer = b""
+        while b"\r\n\r\n" not in answer and (more := connection.recv(65536)):
+            answer += more
+        return answer
+
+
+def test_actions_are_the_policys(address: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    policies = {
+        name: Policy.load(next(tmp_path_factory.getbasetemp().glob(f"policies*/{name}")))
+        for name in ("lander", "pendulum")
+    }
+    observations = np.random.default_rng(0).standard_normal((1000, 8), np.float32)
+    lander = act(address, {"observations": observations.tolist()}).json()
+    assert lander["actions"] == policies["lander"].act(observations).tolist()
+    assert (lander["policy"], lander["version"]) == ("lander", 7)
+    np.testing.assert_allclose(np.sum(lander["probabilities"], axis=1), 1, atol=1e-6)
+
+    one = act(address, {"observation": observations[0, :3].tolist(), "policy": "pendulum"}).json()
+    np.testing.assert_allclose([one["action"]], policies["pendulum"].act(observations[:1, :3]), rtol=1e-6)
+    assert len(one["mean"]) == len(one["std"]) == 1
+    assert "probabilities" not in one
+
+
+def test_sampling_is_repeatable_with_a_seed(address: str) -> None:
+    request = {"observations": [LANDER] * 100, "deterministic": False, "seed": 3}
+    first, again = act(address, request).json(), act(address, request).json()
+    assert first == again
+    assert len(set(first["actions"])) > 1
+
+
+def test_what_is_served_and_health(address: str) -> None:
+    served = httpx2.get(f"{address}/policies").json()["policies"]
+    assert [one["name"] for one in served] == ["lander", "pendulum"]
+    assert served[0]["version"] == 7
+    assert served[0]["refused"] is None
+    assert httpx2.get(f"{address}/healthz").json() == {"status": "ok"}
+
+
+def test_documents_need_no_other_host(address: str) -> None:
+    document = httpx2.get(f"{address}/openapi.json").json()
+    examples = document["paths"]["/act"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    for example in examples.values():
+        assert act(address, example["value"]).status_code == 200
+    page = httpx2.get(f"{address}/docs").text
+    assert "://" not in page.replace(address, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        ({"method": "GET"}, 405, "POST an observation"),
+        ({"method": "PUT", "json": {}}, 405, "POST an observation"),
+        ({"data": {"observation": "1"}}, 415, "Content-Type: application/json"),
+        ({"content": b"{}"}, 415, "Content-Type: application/json"),
+        ({"json": {"observation": LANDER, "policy": "landr"}}, 422, "unknown policy 'landr'; did you mean lander?"),
+        ({"json": {"observation": "8" * 300_000}}, 413, "longer than 300,000 bytes"),
+        ({"json": {"observation": LANDER[:-1]}}, 422, "takes 8 numbers"),
+    ],
+)
+def test_a_mistake_gets_a_problem(address: str, options: dict[str, Any], status: int, said: str) -> None:
+    response = httpx2.request(options.pop("method", "POST"), f"{address}/act", **options)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert said in problem["detail"]
+    assert problem["status"] == status
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/policies/lander", "/act/", "/page/../http.py", "//"])
+def test_other_paths_are_not_found(address: str, path: str) -> None:
+    response = httpx2.get(f"{address}{path}")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_body_of_unknown_length_is_counted(address: str) -> None:
+    head = b"POST /act HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"3e8\r\n" + b" " * 1000 + b"\r\n"
+    assert raw(address, head, chunk * 301).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(address: str) -> None:
+    head = b"POST /act HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
+    began = time.monotonic()
+    assert raw(address, head, b"{").startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - began < 10
+
+
+def test_a_connection_lost_in_the_middle_harms_nobody(address: str) -> None:
+    url = urlsplit(address)
+    for _ in range(20):
+        connection = http.client.HTTPConnection(str(url.hostname), url.port)
+        connection.putrequest("POST", "/act")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "100")
+        connection.endheaders(b"{")
+        connection.close()
+    assert act(address, {"observation": LANDER}).status_code == 200
+
+
+def test_fuzzed_bodies_get_no_server_error(address: str) -> None:
+    """Bytes of a good request changed, doubled, dropped, and replaced, ten thousand times."""
+    rng = random.Random(0)
+    good = json.dumps({"observation": LANDER, "deterministic": False, "seed": 1, "policy": "lander"}).encode()
+    pieces = [
+        b"NaN",
+        b"1e999",
+        b"null",
+        b"[[",
+        b"}}",
+        b'"',
+        b"\x00",
+        b"\xff",
+        b"-",
+        b"observations",
+        b"9" * 400,
+        b"\\u0000",
+    ]
+    seen: dict[int, int] = {}
+    with httpx2.Client(headers={"content-type": "application/json"}, timeout=30) as client:
+        for _ in range(10_000):
+            body = bytearray(good)
+            for _ in range(rng.randint(1, 4)):
+                at = rng.randrange(len(body) + 1)
+                body[at : at + rng.choice([0, 1, 1, 5])] = rng.choice([*pieces, bytes([rng.randrange(256)])])
+            status = client.post(f"{address}/act", content=bytes(body)).status_code
+            seen[status] = seen.get(status, 0) + 1
+    assert set(seen) <= {200, 400, 422}, seen
+    assert len(seen) == 3
+
+
+def test_a_token_is_asked_for_everywhere_it_matters(tmp_path: Path) -> None:
+    with serving(tmp_path, token_digest=digest(TOKEN)) as address:
+        assert httpx2.get(f"{address}/healthz").status_code == 200
+        for given in (None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"bearer  {TOKEN[:-1]}"):
+            headers = {} if given is None else {"authorization": given}
+            for response in (
+                act(address, {"observation": LANDER}, headers=headers),
+                httpx2.get(f"{address}/policies", headers=headers),
+            ):
+                assert response.status_code == 401
+                assert response.headers["www-authenticate"] == "Bearer"
+        good = {"authorization": f"Bearer {TOKEN}"}
+        assert act(address, {"observation": LANDER}, headers=good).status_code == 200
+        assert httpx2.get(f"{address}/policies", headers=good).status_code == 200
+
+
+def test_another_origins_page_may_not_watch(tmp_path: Path) -> None:
+    with serving(tmp_path, cors_origins=("https://friend.example",)) as address:
+        watch = address.replace("http", "ws") + "/watch"
+        for origin in (None, address, "https://friend.example"):
+            with connect(watch, origin=origin) as socket_:  # type: ignore[arg-type]
+                assert socket_.recv(timeout=20)
+        for origin in ("https://other.example", "null", address.replace("http", "https") + "1"):
+            with pytest.raises(websockets.exceptions.InvalidStatus), connect(watch, origin=origin):  # type: ignore[arg-type]
+                pass
+
+
+def test_cors_is_off_unless_asked(address: str, tmp_path: Path) -> None:
+    asking = {"origin": "https://friend.example", "access-control-request-method": "POST"}
+    assert "access-control-allow-origin" not in httpx2.options(f"{address}/act", headers=asking).headers
+    with serving(tmp_path, cors_origins=("https://friend.example",)) as open_to_a_friend:
+        allowed = httpx2.options(f"{open_to_a_friend}/act", headers=asking)
+        assert allowed.headers["access-control-allow-origin"] == "https://friend.example"
+        refused = httpx2.options(f"{open_to_a_friend}/act", headers=asking | {"origin": "https://other.example"})
+        assert "access-control-allow-origin" not in refused.headers
+
+
+def test_follow(tmp_path: Path) -> None:
+    with serving(tmp_path, follow=True) as address:
+        save(stubborn_policy("LunarLander-v3", 2), tmp_path / "lander", version=8)
+        deadline = time.monotonic() + 20
+        while act(address, {"observation": LANDER}).json()["version"] != 8:
+            assert time.monotonic() < deadline
+        (tmp_path / "lander" / "policy.safetensors").write_bytes(b"no policy")
+        while not (refused := httpx2.get(f"{address}/policies").json()["policies"][0]["refused"]):
+            assert time.monotonic() < deadline
+        assert "damaged" in refused
+        assert act(address, {"observation": LANDER}).json()["action"] == 2, "the old one keeps answering"
+
+
+def test_without_a_token_only_this_machine_is_answered(tmp_path: Path) -> None:
+    """The gate goes by the address that a connection came in on."""
+    from serve.gate import Gate
+
+    class App:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body"})
+
+    class Elsewhere:
+        def __init__(self, server: str, token_digest: bytes | None) -> None:
+            self._gate, self._server = Gate(App(), token_digest), server
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                await self._gate({**scope, "server": (self._server, 8000)}, receive, send)
+
+    for server, token_digest, status in (
+        ("127.0.0.1", None, 200),
+        ("192.0.2.7", None, 403),
+        ("192.0.2.7", digest(TOKEN), 401),
+    ):
+        with running(Elsewhere(server, token_digest)) as address:
+            assert httpx2.get(f"{address}/policies").status_code == status

@@ -1,0 +1,100 @@
+"""Requests: what they say, and one line for each way to get them wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import msgspec
+import numpy as np
+import pytest
+
+from actors.environments import describe
+from serve.protocol import MOST_OBSERVATIONS, Problem, decode, observations_of, problem_body
+
+SPEC = describe("LunarLander-v3").policy_spec()
+EIGHT = [1, 2.5, 3, 4, 5, 6, 7, -8e30]
+
+
+def test_one_and_many() -> None:
+    one = observations_of(decode(json.dumps({"observation": EIGHT}).encode()), SPEC)
+    np.testing.assert_array_equal(one, np.array([EIGHT], np.float32))
+    many = observations_of(decode(json.dumps({"observations": [EIGHT, EIGHT]}).encode()), SPEC)
+    assert many.shape == (2, 8)
+    assert many.dtype == np.float32
+
+
+def test_pictures() -> None:
+    spec = describe("LunarLander-v3").policy_spec()
+    spec = type(spec)(**{**vars(spec), "observation_shape": (2, 3)})
+    assert observations_of(decode(b'{"observation": [[1,2,3],[4,5,6]]}'), spec).shape == (1, 2, 3)
+    with pytest.raises(Problem, match="takes 2 × 3 numbers") as caught:
+        observations_of(decode(b'{"observation": [[1,2,3],[4,5]]}'), spec)
+    assert caught.value.field == "observation[1]"
+
+
+def body(**fields: object) -> bytes:
+    return json.dumps({"observation": EIGHT, **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "field", "said"),
+    [
+        (b"", 400, None, "the body is not JSON"),
+        (b"{", 400, None, "the body is not JSON"),
+        (b"\xff\xfe", 400, None, "the body is not JSON"),
+        (b"[" * 100_000, 422, None, "expected object, got array"),
+        (b'{"observation":' + b"[" * 100_000, 400, None, "the body is not JSON"),
+        (b'{"observation":[1,2,3,4,5,6,7,NaN]}', 400, None, "the body is not JSON"),
+        (b'{"observation":[1,2,3,4,5,6,7,Infinity]}', 400, None, "the body is not JSON"),
+        (b'{"observation":[1,2,3,4,5,6,7,1e999]}', 422, "observation[7]", "number out of range"),
+        (b'{"observation":[1,2,3,4,5,6,7,' + b"9" * 5000 + b"]}", 422, "observation[7]", "number out of range"),
+        (b"[]", 422, None, "expected object, got array"),
+        (b"null", 422, None, "expected object, got null"),
+        (b"{}", 422, "observation", "neither is given"),
+        (b'{"observation": null}', 422, "observation", "expected array, got null"),
+        (body(observations=[EIGHT]), 422, "observation", "both are given"),
+        (body(observation=EIGHT[:7]), 422, "observation", "expected array of length >= 8; LunarLander-v3 takes 8"),
+        (body(observation=[*EIGHT, 9]), 422, "observation", "expected array of length <= 8; LunarLander-v3 takes 8"),
+        (body(observation=[*EIGHT[:7], "8"]), 422, "observation[7]", "expected float, got str"),
+        (body(observation=[*EIGHT[:7], True]), 422, "observation[7]", "expected float, got bool"),
+        (body(observation=[*EIGHT[:7], None]), 422, "observation[7]", "expected float, got null"),
+        (body(observation=[*EIGHT[:7], [8]]), 422, "observation[7]", "expected float, got array"),
+        (body(observation=[*EIGHT[:7], -1e39]), 422, "observation[7]", "beyond the range of 32-bit floats"),
+        (body(observation="12345678"), 422, "observation", "expected array, got str"),
+        (json.dumps({"observations": []}).encode(), 422, "observations", "length >= 1"),
+        (json.dumps({"observations": [EIGHT, EIGHT[:3]]}).encode(), 422, "observations[1]", "length >= 8"),
+        (json.dumps({"observations": [EIGHT, [1e39, *EIGHT[:7]]]}).encode(), 422, "observations[1][0]", "beyond"),
+        (json.dumps({"observations": [EIGHT] * (MOST_OBSERVATIONS + 1)}).encode(), 422, "observations", "<= 4096"),
+        (body(seed=-1), 422, "seed", "expected int >= 0"),
+        (body(seed=2**63), 422, "seed", ""),
+        (body(seed=1.5), 422, "seed", "expected int | null, got float"),
+        (body(deterministic="yes"), 422, "deterministic", "expected bool, got str"),
+        (body(policy=3), 422, "policy", "expected str | null, got int"),
+        (b'{"observatoin": [1]}', 422, "observatoin", "unknown field observatoin"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_field(text: bytes, status: int, field: str | None, said: str) -> None:
+    with pytest.raises(Problem) as caught:
+        observations_of(decode(text), SPEC)
+    problem = caught.value
+    assert (problem.status, problem.field) == (status, field)
+    assert said in problem.detail
+    assert "\n" not in problem.detail
+    assert "`" not in problem.detail
+    assert msgspec.json.decode(problem_body(problem, "title"))["detail"] == problem.detail
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=9) | st.dictionaries(st.text(), inner, max_size=4),
+)
+BODY = st.dictionaries(st.sampled_from(["observation", "observations", "seed", "deterministic", "policy", "x"]), JSON)
+
+
+@hypothesis.given(st.binary() | JSON.map(json.dumps).map(str.encode) | BODY.map(json.dumps).map(str.encode))
+def test_no_body_raises_anything_but_a_problem(text: bytes) -> None:
+    with contextlib.suppress(Problem):
+        assert np.isfinite(observations_of(decode(text), SPEC)).all()

@@ -1,0 +1,232 @@
+"""Watching over real WebSockets: what is shown, what commands do, and what happens to those who misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from actors.environments import describe
+from serve import watch
+from serve.flight import Flight
+from serve.watch import MOST_SKIPPED, Viewing
+from tests.actors.examples import policy_for, random_policy, stubborn_policy
+from tests.serve.watching import saved, served, wait_for
+
+LANDER = "LunarLander-v3"
+TOKEN = "a-token-of-no-worth~?"
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    nowhere = dataclasses.replace(describe("CartPole-v1").policy_spec(), env_id="Nowhere-v0")
+    policies = {
+        "up": stubborn_policy(LANDER, 2, version=7),
+        "cart": policy_for("CartPole-v1"),
+        "nowhere": random_policy(nowhere),
+    }
+    with served(saved(tmp_path_factory.mktemp("policies"), policies)) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def watching(at: str, query: str = "", **options: Any) -> Iterator[ClientConnection]:
+    with connect(f"ws://{at}/watch{query}", **options) as socket:
+        yield socket
+
+
+def read(socket: ClientConnection) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(socket.recv(10))
+    return message
+
+
+def until(socket: ClientConnection, **wanted: Any) -> dict[str, Any]:
+    """Read on to a message that has these values."""
+    for _ in range(2000):
+        message = read(socket)
+        if message.items() >= wanted.items():
+            return message
+    raise AssertionError(f"2000 messages, and none with {wanted}")
+
+
+def tell(socket: ClientConnection, **command: Any) -> None:
+    socket.send(json.dumps(command))
+
+
+def test_scene_frames_landing_and_the_next(at: str) -> None:
+    with watching(at, "?policy=up&seed=0") as socket:
+        scene = read(socket)
+        assert (scene["type"], scene["policy"], scene["version"], scene["seed"]) == ("scene", "up", 7, 0)
+        assert scene["actions"] == ["nothing", "left engine", "main engine", "right engine"]
+        times = [read(socket)["t"] for _ in range(20)]
+        assert times == sorted(set(times))
+        assert times[0] == 0
+        tell(socket, speed=4)
+        landed = until(socket, type="landed")
+        assert (landed["seed"], landed["steps"], landed["outcome"]) == (0, 89, "flew away")
+        assert until(socket, type="scene")["seed"] == 1
+
+
+def test_the_first_policy_is_shown_unless_another_is_named(at: str) -> None:
+    with watching(at) as socket:
+        assert read(socket)["policy"] == "up"
+        tell(socket, policy="cart", seed=3, sampled=True)
+        scene = until(socket, type="scene")
+        assert (scene["policy"], scene["seed"], scene["moon"]) == ("cart", 3, None)
+        assert len(until(socket, type="frame")["observation"]) == 4
+
+
+def test_pause_and_a_new_seed(at: str) -> None:
+    with watching(at, "?pause=true&seed=1") as socket:
+        read(socket)
+        assert read(socket)["t"] == 0
+        with pytest.raises(TimeoutError):
+            socket.recv(0.3)
+        tell(socket, seed=9)
+        assert read(socket)["seed"] == 9
+        assert read(socket)["t"] == 0
+        tell(socket, pause=False)
+        assert read(socket)["t"] == 1
+        tell(socket, seed=None)
+        assert until(socket, type="scene")["seed"] != 9
+
+
+def test_the_stick(at: str) -> None:
+    with watching(at, "?seed=2") as socket:
+        tell(socket, stick=0)
+        assert until(socket, type="frame", pilot="you")["action"] == 0
+        tell(socket, stick=None)
+        assert until(socket, type="frame", pilot="policy", action=2)
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "words"),
+    [
+        ('{"speed": 9}', "speed", "speed: Expected float <= 4"),
+        ('{"speed": 0}', "speed", ">= 0.1"),
+        ('{"speed": NaN}', None, "not JSON"),
+        ('{"seed": -1}', "seed", ">= 0"),
+        ('{"seed": 3000000000}', "seed", "2147483647"),
+        ('{"seed": 1.5}', "seed", "int"),
+        ('{"pause": "yes"}', "pause", "bool"),
+        ('{"stick": 4}', "stick", "LunarLander-v3 takes 0 to 3; not 4"),
+        ('{"stick": true}', "stick", "int"),
+        ('{"policy": "none"}', "policy", "unknown policy 'none'"),
+        ('{"policy": "nowhere"}', "policy", "unknown environment 'Nowhere-v0'"),
+        ('{"warp": 1}', "warp", "unknown field"),
+        ("[1]", None, "Expected object"),
+        ("fly!", None, "not JSON"),
+        ("", None, "not JSON"),
+        (b"\xff\xfe", None, "not JSON"),
+        ("[" * 1000, None, ""),
+        (json.dumps({"policy": "x" * 1024}), None, "1024 bytes at the most"),
+    ],
+)
+def test_a_bad_message_gets_one_line_and_the_flight_goes_on(
+    at: str, message: str | bytes, field: str | None, words: str
+) -> None:
+    with watching(at) as socket:
+        until(socket, t=1)
+        socket.send(message)
+        refusal = until(socket, type="error")
+        assert refusal["field"] == field
+        assert words in refusal["error"]
+        assert "\n" not in refusal["error"]
+        assert until(socket, type="frame")["version"] == 7
+
+
+def test_what_cannot_be_flown_is_said_and_another_policy_can_be(at: str) -> None:
+    with watching(at, "?policy=nowhere") as socket:
+        assert "Nowhere-v0" in until(socket, type="error", field="policy")["error"]
+        tell(socket, policy="up")
+        assert read(socket)["type"] == "scene"
+    with watching(at, "?seed=-1") as socket:
+        assert read(socket)["field"] == "seed"
+
+
+def test_one_viewer_too_many_and_one_who_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(Flight, "close", lambda flight: closed.append(flight.seed))
+    with served(saved(tmp_path, {"up": stubborn_policy(LANDER, 2)}), most_viewers=1) as address:
+        with watching(address, "?pause=true") as socket:
+            read(socket)
+            with watching(address) as other, pytest.raises(ConnectionClosed) as refused:
+                other.recv(10)
+            assert refused.value.rcvd is not None
+            assert refused.value.rcvd.code == 1013
+            assert "1 flights are being watched already" in refused.value.rcvd.reason
+        wait_for(lambda: len(closed) == 1, "a paused flight ends when its viewer leaves")
+        with watching(address) as socket:
+            assert read(socket)["type"] == "scene"
+            socket.socket.close()  # without a word, as when a network goes away
+        wait_for(lambda: len(closed) == 2, "a flight ends when its connection does")
+
+
+class Stuck:
+    """A WebSocket whose other end reads when it is told to."""
+
+    def __init__(self) -> None:
+        self.reads = asyncio.Event()
+        self.sent: list[dict[str, Any]] = []
+        self.query_params = {"seed": "0"}
+
+    async def send_text(self, text: str) -> None:
+        self.sent.append(json.loads(text))
+        await self.reads.wait()
+
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_a_viewer_who_does_not_read_gets_no_backlog(tmp_path: Path) -> None:
+    async def watch_stuck() -> None:
+        socket: Any = Stuck()
+        viewing = asyncio.create_task(Viewing(socket, saved(tmp_path, {"up": stubborn_policy(LANDER, 2)})).run())
+        await asyncio.sleep(0.5)
+        assert len(socket.sent) == 1, "one message is on its way, and none wait behind it"
+        socket.reads.set()
+        while len(socket.sent) < 10:
+            await asyncio.sleep(0.01)
+        times = [message["t"] for message in socket.sent[1:]]
+        assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= MOST_SKIPPED + 1
+        viewing.cancel()
+        await asyncio.gather(viewing, return_exceptions=True)
+
+    asyncio.run(watch_stuck())
+
+
+def test_a_token_goes_as_a_subprotocol(tmp_path: Path) -> None:
+    encoded = "bearer.YS10b2tlbi1vZi1uby13b3J0aH4_"
+    with served(saved(tmp_path, {"up": stubborn_policy(LANDER, 2)}), token=TOKEN) as address:
+        with watching(address, subprotocols=["touchdown", encoded]) as socket:
+            assert socket.subprotocol == "touchdown"
+            assert read(socket)["type"] == "scene"
+        with pytest.raises(InvalidStatus), watching(address, subprotocols=["touchdown"]):
+            pass
+
+
+def test_the_pages_files(at: str) -> None:
+    names = ["", *(f"page/{path.name}" for path in watch.PAGE.iterdir())]
+    assert len(names) > 5
+    for name in names:
+        with urllib.request.urlopen(f"http://{at}/{name}") as answer:
+            assert answer.headers["Cache-Control"] == "no-cache"
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'self';")
+            body = answer.read().decode()
+        assert "http://" not in body.replace("http://www.w3.org/", ""), "nothing from another host"
+        assert "https://" not in body
+    for missing in ("page/none.js", "page/../watch.py", "page/%2e%2e/watch.py", "page/"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://{at}/{missing}")
