@@ -1,0 +1,106 @@
+"""A policy as an ONNX graph, built from its numpy weights, to act wherever there is an ONNX runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from actors.distributions import Gaussian
+from actors.files import replacing
+from actors.policy import NORMALIZED_LIMIT, Policy
+
+_OPSET, _IR_VERSION = 17, 8
+"""Of 2022: old enough for any runtime in use, and the graph needs nothing newer."""
+_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}
+
+
+class _Graph:
+    """Nodes in the order in which they are computed; each has one output, named after what it holds."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(operation, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, value: Any) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def to_onnx(policy: Policy) -> onnx.ModelProto:
+    """The policy's greedy actions, and the distribution that they come from.
+
+    Input ``observation`` [batch, *obs] float32. Outputs of a categorical policy: ``action`` [batch] int64,
+    ``probabilities`` [batch, A]; of a Gaussian one: ``action`` [batch, *act] within its bounds, ``mean`` [batch, *act],
+    ``std`` [*act]; all float32.
+
+    Returns:
+        The model, checked.
+    """
+    spec, graph = policy.spec, _Graph()
+    parameters = _network(policy, graph)
+    if isinstance(policy.distribution, Gaussian):
+        shape = graph.constant("action_shape", np.array([-1, *spec.action_shape], np.int64))
+        for bound in ("low", "high"):
+            graph.constant(bound, np.asarray(getattr(spec, f"action_{bound}"), np.float32))
+        graph.add("Reshape", [parameters, shape], "mean")
+        graph.add("Max", [parameters, "low"], "above_low")
+        graph.add("Min", ["above_low", "high"], "within_bounds")
+        graph.add("Reshape", ["within_bounds", shape], "action")
+        graph.add("Identity", [graph.constant("sigma", policy.distribution.std.reshape(spec.action_shape))], "std")
+        outputs = [
+            helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", *spec.action_shape]),
+            helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", *spec.action_shape]),
+            helper.make_tensor_value_info("std", TensorProto.FLOAT, list(spec.action_shape)),
+        ]
+    else:
+        graph.add("ArgMax", [parameters], "action", axis=1, keepdims=0)
+        graph.add("Softmax", [parameters], "probabilities", axis=1)
+        outputs = [
+            helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", spec.action_size]),
+        ]
+    observation = helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["batch", *spec.observation_shape])
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "policy", [observation], outputs, graph.constants),
+        producer_name="touchdown",
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+    )
+    helper.set_model_props(model, {"env_id": spec.env_id, "version": str(spec.version)})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _network(policy: Policy, graph: _Graph) -> str:
+    """As Policy.forward: the name of the distribution's parameters, [batch, A]."""
+    spec, weights = policy.spec, policy.weights
+    x = graph.add("Flatten", ["observation"], "flat", axis=1)
+    if spec.normalize_observations:
+        for name in ("observation_mean", "observation_std"):
+            graph.constant(name, weights[name])
+        graph.add("Sub", [x, "observation_mean"], "centred")
+        graph.add("Div", ["centred", "observation_std"], "standardised")
+        limits = [graph.constant(f"limit{sign:+d}", np.float32(sign * NORMALIZED_LIMIT)) for sign in (-1, 1)]
+        x = graph.add("Clip", ["standardised", *limits], "normalized")
+    last = len(spec.hidden_sizes)
+    for i in range(last + 1):
+        w, b = (graph.constant(f"{kind}{i}", weights[f"{kind}{i}"]) for kind in "wb")
+        product = graph.add("MatMul", [x, w], f"product{i}")
+        x = graph.add("Add", [product, b], f"layer{i}")
+        if i < last:
+            x = graph.add(_ACTIVATIONS[spec.activation], [x], f"hidden{i}")
+    return x
+
+
+def export(policy: Policy, path: Path) -> None:
+    """Write ``to_onnx`` to a file, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(to_onnx(policy).SerializeToString(deterministic=True))

@@ -1,0 +1,201 @@
+"""Policies that Stable-Baselines3 itself has saved, imported without unpickling, against its own actions."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from actors.errors import UserError
+from actors.policy import Policy
+from learner.evaluate import find_policy
+from serve.import_sb3 import import_sb3, main
+
+sb3 = pytest.importorskip("stable_baselines3")
+
+
+def saved(path: Path, algorithm: str, env_id: str, **kwargs: Any) -> Any:
+    """A model with weights large enough that its actions differ, saved to ``path``."""
+    model = getattr(sb3, algorithm)("MlpPolicy", env_id, device="cpu", seed=0, **kwargs)
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    model.save(path)
+    return model
+
+
+def rewrite(source: Path, target: Path, **members: Callable[[bytes], bytes]) -> Path:
+    """A copy of a zip file in which some members are changed; ``data`` for data, ``policy`` for policy.pth."""
+    names = {"data": "data", "policy.pth": "policy"}
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            change = members.get(names.get(name, name), bytes)
+            new.writestr(name, change(old.read(name)))
+    return target
+
+
+def weights_changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[bytes], bytes]:
+    def rewritten(content: bytes) -> bytes:
+        buffer = io.BytesIO()
+        torch.save(change(dict(torch.load(io.BytesIO(content), weights_only=True))), buffer)
+        return buffer.getvalue()
+
+    return rewritten
+
+
+@pytest.fixture(scope="module")
+def ppo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sb3") / "ppo-CartPole-v1.zip"
+    saved(path, "PPO", "CartPole-v1", n_steps=32, batch_size=32)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env_id", "kwargs"),
+    [
+        ("PPO", "LunarLander-v3", {"policy_kwargs": {"net_arch": {"pi": [32, 16, 8], "vf": [64]}}}),
+        ("A2C", "CartPole-v1", {"policy_kwargs": {"activation_fn": torch.nn.ReLU, "net_arch": [48]}}),
+        ("A2C", "Pendulum-v1", {"policy_kwargs": {"activation_fn": torch.nn.ELU}}),
+        ("PPO", "Pendulum-v1", {"policy_kwargs": {"net_arch": []}}),
+    ],
+)
+def test_it_acts_as_stable_baselines3_does(
+    algorithm: str, env_id: str, kwargs: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"{algorithm.lower()}-{env_id}.zip"
+    model = saved(file, algorithm, env_id, **kwargs)
+    main([str(file), "--to", str(tmp_path / "run")])
+    policy = find_policy(tmp_path / "run")
+    assert policy.spec.env_id == env_id
+    trained = policy.spec.trained
+    assert (trained["algorithm"], trained["library"], trained["source"]) == (
+        *(algorithm.lower(), "stable-baselines3", file.name),
+    )
+    space = gymnasium.make(env_id).observation_space
+    observations = np.random.default_rng(0).standard_normal((1000, *space.shape), np.float32)
+    theirs, _ = model.predict(observations, deterministic=True)
+    if policy.spec.actions == "categorical":
+        np.testing.assert_array_equal(policy.act(observations), theirs)
+        assert len(np.unique(theirs)) > 1
+    else:
+        np.testing.assert_allclose(policy.act(observations), theirs, atol=1e-5)
+        np.testing.assert_array_equal(policy.weights["log_std"], model.policy.log_std.detach().numpy())
+    assert "VecNormalize" in capsys.readouterr().out
+
+
+def test_a_retired_environment_gives_way_to_its_successor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path / "ppo-LunarLander-v2.zip", "PPO", "LunarLander-v3")
+    main([str(tmp_path / "ppo-LunarLander-v2.zip"), "--to", str(tmp_path / "run")])
+    assert Policy.load(tmp_path / "run" / "policy").spec.env_id == "LunarLander-v3"
+    assert "LunarLander-v2 is retired" in capsys.readouterr().out
+
+
+def test_layers_that_older_versions_shared_come_first(ppo: Path, tmp_path: Path) -> None:
+    def share(state: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name.replace("policy_net.0", "shared_net.0").replace("policy_net.2", "policy_net.0"): value
+            for name, value in state.items()
+            if "mlp_extractor.value_net" not in name
+        }
+
+    older = rewrite(ppo, tmp_path / "ppo-CartPole-v1.zip", policy=weights_changed(share))
+    observations = np.random.default_rng(0).standard_normal((100, 4), np.float32)
+    np.testing.assert_array_equal(import_sb3(older).forward(observations), import_sb3(ppo).forward(observations))
+
+
+def test_nothing_is_unpickled(ppo: Path, tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return touched.touch, ()
+
+    def with_trap(content: bytes) -> bytes:
+        import base64
+
+        data = json.loads(content)
+        trap = base64.b64encode(pickle.dumps(Trap())).decode()
+        for entry in data.values():
+            if isinstance(entry, dict) and ":serialized:" in entry:
+                entry[":serialized:"] = trap
+        return json.dumps(data).encode()
+
+    pickle.loads(pickle.dumps(Trap()))
+    assert touched.exists(), "the trap works"
+    touched.unlink()
+    import_sb3(rewrite(ppo, tmp_path / "ppo-CartPole-v1.zip", data=with_trap))
+    buffer = io.BytesIO()
+    torch.save({"a": Trap()}, buffer)
+    for content in (buffer.getvalue(), pickle.dumps(Trap())):
+        trapped = rewrite(ppo, tmp_path / "a2c-CartPole-v1.zip", policy=lambda _, content=content: content)
+        with pytest.raises(UserError, match="is damaged"):
+            import_sb3(trapped)
+    assert not touched.exists()
+
+
+def test_what_cannot_be_imported_is_refused_by_name(ppo: Path, tmp_path: Path) -> None:
+    saved(tmp_path / "dqn-CartPole-v1.zip", "DQN", "CartPole-v1", buffer_size=100)
+    saved(tmp_path / "sac-Pendulum-v1.zip", "SAC", "Pendulum-v1", buffer_size=100)
+    saved(tmp_path / "ppo-Pendulum-v1.zip", "PPO", "Pendulum-v1", use_sde=True)
+    gelu = {"policy_kwargs": {"activation_fn": torch.nn.GELU}}
+    saved(tmp_path / "a2c-CartPole-v1.zip", "A2C", "CartPole-v1", **gelu)
+    cnn = {"features_extractor.cnn.0.weight": torch.zeros(1)}
+    rewrite(ppo, tmp_path / "cnn-CartPole-v1.zip", policy=weights_changed(lambda state: state | cnn))
+    rewrite(
+        ppo, tmp_path / "huge.zip", policy=weights_changed(lambda _: {"log_std": torch.zeros(1).expand(10**6, 10**6)})
+    )
+    rewrite(ppo, tmp_path / "bomb-CartPole-v1.zip", data=lambda _: b" " * (257 * 1024**2))
+    (tmp_path / "text-CartPole-v1.zip").write_text("no zip file")
+    (tmp_path / "short-CartPole-v1.zip").write_bytes(ppo.read_bytes()[:3000])
+    rotten = bytearray(ppo.read_bytes())
+    rotten[100:140] = bytes(40)
+    (tmp_path / "rotten-CartPole-v1.zip").write_bytes(rotten)
+    with zipfile.ZipFile(tmp_path / "other-CartPole-v1.zip", "w") as other:
+        other.writestr("notes.txt", "no policy")
+    for name, said in {
+        "dqn-CartPole-v1.zip": "this is DQN",
+        "sac-Pendulum-v1.zip": "this is SAC, TD3 or DDPG",
+        "ppo-Pendulum-v1.zip": "gSDE",
+        "a2c-CartPole-v1.zip": "activation is GELU",
+        "cnn-CartPole-v1.zip": "CnnPolicy",
+        "huge.zip": "tensors of more than 256 MiB",
+        "bomb-CartPole-v1.zip": "data unpacks to more than 256 MiB",
+        "text-CartPole-v1.zip": "is damaged, or no zip file",
+        "short-CartPole-v1.zip": "is damaged, or no zip file",
+        "rotten-CartPole-v1.zip": "is damaged, or no zip file",
+        "other-CartPole-v1.zip": "there is no policy.pth in it",
+    }.items():
+        with pytest.raises(UserError, match=said) as refused:
+            import_sb3(tmp_path / name)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_bad_request_is_one_line_and_leaves_nothing(
+    ppo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unnamed = tmp_path / "best_model.zip"
+    unnamed.write_bytes(ppo.read_bytes())
+    for arguments, said in (
+        ([ppo, "--env", "LunarLander-v3"], "does not fit LunarLander-v3"),
+        ([ppo, "--env", "CartPoole-v1"], "did you mean CartPole-v1"),
+        ([ppo, "--activation", "gelu"], "must be one of tanh, relu, elu"),
+        ([unnamed], "give --env"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main([*map(str, arguments), "--to", str(tmp_path / "run")])
+        assert end.value.code == 2
+        told = capsys.readouterr().err.strip()
+        assert said in told
+        assert "\n" not in told
+        assert [path.name for path in tmp_path.iterdir()] == ["best_model.zip"]
+    relu = import_sb3(unnamed, "CartPole-v1", "relu")
+    assert relu.spec.activation == "relu"

@@ -1,0 +1,64 @@
+"""The ONNX graph against the policy that it was made from, in another runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from actors.policy import ACTIVATIONS, Policy, PolicySpec
+from serve.onnx_export import export
+
+CATEGORICAL: dict[str, Any] = {"observation_shape": (8,), "actions": "categorical", "action_size": 4}
+GAUSSIAN: dict[str, Any] = {
+    **{"observation_shape": (2, 3), "actions": "gaussian", "action_size": 4, "action_shape": (2, 2)},
+    **{"action_low": (-1.0, -0.5, -np.inf, -2.0), "action_high": (1.0, 0.5, np.inf, np.inf)},
+}
+
+
+def made(spec: PolicySpec) -> Policy:
+    rng = np.random.default_rng(3)
+    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in spec.weight_shapes().items()}
+    if spec.normalize_observations:
+        weights["observation_std"] = np.abs(weights["observation_std"]) + np.float32(0.01)  # small enough to be clipped
+    return Policy(spec, weights)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("fields", [CATEGORICAL, GAUSSIAN])
+def test_it_acts_as_the_policy_does(fields: dict[str, Any], activation: str, normalize: bool, tmp_path: Path) -> None:
+    policy = made(PolicySpec("Some-v0", activation=activation, normalize_observations=normalize, **fields))
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    observations = np.random.default_rng(1).standard_normal((1000, *policy.spec.observation_shape), np.float32)
+    outputs = dict(
+        zip(
+            [output.name for output in session.get_outputs()],
+            session.run(None, {"observation": observations}),
+            strict=True,
+        )
+    )
+    parameters = policy.forward(observations)
+    if policy.spec.actions == "categorical":
+        top = np.sort(parameters, axis=1)
+        clear = top[:, -1] - top[:, -2] > 1e-4  # the two sum in another order: a tie to the last bit may go either way
+        assert clear.sum() > 990
+        np.testing.assert_array_equal(outputs["action"][clear], policy.act(observations)[clear])
+        np.testing.assert_allclose(outputs["probabilities"], policy.distribution.probabilities(parameters), atol=1e-4)
+    else:
+        np.testing.assert_allclose(outputs["action"], policy.act(observations), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(outputs["mean"], parameters.reshape(-1, 2, 2), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(outputs["std"], np.exp(policy.weights["log_std"]).reshape(2, 2), rtol=1e-6)
+        assert (outputs["action"] != outputs["mean"]).any(), "bounds were reached"
+
+
+def test_a_policy_without_hidden_layers_and_a_scalar_observation(tmp_path: Path) -> None:
+    policy = made(PolicySpec("Some-v0", (), "categorical", 2, hidden_sizes=()))
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    observations = np.linspace(-3, 3, 10, dtype=np.float32)
+    np.testing.assert_array_equal(session.run(["action"], {"observation": observations})[0], policy.act(observations))
