@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint bench bench-serve
+.PHONY: help venv run serve test lint bench bench-serve
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11, \
@@ -14,12 +14,16 @@ ARGS ?=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
-	@echo "  Variables: PYTHON (3.11 to 3.13), RUN_DIR (of run), ARGS (more arguments for run, test or bench)"
+	@echo "  Variables: PYTHON (3.11 to 3.13), RUN_DIR (of run and serve), ARGS (more arguments)"
 
 venv: .venv/.installed ## build .venv with everything that running and testing need
 
-run: .venv/.installed ## learn to land on the moon; the run is kept in RUN_DIR, runs/first by default
+run: .venv/.installed ## learn to land on the moon, then serve it; the run is kept in RUN_DIR, runs/first by default
 	@$(VENV_PYTHON) -m learner.train --preset ppo --env LunarLander-v3 --target-return 200 --run-dir $(RUN_DIR) $(ARGS)
+	@$(VENV_PYTHON) -m serve.app $(RUN_DIR)
+
+serve: .venv/.installed ## serve the policy in RUN_DIR, and a page on which it flies
+	@$(VENV_PYTHON) -m serve.app $(RUN_DIR) $(ARGS)
 
 test: lint ## lint, then run the tests
 	$(VENV_PYTHON) -m pytest -q $(ARGS)

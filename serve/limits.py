@@ -43,7 +43,7 @@ class HttpConfig:
     """Bytes in the body of a request."""
     body_seconds: float = 10.0
     """Time for a request's body to arrive."""
-    max_waiting: int = 256
+    max_waiting: int = 128
     """Requests that wait at once in a replica; more get 503 and Retry-After at once."""
     max_viewers: int = 64
     """Flights that a replica shows at once."""

@@ -20,6 +20,7 @@ def markdown(figures: dict[str, Any], command: str) -> str:
     rows = [
         (
             NAMES[name],
+            f"{found['requests_per_second_8']:,.0f}",
             f"{found['requests_per_second_64']:,.0f}",
             f"{found['p99_ms_64']:.1f}",
             f"{found['p50_ms_1']:.2f}",
@@ -28,10 +29,10 @@ def markdown(figures: dict[str, Any], command: str) -> str:
         for name, found in speed.items()
     ]
     ratio_plain = ours["requests_per_second_64"] / plain["requests_per_second_64"]
-    ratio_stock = ours["requests_per_second_64"] / stock["requests_per_second_64"]
+    ratio_stock = ours["requests_per_second_64"] / max(stock["requests_per_second_8"], stock["requests_per_second_64"])
     bars = [
         ("requests/s at 64 clients, against plain FastAPI", f"{ratio_plain:.2f} ×", f"{2500 / 5200:.2f} ×"),
-        ("… against Ray Serve as it comes", f"{ratio_stock:.0f} ×", "10 ×"),
+        ("… against Ray Serve as it comes, at its best of the two", f"{ratio_stock:.0f} ×", "10 ×"),
         ("p50 at one client, against plain FastAPI", f"{ours['p50_ms_1'] / plain['p50_ms_1']:.2f} ×", "at most 3 ×"),
         ("actions/s in batches of 1,000", f"{ours['actions_per_second_batched']:,.0f}", "100,000"),
         (
@@ -51,7 +52,7 @@ def markdown(figures: dict[str, Any], command: str) -> str:
 
 `{command}` on {figures["machine"]}; {installed}. One replica; the load generator (wrk) shares the cores.
 
-{table(("", "requests/s, 64 clients", "p99, ms", "p50 of one client, ms", "actions/s, batches of 1,000"), rows)}
+{table(("", "requests/s, 8 clients", "64 clients", "p99, ms", "p50 of one client, ms", "actions/s, batches of 1,000"), rows)}
 {table(("", "measured", "asked"), bars)}
 - Overload: {overload["clients"]:,} clients for {overload["seconds"]} s: {overload["answered_per_second"]:,.0f} answers/s
   and {overload["refused"]:,.0f} times 503, {overload["socket_errors"]:,.0f} socket errors. The median answer took

@@ -27,6 +27,7 @@ from actors.files import write_text
 from actors.policy import Policy
 from learner.run_directory import versions
 from serve.client import PolicyClient
+from serve.limits import HttpConfig
 from tests.benchmarks.serving.load import OBSERVATION, require_wrk, viewers, wrk
 from tests.benchmarks.serving.report import markdown
 from tests.benchmarks.serving.services import Running, started
@@ -55,14 +56,16 @@ class BenchServe:
 
 
 def speed(running: Running, options: BenchServe) -> dict[str, Any]:
-    """Throughput at 64 clients, latency at one, actions/s in batches of 1,000."""
+    """Throughput at 8 and at 64 clients, latency at one, actions/s in batches of 1,000."""
     one, many = {"observation": OBSERVATION}, {"observations": [OBSERVATION] * 1000}
     wrk(running.address, 64, 2, one)  # warm
+    few = [wrk(running.address, 8, options.seconds, one) for _ in range(options.rounds)]
     crowd = [wrk(running.address, 64, options.seconds, one) for _ in range(options.rounds)]
     alone = [wrk(running.address, 1, options.seconds, one) for _ in range(options.rounds)]
     batch = [wrk(running.address, 1, options.seconds, many) for _ in range(options.rounds)]
-    assert not any(found["refused"] or found["socket_errors"] for found in (*crowd, *alone, *batch))
+    assert not any(found["refused"] or found["socket_errors"] for found in (*few, *crowd, *alone, *batch))
     return {
+        "requests_per_second_8": median(few, "requests_per_second"),
         "requests_per_second_64": median(crowd, "requests_per_second"),
         "p99_ms_64": median(crowd, "p99_ms"),
         "p50_ms_1": median(alone, "p50_ms"),
@@ -189,7 +192,7 @@ def measure(options: BenchServe) -> dict[str, Any]:
                 print("--- viewers", flush=True)
                 figures["viewers"] = viewers(running.address, options.viewers, options.seconds)
                 print("--- overload", flush=True)
-                figures["overload"] = overload(running, options.overload_seconds, 2560)
+                figures["overload"] = overload(running, options.overload_seconds, 10 * HttpConfig().max_waiting)
     print("--- churn", flush=True)
     scaled = ("--follow", "--max-replicas", 2, "--cpus-per-replica", 0.5)
     with started("serve.app", directory, *scaled, log=options.work / "churn.log") as running:
