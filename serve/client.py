@@ -57,15 +57,7 @@ class UnavailableError(Exception):
 
 
 class _Client:
-    """What both clients share.
-
-    Args:
-        address: of the service, such as ``http://127.0.0.1:8000``.
-        policy: the policy to ask; None: the service's first.
-        token: the bearer token, if the service asks for one.
-        timeout: seconds for one attempt.
-        patience: seconds after which what still fails is given up.
-    """
+    """What both clients share."""
 
     def __init__(
         self,
@@ -135,7 +127,15 @@ def _action(data: Any, many: bool) -> Action:
 
 
 class PolicyClient(_Client):
-    __doc__ = (_Client.__doc__ or "").replace("What both clients share.", "Asks a served policy what to do.")
+    """Asks a served policy what to do.
+
+    Args:
+        address: of the service, such as ``http://127.0.0.1:8000``.
+        policy: the policy to ask; None: the service's first.
+        token: the bearer token, if the service asks for one.
+        timeout: seconds for one attempt.
+        patience: seconds after which what still fails is given up.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -179,7 +179,7 @@ class PolicyClient(_Client):
 
 
 class AsyncPolicyClient(_Client):
-    __doc__ = (_Client.__doc__ or "").replace("What both clients share.", "PolicyClient for asyncio.")
+    """PolicyClient for asyncio: the same arguments, and methods to await."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

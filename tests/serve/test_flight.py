@@ -14,7 +14,8 @@ from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.policy import Policy
-from serve.flight import Flight, Frame, Landed, engines
+from serve.flight import Flight, Frame, Landed
+from serve.lander import engines
 from tests.actors.examples import policy_for, random_policy, stubborn_policy
 from tests.serve.watching import saved
 

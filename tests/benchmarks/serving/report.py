@@ -25,6 +25,7 @@ def markdown(figures: dict[str, Any], command: str) -> str:
             f"{found['p99_ms_64']:.1f}",
             f"{found['p50_ms_1']:.2f}",
             f"{found['actions_per_second_batched']:,.0f}",
+            f"{found['failed']:,.0f}",
         )
         for name, found in speed.items()
     ]
@@ -52,7 +53,7 @@ def markdown(figures: dict[str, Any], command: str) -> str:
 
 `{command}` on {figures["machine"]}; {installed}. One replica; the load generator (wrk) shares the cores.
 
-{table(("", "requests/s, 8 clients", "64 clients", "p99, ms", "p50 of one client, ms", "actions/s, batches of 1,000"), rows)}
+{table(("", "requests/s, 8 clients", "64 clients", "p99, ms", "p50 of one client, ms", "actions/s, batches of 1,000", "failed"), rows)}
 {table(("", "measured", "asked"), bars)}
 - Overload: {overload["clients"]:,} clients for {overload["seconds"]} s: {overload["answered_per_second"]:,.0f} answers/s
   and {overload["refused"]:,.0f} times 503, {overload["socket_errors"]:,.0f} socket errors. The median answer took

@@ -63,8 +63,8 @@ def speed(running: Running, options: BenchServe) -> dict[str, Any]:
     crowd = [wrk(running.address, 64, options.seconds, one) for _ in range(options.rounds)]
     alone = [wrk(running.address, 1, options.seconds, one) for _ in range(options.rounds)]
     batch = [wrk(running.address, 1, options.seconds, many) for _ in range(options.rounds)]
-    assert not any(found["refused"] or found["socket_errors"] for found in (*few, *crowd, *alone, *batch))
     return {
+        "failed": sum(found["refused"] + found["socket_errors"] for found in (*few, *crowd, *alone, *batch)),
         "requests_per_second_8": median(few, "requests_per_second"),
         "requests_per_second_64": median(crowd, "requests_per_second"),
         "p99_ms_64": median(crowd, "p99_ms"),
