@@ -21,7 +21,7 @@ from actors.environments import EnvironmentInfo, describe, require_envpool
 from actors.errors import NonFiniteError, UserError
 from actors.fleet import Fleet, Landed
 from actors.policy import Policy
-from learner.checkpoint import load_checkpoint, save_checkpoint
+from learner.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from learner.config import TrainConfig
 from learner.remote import LearnerActor
 from learner.run_directory import MetricsLog, RunDirectory
@@ -166,8 +166,12 @@ class Trainer:
         with _stopping_on_signals(self):
             try:
                 self._start()
-                self._loop()
-                return self._finish()
+                while True:
+                    reason = self._loop()
+                    try:
+                        return self._finish(reason)
+                    except RayActorError as error:  # the learner died before its last checkpoint
+                        self._restore(error)
             finally:
                 self._metrics.close()
                 if self.fleet:
@@ -187,9 +191,10 @@ class Trainer:
         self.fleet = Fleet(config.env, config.rollout, config.fleet, config.seed, spare_actors)
         for callback in self._callbacks:
             callback.on_start(self)
-        self._await_learner(prepared)
-        if self._checkpoint is None:
-            self.save()
+        try:
+            self._await_learner(prepared)
+        except RayActorError as error:
+            self._restore(error)
         while not self.fleet.size and self._stop_reason is None:  # the clock starts with the first rollout
             for ref in ray.wait(self.fleet.waiting_for, num_returns=1, timeout=0.1)[0]:
                 self.fleet.land(ref)
@@ -225,8 +230,11 @@ class Trainer:
             self.device = ray.get(prepared)
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, UserError) else error from None
+        if self._checkpoint is None:
+            self.save()
 
-    def _loop(self) -> None:
+    def _loop(self) -> str:
+        """Until a stop condition holds; returns which."""
         assert self.fleet is not None
         while True:
             self.fleet.resize()
@@ -240,8 +248,8 @@ class Trainer:
                     self.fleet.land(ref)
             for callback in self._callbacks:
                 callback.on_wait(self)
-            if self._update is None and self._ended():
-                return
+            if self._update is None and (reason := self._end_reason()):
+                return reason
 
     def _submit(self) -> None:
         """Feed the learner if it is free, and the actors."""
@@ -281,10 +289,14 @@ class Trainer:
         row = self._row(metrics, lag)
         self._metrics.write(row)
         now = time.monotonic()
-        if now - self._saved >= self.config.checkpoint.checkpoint_seconds:
-            self.save()
-        elif now - self._shown >= _POLICY_SECONDS:
-            self._show()
+        try:
+            if now - self._saved >= self.config.checkpoint.checkpoint_seconds:
+                self.save()
+            elif now - self._shown >= _POLICY_SECONDS:
+                self._show()
+        except RayActorError as error:
+            self._restore(error)
+            return
         for callback in self._callbacks:
             callback.on_update(self, row)
 
@@ -319,15 +331,15 @@ class Trainer:
             **metrics,
         }
 
-    def _ended(self) -> bool:
+    def _end_reason(self) -> str | None:
         stop, counters = self.config.stop, self.counters
         counters.seconds = time.monotonic() - self._began
         full = len(counters.recent_returns) == stop.window
+        if self._stop_reason is not None:
+            return self._stop_reason
         if stop.target_return is not None and full and statistics.fmean(counters.recent_returns) >= stop.target_return:
-            self.stop(f"target return {stop.target_return:g} reached")
-        elif self._progress() >= 1:
-            self.stop("budget used up")
-        return self._stop_reason is not None
+            return f"target return {stop.target_return:g} reached"
+        return "budget used up" if self._progress() >= 1 else None
 
     def save(self) -> None:
         """Checkpoint the learner and the counters together, and the policy beside them."""
@@ -348,8 +360,9 @@ class Trainer:
         self._learner_deaths += 1
         if self._learner_deaths >= _MAX_LEARNER_DEATHS:
             raise error
-        self._checkpoint, counters = load_checkpoint(self.directory.checkpoints)
-        self.counters = Counters(**counters)
+        if has_checkpoint(self.directory.checkpoints):  # it has none if it died as it started
+            self._checkpoint, counters = load_checkpoint(self.directory.checkpoints)
+            self.counters = Counters(**counters)
         log.warning("the learner died; going on from the checkpoint at %d steps", self.counters.total_timesteps)
         self.fleet.forget()
         self._metrics.rewind(self.counters.total_timesteps)
@@ -360,10 +373,9 @@ class Trainer:
             self._restore(again)
         self._began = time.monotonic() - self.counters.seconds
 
-    def _finish(self) -> Result:
+    def _finish(self, reason: str) -> Result:
         self.save()
-        assert self._stop_reason is not None
-        result = Result(self._stop_reason, self.policy(), self.directory.path, self.counters)
+        result = Result(reason, self.policy(), self.directory.path, self.counters)
         for callback in self._callbacks:
             callback.on_end(self, result)
         return result

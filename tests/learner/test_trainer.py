@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
+import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +158,61 @@ def test_a_killed_learner_comes_back_from_its_checkpoint(tmp_path: Path, caplog:
     rows = check_consistent(tmp_path / "run", result.counters)
     assert result.policy.spec.version == rows[-1]["train/n_updates"]
     assert result.counters.total_timesteps >= 40_000
+
+
+class KillLearner(Callback):
+    """Kills the learner so many times: as it starts, and then at random moments after it has learned something."""
+
+    def __init__(self, times: int) -> None:
+        self._rng = random.Random(0)
+        self.left, self._next = times, math.inf
+
+    def on_start(self, trainer: Trainer) -> None:
+        self.kill()
+
+    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        if self._next == math.inf:
+            self._next = time.monotonic() + self._rng.uniform(0, 0.5)
+
+    def on_wait(self, trainer: Trainer) -> None:
+        if self.left and time.monotonic() > self._next:
+            self.kill()
+
+    def kill(self) -> None:
+        with contextlib.suppress(AssertionError):  # there is none at this moment
+            kill_process("ray::LearnerActor")
+            self.left -= 1
+        self._next = math.inf
+
+
+def test_a_learner_killed_ten_times_at_random_moments(tmp_path: Path) -> None:
+    config = cartpole(checkpoint={"checkpoint_seconds": 0.0}, stop={"total_timesteps": 300_000}, update={"n_epochs": 1})
+    killer = KillLearner(10)
+    result = Trainer(config, tmp_path, callbacks=[killer]).run()
+    assert killer.left == 0
+    assert result.reason == "budget used up"
+    rows = check_consistent(tmp_path, result.counters)
+    assert rows[-1]["train/n_updates"] == result.policy.spec.version
+    assert result.counters.total_timesteps >= 300_000
+
+
+def test_a_learner_that_dies_with_the_run_comes_back_to_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last update is done, and the learner is gone before its checkpoint is written."""
+    finish = Trainer._finish
+    killed = []
+
+    def dying(trainer: Trainer, reason: str) -> Any:
+        if not killed:
+            killed.append(trainer.version)
+            kill_process("ray::LearnerActor")
+        return finish(trainer, reason)
+
+    monkeypatch.setattr(Trainer, "_finish", dying)
+    config = cartpole(checkpoint={"checkpoint_seconds": 1000.0}, stop={"total_timesteps": 8000})
+    result = Trainer(config, tmp_path).run()
+    assert killed
+    assert result.reason == "budget used up"
+    check_consistent(tmp_path, result.counters)
 
 
 def test_the_policy_on_disk_follows_between_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def markdown(figures: dict[str, Any], command: str) -> str:
         ("p50 at one client, against plain FastAPI", f"{ours['p50_ms_1'] / plain['p50_ms_1']:.2f} ×", "at most 3 ×"),
         ("actions/s in batches of 1,000", f"{ours['actions_per_second_batched']:,.0f}", "100,000"),
         (
-            f"{churn['requests']:,.0f} requests through {len(churn['versions']) - 1} reloads, a killed replica, scaling",
+            f"{churn['requests']:,.0f} requests through {churn['reloads']} reloads, a killed replica, scaling",
             f"{churn['refused'] + churn['socket_errors']:,.0f} failed",
             "those in flight on the replica",
         ),
@@ -51,7 +51,9 @@ def markdown(figures: dict[str, Any], command: str) -> str:
     installed = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
     return f"""# Serving
 
-`{command}` on {figures["machine"]}; {installed}. One replica; the load generator (wrk) shares the cores.
+    {command}
+
+on {figures["machine"]}; {installed}. One replica; the load generator (wrk) shares the cores.
 
 {table(("", "requests/s, 8 clients", "64 clients", "p99, ms", "p50 of one client, ms", "actions/s, batches of 1,000", "failed"), rows)}
 {table(("", "measured", "asked"), bars)}
