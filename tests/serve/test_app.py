@@ -60,13 +60,14 @@ def launched(log: Path, *command: object, env: dict[str, str] | None = None) -> 
     try:
         yield process
     finally:
+        for _ in range(6):  # Ray's own command may miss one while it starts
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            raise
+            raise TimeoutError(log.read_text())
 
 
 def descendants(process: subprocess.Popen[bytes], name: str) -> list[psutil.Process]:
