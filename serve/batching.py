@@ -17,6 +17,9 @@ from actors.episode import Array
 from actors.policy import Policy
 from serve.protocol import Problem
 
+MOST_WAITING_OBSERVATIONS = 16_384
+"""In all requests that wait: some 20 ms of work."""
+
 
 class Answers(NamedTuple):
     """Of one request: a list item for each observation."""
@@ -46,6 +49,7 @@ class Batcher:
         self.most = most
         self._on_batch = on_batch
         self._pending: list[_Pending] = []
+        self._observations = 0
         self._rng = np.random.default_rng()
 
     def submit(
@@ -56,17 +60,19 @@ class Batcher:
         Raises:
             Problem: 503: too many requests wait.
         """
-        if len(self._pending) >= self.most:
+        full = self._observations and self._observations + len(observations) > MOST_WAITING_OBSERVATIONS
+        if full or len(self._pending) >= self.most:
             raise Problem(503, "too many requests at once; try again in a second", retry_after=1)
         loop = asyncio.get_running_loop()
         if not self._pending:
             loop.call_soon(self._fly)
         answer: asyncio.Future[Answers] = loop.create_future()
         self._pending.append(_Pending(policy, observations, deterministic, seed, answer))
+        self._observations += len(observations)
         return answer
 
     def _fly(self) -> None:
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._observations = self._pending, [], 0
         groups: dict[int, list[_Pending]] = {}
         for one in pending:
             if not one.answer.cancelled():

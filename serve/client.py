@@ -19,7 +19,8 @@ from actors.episode import Array
 from actors.errors import UserError
 
 _SERVER_ERRORS = (500, 502, 503, 504)
-"""Not the service's own but for 503: those of what stands in front of it while a replica comes or goes."""
+"""Not the service's own but for 503: those of what stands in front of it while a replica comes or goes. So is a 404
+that is no problem: it does not know the service yet."""
 
 
 class Action(NamedTuple):
@@ -104,7 +105,8 @@ def _read(response: httpx2.Response) -> Any:
     Raises:
         RequestError: the service refused.
     """
-    if response.status_code in _SERVER_ERRORS:
+    problem = response.headers.get("content-type", "").startswith("application/problem+json")
+    if response.status_code in _SERVER_ERRORS or (response.status_code == 404 and not problem):
         raise UnavailableError(response)
     try:
         data = msgspec.json.decode(response.content)

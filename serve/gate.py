@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.protocol import Problem, problem_body
 from serve.tokens import TOKEN_VARIABLE
 
-_OPEN = ("/", "/healthz", "/docs", "/openapi.json", "/favicon.ico")
+_OPEN = ("/", "/healthz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/page/", "/static-offline-docs/")
 """For all to read: they tell nothing of the policies."""
 
@@ -40,19 +40,17 @@ class Gate:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket" and not self._own_page(scope):
             await send({"type": "websocket.close", "code": 1008, "reason": "another origin"})
-        elif self._digest is None and not _is_loopback(scope):
-            await _refuse(
-                scope, send, Problem(403, f"without a token only this machine is answered: set {TOKEN_VARIABLE}")
-            )
+        elif self._digest is None and not _is_local(scope):
+            said = f"without a token only this machine is answered, as localhost: set {TOKEN_VARIABLE}"
+            await _refuse(scope, send, Problem(403, said))
         elif self._digest is None or self._open(scope) or self._knows(scope):
             await self._app(scope, receive, send)
         else:
             await _refuse(scope, send, Problem(401, "send the header Authorization: Bearer <token>"))
 
     def _own_page(self, scope: Scope) -> bool:
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        return not origin or origin in self._origins or origin.partition("://")[2] == headers.get(b"host", b"").decode()
+        origin = _header(scope, b"origin")
+        return not origin or origin in self._origins or origin.partition("://")[2] == _header(scope, b"host")
 
     @staticmethod
     def _open(scope: Scope) -> bool:
@@ -75,10 +73,24 @@ class Gate:
         return False
 
 
-def _is_loopback(scope: Scope) -> bool:
-    """Whether the connection came in on an address of this machine alone."""
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether a request came in on an address of this machine alone, and asks for it by such a name.
+
+    The name, because a page of any other host can have its own name resolve to 127.0.0.1 (DNS rebinding).
+    """
     server = scope.get("server")
-    return server is None or server[0].startswith("127.") or server[0] in ("::1", "localhost")
+    if server is not None and not _is_loopback(server[0]):
+        return False
+    host = _header(scope, b"host")
+    return _is_loopback(host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0])
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in ("localhost", "::1")
 
 
 async def _refuse(scope: Scope, send: Send, problem: Problem) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import fastapi
@@ -26,8 +27,11 @@ from serve.policies import Policies
 from serve.protocol import ActAnswer, Problem, decode, encode, observations_of, problem_body
 from serve.watch import watch_router
 
+log = logging.getLogger("touchdown")
+
 _RELOAD_SECONDS = 0.5
 _FLUSH_SECONDS = 1.0
+_MOST_DETAIL = 200
 
 
 class Service:
@@ -50,6 +54,7 @@ class Service:
         self.policies, self.config, self.follow = policies, config, follow
         self.meters = Meters(config.access_log)
         self._batcher = Batcher(config.max_waiting, self.meters.batch)
+        self._refreshing = asyncio.Lock()
         self._rest = rest_of(self)
         app: ASGIApp = Gate(self._route, token_digest, config.cors_origins)
         if config.cors_origins:
@@ -73,7 +78,7 @@ class Service:
         try:
             body = await self._answer(await self._body(scope, receive), access)
         except Problem as problem:
-            access.status, access.detail = problem.status, problem.detail
+            access.status, access.detail = problem.status, problem.detail[:_MOST_DETAIL]
             await send_problem(send, problem)
         else:
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -134,34 +139,37 @@ class Service:
             answer.mean, answer.std = spread, served.std
         return encode(answer)
 
-    async def _renew(self) -> None:
-        """Look for newer policies, in a thread: requests do not wait for files."""
-        while True:
-            await asyncio.sleep(_RELOAD_SECONDS)
-            await self.refresh()
-
     async def refresh(self) -> None:
         """Look for newer policies once."""
-        for served in await asyncio.to_thread(self.policies.refresh):
-            self.meters.reload(served)
+        async with self._refreshing:
+            for served in await asyncio.to_thread(self.policies.refresh):
+                self.meters.reload(served)
         self.meters.versions(self.policies)
 
     async def _flush(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            self.meters.flush()
+        self.meters.flush()
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
         """While the service runs."""
         self.meters.versions(self.policies)
-        tasks = [asyncio.create_task(self._flush())]
+        tasks = [asyncio.create_task(_every(_FLUSH_SECONDS, self._flush))]
         if self.follow:
-            tasks.append(asyncio.create_task(self._renew()))
+            tasks.append(asyncio.create_task(_every(_RELOAD_SECONDS, self.refresh)))
         yield
         for task in tasks:
             task.cancel()
         self.meters.flush()
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do it again and again; what goes wrong once is logged, and does not end it."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:
+            log.exception("tried again in %g s", seconds)
 
 
 def rest_of(service: Service) -> fastapi.FastAPI:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from actors.errors import UserError
 
@@ -27,7 +28,7 @@ class ReplicaConfig:
             raise UserError(f"replicas must be 1 or more, not {self.replicas}")
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise UserError(f"max_replicas must be {self.replicas} or more, not {self.max_replicas}")
-        if self.cpus_per_replica < 0:
+        if not 0 <= self.cpus_per_replica < math.inf:
             raise UserError(f"cpus_per_replica must be zero or more, not {self.cpus_per_replica}")
 
 
@@ -54,5 +55,5 @@ class HttpConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_body", "body_seconds", "max_waiting", "max_viewers"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be positive, not {getattr(self, name)}")

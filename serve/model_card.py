@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -64,6 +65,7 @@ def write_card(
         versions=_versions(source),
         hyperparameters=_hyperparameters(source.config or {}),
         needs_ours=spec.env_id in _OURS,
+        needs_box2d="box2d" in str(gymnasium.spec(spec.env_id).entry_point),
         module=spec.env_id.partition(":")[0] if ":" in spec.env_id else None,
         pull=shlex.join([*pull, "--to", "runs/theirs"]),
     )

@@ -117,7 +117,7 @@ class Policies(Mapping[str, ServedPolicy]):
             try:
                 new = _load(name, served.source)
                 require_same_spaces(served.policy, new.policy)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 refused = dataclasses.replace(served, stamp=stamp, refused=str(error), refusals=served.refusals + 1)
                 log.warning("policy %s: version %d stays: %s", name, served.version, error)
                 changed.append(refused)

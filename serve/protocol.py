@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +16,8 @@ from actors.policy import PolicySpec
 MOST_OBSERVATIONS = 4096
 """In one request."""
 
+_LONGEST = 200
+"""Characters of a request that a problem repeats."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -39,7 +43,7 @@ class ActRequest(msgspec.Struct, forbid_unknown_fields=True):
     observations: msgspec.Raw = msgspec.Raw()
     deterministic: bool = True
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
-    policy: str | None = None
+    policy: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
 class ActAnswer(msgspec.Struct, omit_defaults=True):
@@ -73,9 +77,10 @@ def decode(body: bytes) -> ActRequest:
         request = _requests.decode(body)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        raise Problem(422, _plain(message), path.rstrip("`") or _quoted(message)) from None
+        field = path.rstrip("`") or _quoted(message) or ""
+        raise Problem(422, _plain(message)[:_LONGEST], field[:_LONGEST] or None) from None
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+        raise Problem(400, f"the body is not JSON: {error}", _not_finite(body)) from None
     if bool(request.observation) == bool(request.observations):
         given = "both are given" if request.observation else "neither is given"
         raise Problem(422, f"give either observation or observations; {given}", "observation")
@@ -114,6 +119,23 @@ def _decoders(shape: tuple[int, ...]) -> tuple[msgspec.json.Decoder[Any], msgspe
         kind = Annotated[list[kind], msgspec.Meta(min_length=size, max_length=size)]
     several = Annotated[list[kind], msgspec.Meta(min_length=1, max_length=MOST_OBSERVATIONS)]
     return msgspec.json.Decoder(kind), msgspec.json.Decoder(several)
+
+
+def _not_finite(body: bytes) -> str | None:
+    """Where a body holds a NaN or an infinity, which Python writes and JSON does not have."""
+
+    def search(value: Any, path: str) -> str | None:
+        if isinstance(value, float) and not math.isfinite(value):
+            return path
+        items = enumerate(value) if isinstance(value, list) else ()
+        return next(filter(None, (search(item, f"{path}[{i}]") for i, item in items)), None)
+
+    try:
+        data = json.loads(body)
+        fields = data.items() if isinstance(data, dict) else ()
+        return next(filter(None, (search(value, name) for name, value in fields)), None)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _plain(message: str) -> str:

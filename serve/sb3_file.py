@@ -35,8 +35,10 @@ def read_sb3(file: Path) -> tuple[dict[str, Any], dict[str, Array], str | None]:
             data = json.loads(_member(archive, "data"))
             state = _tensors(_member(archive, "policy.pth"))
             version = _member(archive, _VERSION).decode().strip()[:20] if _VERSION in names else None
-    except (UserError, FileNotFoundError, IsADirectoryError, PermissionError):
+    except UserError:
         raise
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
     except Exception as error:  # zipfile, zlib, json and torch each have their own for a file that is not what it says
         line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{file} is damaged, or no zip file of Stable-Baselines3: {line}") from error

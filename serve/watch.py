@@ -23,7 +23,7 @@ from serve.policies import Policies
 
 MOST_BYTES = 1024
 """In a command."""
-COMMAND_SECONDS = 0.005
+COMMAND_SECONDS = 0.02
 """Between two commands that are read: a viewer who sends more waits, and takes no time from others."""
 OUTCOME_SECONDS = 1.0
 """An episode's end is looked at this long before the next begins."""

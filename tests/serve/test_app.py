@@ -229,6 +229,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["{run}", "--port", "{busy}"], "Address already in use; choose another --port"),
         (["{run}", "--replicas", "0"], "replicas must be 1 or more"),
         (["{run}", "--max-body", "0"], "max_body must be positive"),
+        (["{run}", "--body-seconds", "nan"], "body_seconds must be positive, not nan"),
+        (["{run}", "--cpus-per-replica", "nan"], "cpus_per_replica must be zero or more, not nan"),
         (["{run}", "--folow"], "did you mean --follow?"),
     ],
 )

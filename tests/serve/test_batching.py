@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from actors.policy import Policy
-from serve.batching import Batcher
-from serve.protocol import Problem
+from serve.batching import MOST_WAITING_OBSERVATIONS, Batcher
+from serve.protocol import MOST_OBSERVATIONS, Problem
 from tests.actors.examples import policy_for
 
 RNG = np.random.default_rng(0)
@@ -87,6 +87,20 @@ def test_one_too_many_is_refused_at_once() -> None:
         await batcher.submit(policy, rows, True, None)
 
     run(crowd, most=4)
+
+
+def test_what_waits_is_bounded_by_its_observations_too() -> None:
+    policy = policy_for("LunarLander-v3")
+    rows = np.zeros((MOST_OBSERVATIONS, 8), np.float32)
+
+    async def crowd(batcher: Batcher) -> Any:
+        waiting = [batcher.submit(policy, rows, True, None) for _ in range(MOST_WAITING_OBSERVATIONS // len(rows))]
+        with pytest.raises(Problem):
+            batcher.submit(policy, rows[:1], True, None)
+        await asyncio.gather(*waiting)
+        await batcher.submit(policy, rows, True, None)
+
+    run(crowd)
 
 
 def test_an_output_that_is_not_finite_is_its_own_requests_problem() -> None:

@@ -97,7 +97,7 @@ class Flaky:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": body})
             return
-        status = (500, 502, 503, 504)[self.requests % 4]
+        status = (500, 502, 503, 504, 404)[self.requests % 5]
         headers = [(b"retry-after", b"0.01")] if status == 503 else [(b"content-length", b"100")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if status != 504:  # 504: the connection is lost with the body
@@ -105,10 +105,10 @@ class Flaky:
 
 
 def test_what_fails_is_tried_again() -> None:
-    flaky = Flaky(4)
+    flaky = Flaky(5)
     with running(flaky) as address, PolicyClient(address) as client:
         assert client.act(LANDER).action == 2
-    assert flaky.requests == 5
+    assert flaky.requests == 6
 
     async def fly(address: str) -> Any:
         async with AsyncPolicyClient(address) as client:

@@ -19,6 +19,7 @@ import websockets.exceptions
 from websockets.sync.client import connect
 
 from actors.policy import Policy
+from serve.policies import Policies
 from serve.tokens import digest
 from tests.actors.examples import stubborn_policy
 from tests.serve.served import LANDER, running, save, serving
@@ -119,13 +120,15 @@ def test_other_paths_are_not_found(address: str, path: str) -> None:
 
 
 def test_a_body_of_unknown_length_is_counted(address: str) -> None:
-    head = b"POST /act HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     chunk = b"3e8\r\n" + b" " * 1000 + b"\r\n"
     assert raw(address, head, chunk * 301).startswith(b"HTTP/1.1 413")
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(address: str) -> None:
-    head = b"POST /act HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
+    head = b"POST /act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
     began = time.monotonic()
     assert raw(address, head, b"{").startswith(b"HTTP/1.1 408")
     assert time.monotonic() - began < 10
@@ -222,6 +225,38 @@ def test_follow(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
         assert "damaged" in refused
         assert act(address, {"observation": LANDER}).json()["action"] == 2, "the old one keeps answering"
+
+
+def test_another_name_for_this_machine_is_not_answered(address: str, tmp_path: Path) -> None:
+    """A page elsewhere can have its own name resolve to 127.0.0.1, and is then of our origin."""
+    for host, status in (
+        ("localhost:1", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:80", 200),
+        ("evil.example:80", 403),
+        ("", 403),
+    ):
+        assert httpx2.get(f"{address}/policies", headers={"host": host}).status_code == status, host
+    with serving(tmp_path, token_digest=digest(TOKEN)) as guarded:
+        headers = {"host": "lander.example", "authorization": f"Bearer {TOKEN}"}
+        assert httpx2.get(f"{guarded}/policies", headers=headers).status_code == 200
+
+
+def test_what_goes_wrong_in_the_background_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh = Policies.refresh
+    failures = iter([ZeroDivisionError()])
+
+    def failing(policies: Policies) -> Any:
+        for failure in failures:
+            raise failure
+        return refresh(policies)
+
+    monkeypatch.setattr(Policies, "refresh", failing)
+    with serving(tmp_path, follow=True) as address:
+        save(stubborn_policy("LunarLander-v3", 2), tmp_path / "lander", version=8)
+        deadline = time.monotonic() + 20
+        while act(address, {"observation": LANDER}).json()["version"] != 8:
+            assert time.monotonic() < deadline
 
 
 def test_without_a_token_only_this_machine_is_answered(tmp_path: Path) -> None:
