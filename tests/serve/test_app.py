@@ -46,6 +46,11 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return found
 
 
+def heed_ctrl_c() -> None:
+    """What a shell runs in the background ignores Ctrl-C, and so does what that starts, Ray's command among them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def launched(log: Path, *command: object, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own, as a terminal starts it; stopped by Ctrl-C."""
@@ -56,18 +61,18 @@ def launched(log: Path, *command: object, env: dict[str, str] | None = None) -> 
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={**os.environ, **(env or {})},
+            preexec_fn=heed_ctrl_c,  # noqa: PLW1509 - no threads here that hold locks
         )
     try:
         yield process
     finally:
-        for _ in range(6):  # Ray's own command may miss one while it starts
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
         if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            raise TimeoutError(log.read_text())
+            raise
 
 
 def descendants(process: subprocess.Popen[bytes], name: str) -> list[psutil.Process]:
