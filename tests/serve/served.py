@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -20,6 +21,15 @@ from tests.actors.examples import policy_for
 LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]
 
 
+def wait_for(condition: Callable[[], Any], what: str = "", seconds: float = 60.0) -> Any:
+    """Wait until a condition holds; returns what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}"
+        time.sleep(0.02)
+    return value
+
+
 def save(policy: Policy, directory: Path, version: int = 0) -> Path:
     """A policy of that version in a directory."""
     Policy(dataclasses.replace(policy.spec, version=version), policy.weights).save(directory)
@@ -27,21 +37,19 @@ def save(policy: Policy, directory: Path, version: int = 0) -> Path:
 
 
 @contextlib.contextmanager
-def running(app: object, host: str = "127.0.0.1") -> Iterator[str]:
-    """An ASGI application on a free port, in a thread; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=0, log_level="warning"))  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.run)
+def running(app: object, port: int = 0) -> Iterator[str]:
+    """An ASGI application on a port, 0: a free one, in a thread; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started:
-        assert thread.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: server.started or not thread.is_alive(), "the server starts")
+    assert server.started
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(30)
+        assert not thread.is_alive(), "the server stops, whatever it is doing"
 
 
 @contextlib.contextmanager

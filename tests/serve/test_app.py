@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +24,11 @@ from websockets.sync.client import connect
 from actors.errors import UserError
 from serve.app import build, main
 from serve.client import PolicyClient
+from serve.fast_ingress import free_port
 from tests.actors.examples import policy_for, stubborn_policy
-from tests.serve.served import LANDER, save
+from tests.serve.served import LANDER, save, wait_for
 
 TOKEN = "a token of more than sixteen"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """What the condition gives, once it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def heed_ctrl_c() -> None:
@@ -103,7 +88,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     command = ["serve.app", policies / "lander", "--policy", f"pendulum={policies / 'pendulum'}"]
     options = ["--follow", "--port", port, "--replicas", 2, "--cpus-per-replica", 0.5]
     with launched(log, *command, *options) as process:
-        until(lambda: "Ctrl-C stops" in log.read_text() or process.poll() is not None, 120)
+        wait_for(lambda: "Ctrl-C stops" in log.read_text() or process.poll() is not None, seconds=120)
         assert process.poll() is None, log.read_text()
         yield f"http://127.0.0.1:{port}", policies, process, log
     assert process.returncode == 0, log.read_text()
@@ -159,10 +144,10 @@ def test_metrics_and_access_log(service: Running) -> None:
         names = ("act_requests", "act_seconds_bucket", "act_batch_bucket", "policy_version")
         return all(f"ray_touchdown_{name}" in text for name in names)
 
-    until(counted)
+    wait_for(counted)
     logs = re.search(r"logs: (\S+)", log.read_text())
     assert logs
-    lines = until(lambda: [line for file in Path(logs[1]).glob("worker-*.out") for line in access_lines(file)])
+    lines = wait_for(lambda: [line for file in Path(logs[1]).glob("worker-*.out") for line in access_lines(file)])
     assert {"time", "path", "status", "ms", "policy", "version", "observations"} <= set(lines[0])
 
 
@@ -193,16 +178,16 @@ def test_reloads_refusals_and_a_killed_replica_under_load(service: Running) -> N
     try:
         for version in (2, 3):
             save(stubborn_policy("LunarLander-v3", version), policies / "lander", version=version)
-            until(lambda version=version: version in versions)  # type: ignore[misc]
+            wait_for(lambda version=version: version in versions)  # type: ignore[misc]
         (policies / "lander" / "policy.safetensors").write_bytes(b"broken")
-        until(lambda: httpx2.get(f"{address}/policies", timeout=30).json()["policies"][0]["refused"])
+        wait_for(lambda: httpx2.get(f"{address}/policies", timeout=30).json()["policies"][0]["refused"])
         save(stubborn_policy("LunarLander-v3", 0), policies / "lander", version=4)
-        until(lambda: 4 in versions)
+        wait_for(lambda: 4 in versions)
         before = {replica.pid for replica in descendants(process, "ray::ServeReplica")}
         descendants(process, "ray::ServeReplica")[0].kill()
         done = sum(answered)
-        until(lambda: sum(answered) > done + 500)
-        until(lambda: len({replica.pid for replica in descendants(process, "ray::ServeReplica")} - before) == 1)
+        wait_for(lambda: sum(answered) > done + 500)
+        wait_for(lambda: len({replica.pid for replica in descendants(process, "ray::ServeReplica")} - before) == 1)
     finally:
         stop.set()
         for thread in threads:
@@ -285,7 +270,7 @@ def test_rays_own_way_with_the_config_file(tmp_path: Path) -> None:
     env = {"RAY_ADDRESS": "local", "PYTHONPATH": str(Path.cwd())}
     with launched(log, "ray.serve.scripts", "run", tmp_path / "config.yaml", env=env) as process:
         address = f"http://127.0.0.1:{port}"
-        until(lambda: process.poll() is not None or (listening(port) and healthy(address)), 120)
+        wait_for(lambda: process.poll() is not None or (listening(port) and healthy(address)), seconds=120)
         assert process.poll() is None, log.read_text()
         with PolicyClient(address, token=TOKEN) as client:
             assert client.act(LANDER).version == 5

@@ -37,13 +37,12 @@ def act(address: str, body: Any, **options: Any) -> httpx2.Response:
     return httpx2.post(f"{address}/act", json=body, timeout=30, **options)
 
 
-def raw(address: str, *parts: bytes, pause: float = 0) -> bytes:
+def raw(address: str, *parts: bytes) -> bytes:
     """What comes back on a connection on which these bytes were sent."""
     url = urlsplit(address)
     with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
         for part in parts:
             connection.sendall(part)
-            time.sleep(pause)
         answer = b""
         while b"\r\n\r\n" not in answer and (more := connection.recv(65536)):
             answer += more

@@ -12,7 +12,8 @@ import pytest
 
 from serve.policies import Policies
 from tests.actors.examples import policy_for, stubborn_policy
-from tests.serve.watching import saved, served, wait_for
+from tests.serve.served import wait_for
+from tests.serve.watching import saved, served
 
 LANDER = "LunarLander-v3"
 TOKEN = "a-token-of-no-worth~?"

@@ -22,7 +22,8 @@ from serve import watch
 from serve.flight import Flight
 from serve.watch import MOST_SKIPPED, Viewing
 from tests.actors.examples import policy_for, random_policy, stubborn_policy
-from tests.serve.watching import saved, served, wait_for
+from tests.serve.served import wait_for
+from tests.serve.watching import saved, served
 
 LANDER = "LunarLander-v3"
 TOKEN = "a-token-of-no-worth~?"
@@ -200,11 +201,16 @@ def test_a_viewer_who_does_not_read_gets_no_backlog(tmp_path: Path) -> None:
     async def watch_stuck() -> None:
         socket: Any = Stuck()
         viewing = asyncio.create_task(Viewing(socket, saved(tmp_path, {"up": stubborn_policy(LANDER, 2)})).run())
-        await asyncio.sleep(0.5)
-        assert len(socket.sent) == 1, "one message is on its way, and none wait behind it"
-        socket.reads.set()
-        while len(socket.sent) < 10:
+        clock = asyncio.get_running_loop().time
+        due = clock() + 0.5  # some 25 frames
+        while clock() < due:
             await asyncio.sleep(0.01)
+            assert len(socket.sent) <= 1, "one message is on its way, and none wait behind it"
+        assert len(socket.sent) == 1
+        socket.reads.set()
+        async with asyncio.timeout(20):
+            while len(socket.sent) < 10:
+                await asyncio.sleep(0.01)
         times = [message["t"] for message in socket.sent[1:]]
         assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= MOST_SKIPPED + 1
         viewing.cancel()

@@ -24,7 +24,7 @@ import psutil
 import tyro
 
 from actors.files import write_text
-from actors.policy import Policy
+from actors.policy import Policy, policy_directory
 from learner.run_directory import versions
 from serve.client import PolicyClient
 from serve.limits import HttpConfig
@@ -172,8 +172,7 @@ def measure(options: BenchServe) -> dict[str, Any]:
     options.work.mkdir(parents=True, exist_ok=True)
     directory = options.work / "policy"
     shutil.rmtree(directory, ignore_errors=True)
-    source = options.policy / "policy" if (options.policy / "policy").is_dir() else options.policy
-    policy = Policy.load(source)
+    policy = Policy.load(policy_directory(options.policy))
     policy.save(directory)
     figures: dict[str, Any] = {
         "machine": f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}",
