@@ -79,6 +79,8 @@ class UpdateConfig:
     """Where the learner computes; auto: on a GPU where it is given one."""
     gpu_share: float = 1.0
     """GPUs that Ray sets aside for the learner where the cluster has them; less than 1 shares one between runs."""
+    learner_labels: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Ray node labels that the learner's node must have."""
     threads: int = 1
     """CPU threads of the learner; more help only large networks."""
     compile: bool = True

@@ -206,9 +206,14 @@ class Trainer:
         network = dataclasses.asdict(config.network)
         critic_sizes = network.pop("critic_sizes")
         trained = {"preset": self._preset, "seed": config.seed, "advantage": config.loss.advantage}
-        share = config.update.gpu_share
-        gpus = share if config.update.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= share else 0
-        actor_class: Any = ray.remote(LearnerActor).options(num_cpus=0, num_gpus=gpus)
+        update = config.update
+        there = ray.cluster_resources().get("GPU", 0) >= update.gpu_share
+        may_come = update.device == "cuda" and os.environ.get("RAY_ADDRESS", "local") != "local"  # of an autoscaler
+        gpus = update.gpu_share if update.device != "cpu" and (there or may_come) else 0
+        options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus}
+        if update.learner_labels:
+            options["label_selector"] = update.learner_labels
+        actor_class: Any = ray.remote(LearnerActor).options(**options)
         self._learner = self._spares.learners.pop() if self._spares and self._spares.learners else actor_class.remote()
         prepared: ray.ObjectRef[Any] = self._learner.prepare.remote(
             threads=config.update.threads,
