@@ -16,6 +16,7 @@ class RolloutReport:
     """What the driver needs to know of a rollout; the batch itself goes to the learner."""
 
     num_steps: int
+    num_bytes: int
     policy_version: int
     episode_returns: Array
     """[finished episodes], undiscounted."""
@@ -50,6 +51,7 @@ class RolloutActor:
         seconds = time.perf_counter() - start
         report = RolloutReport(
             batch.num_steps,
+            batch.num_bytes,
             policy.spec.version,
             batch.episode_returns,
             batch.episode_lengths,

@@ -89,6 +89,11 @@ class EpisodeBatch:
         """E, the number of segments."""
         return len(self.segment_lengths)
 
+    @property
+    def num_bytes(self) -> int:
+        """What it takes in memory and on its way, all columns together."""
+        return sum(getattr(self, name).nbytes for name in (*_PER_STEP, *_PER_SEGMENT, *_PER_EPISODE))
+
     def segments(self, start: int, stop: int) -> EpisodeBatch:
         """The segments ``start`` to ``stop`` (exclusive) as a batch of their own: views, no copies."""
         ends = np.concatenate([[0], np.cumsum(self.segment_lengths)])

@@ -20,3 +20,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(names[:12])}"
     return UserError(f"unknown {kind} {name!r}; {hint}")
+
+
+class LostContactError(RuntimeError):
+    """One of several learners that work together did not answer the others."""

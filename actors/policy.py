@@ -15,7 +15,7 @@ import safetensors.numpy
 from actors.distributions import Categorical, Distribution, Gaussian
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError, unknown
-from actors.files import replacing, write_text
+from actors.files import replacing
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
@@ -153,17 +153,23 @@ class Policy:
         clipped = np.clip(actions, low, high)
         return clipped.reshape(len(actions), *self.spec.action_shape)
 
-    def save(self, directory: str | Path) -> None:
-        """Write policy.safetensors and policy.json, each atomically; the weights' own header carries the spec too.
+    def files(self) -> dict[str, bytes]:
+        """What a policy's directory holds: policy.safetensors, whose header carries the spec too, and policy.json.
 
         A reader that comes between the two files sees one policy, not a mixture: ``load`` reads the header.
         """
-        directory = Path(directory)
-        spec = json.dumps(dataclasses.asdict(self.spec))
-        with replacing(directory / "policy.safetensors") as temporary:
-            arrays = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
-            temporary.write_bytes(safetensors.numpy.save(arrays, metadata={"spec": spec}))
-        write_text(directory / "policy.json", json.dumps(dataclasses.asdict(self.spec), indent=2) + "\n")
+        spec = dataclasses.asdict(self.spec)
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
+        return {
+            "policy.safetensors": safetensors.numpy.save(arrays, metadata={"spec": json.dumps(spec)}),
+            "policy.json": (json.dumps(spec, indent=2) + "\n").encode(),
+        }
+
+    def save(self, directory: str | Path) -> None:
+        """Write its files, each atomically."""
+        for name, data in self.files().items():
+            with replacing(Path(directory) / name) as temporary:
+                temporary.write_bytes(data)
 
     @staticmethod
     def load(directory: str | Path) -> Policy:
@@ -175,17 +181,26 @@ class Policy:
         path = Path(directory) / "policy.safetensors"
         if not path.is_file():
             raise UserError(f"no policy in {directory}: {path.name} is missing")
+        return Policy.parse(path.read_bytes(), str(path))
+
+    @staticmethod
+    def parse(data: bytes, origin: str) -> Policy:
+        """A policy from the contents of its policy.safetensors.
+
+        Raises:
+            UserError: they are damaged; names ``origin``.
+        """
         try:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                spec = json.loads(file.metadata()["spec"])
+            weights = safetensors.numpy.load(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            spec = json.loads(header["__metadata__"]["spec"])
             for name in ("observation_shape", "action_low", "action_high", "action_shape", "hidden_sizes"):
                 spec[name] = tuple(spec[name])
             return Policy(PolicySpec(**spec), weights)
         except (safetensors.SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+            raise UserError(f"{origin} is damaged: {error}") from error
         except (ArithmeticError, RecursionError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+            raise UserError(f"{origin} is damaged: {error}") from error
 
 
 def policy_directory(path: str | Path) -> Path:

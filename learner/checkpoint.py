@@ -5,10 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +13,17 @@ import safetensors.numpy
 
 from actors.episode import Array
 from actors.errors import UserError
+from learner.storage import Storage
 
 log = logging.getLogger("touchdown")
 
 _FILE = "state.safetensors"
 
 
-def save_checkpoint(root: Path, number: int, arrays: dict[str, Array], counters: dict[str, Any], keep: int) -> Path:
-    """Write checkpoint ``number`` under ``root`` atomically; then ``keep`` stay, and none with a higher number.
+def save_checkpoint(
+    storage: Storage, number: int, arrays: dict[str, Array], counters: dict[str, Any], keep: int
+) -> None:
+    """Write checkpoint ``number``; then ``keep`` stay, and none with a higher number.
 
     A higher number is of a damaged one that was passed over, or of a future that the run went back from.
 
@@ -33,54 +32,40 @@ def save_checkpoint(root: Path, number: int, arrays: dict[str, Array], counters:
     Raises:
         OSError: it could not be written; earlier checkpoints are untouched.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=root, prefix=".writing-"))
-    try:
-        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        data = safetensors.numpy.save(contiguous, metadata={"counters": json.dumps(counters)})
-        for name, content in ((_FILE, data), (f"{_FILE}.sha256", hashlib.sha256(data).hexdigest().encode())):
-            with (temporary / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        final = root / f"{number:08d}"
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.chmod(0o755)
-        temporary.rename(final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    checkpoints = _checkpoints(root)
-    position = checkpoints.index(final)
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    data = safetensors.numpy.save(contiguous, metadata={"counters": json.dumps(counters)})
+    name = f"{number:08d}"
+    storage.write_directory(name, {_FILE: data, f"{_FILE}.sha256": hashlib.sha256(data).hexdigest().encode()})
+    checkpoints = _checkpoints(storage)
+    position = checkpoints.index(name)
     for old in (*checkpoints[: max(0, position + 1 - keep)], *checkpoints[position + 1 :]):
-        shutil.rmtree(old, ignore_errors=True)
-    return final
+        storage.remove(old)
 
 
-def load_checkpoint(root: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def load_checkpoint(storage: Storage) -> tuple[dict[str, Array], dict[str, Any]]:
     """The newest checkpoint that is whole: its arrays and counters. A damaged one is named in the log and passed over.
 
     Raises:
         UserError: there is no checkpoint, or none is whole.
     """
-    checkpoints = _checkpoints(root)
-    for path in reversed(checkpoints):
+    checkpoints = _checkpoints(storage)
+    for name in reversed(checkpoints):
         try:
-            data = (path / _FILE).read_bytes()
-            if hashlib.sha256(data).hexdigest() != (path / f"{_FILE}.sha256").read_text().strip():
+            data = storage.read(f"{name}/{_FILE}")
+            if hashlib.sha256(data).hexdigest() != storage.read(f"{name}/{_FILE}.sha256").decode().strip():
                 raise ValueError("its contents do not match their checksum")
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             return safetensors.numpy.load(data), json.loads(header["__metadata__"]["counters"])
         except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-            log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+            log.warning("checkpoint %s/%s is damaged (%s); trying the one before", storage, name, error)
     found = f"all {len(checkpoints)} are damaged" if checkpoints else "there is none"
-    raise UserError(f"no readable checkpoint under {root}: {found}")
+    raise UserError(f"no readable checkpoint under {storage}: {found}")
 
 
-def has_checkpoint(root: Path) -> bool:
+def has_checkpoint(storage: Storage) -> bool:
     """Whether there is anything to go on from, whole or damaged."""
-    return bool(_checkpoints(root))
+    return bool(_checkpoints(storage))
 
 
-def _checkpoints(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("[0-9]*") if path.is_dir()) if root.is_dir() else []
+def _checkpoints(storage: Storage) -> list[str]:
+    return [name for name in storage.names() if name.isdigit()]

@@ -19,7 +19,7 @@ from learner.folding import fold
 from learner.operations import record_operations
 
 Gradient = Callable[..., tuple[Tensor, Tensor]]
-Descend = Callable[[Tensor], None]
+Descend = Callable[[Tensor, Tensor], Tensor]
 
 
 def record(
@@ -28,13 +28,11 @@ def record(
     """A faster form of this, for inputs of the shapes and types of ``example``::
 
         def step(*inputs):
-            metrics, direction = gradient(*inputs)
-            descend(direction)
-            return metrics
+            return descend(*gradient(*inputs))
 
     Args:
-        gradient: changes nothing, and must not branch on the values of tensors.
-        descend: changes the state in place.
+        gradient: answers metrics and a direction; changes nothing, and must not branch on the values of tensors.
+        descend: changes the state in place, and answers the metrics.
         state: tensors that keep their place in memory. Recording leaves their values as they are.
         example: inputs to record with.
 
@@ -46,9 +44,7 @@ def record(
     replay = _flat_operations(gradient, example)
 
     def step(*inputs: Tensor) -> Tensor:
-        metrics, direction = replay(*inputs)
-        descend(direction)
-        return metrics
+        return descend(*replay(*inputs))
 
     return step
 
@@ -76,9 +72,7 @@ def _cuda_graph(
     before = [tensor.clone() for tensor in state]
 
     def step() -> Tensor:
-        metrics, direction = gradient(*buffers)
-        descend(direction)
-        return metrics
+        return descend(*gradient(*buffers))
 
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

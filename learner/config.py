@@ -136,13 +136,19 @@ def read_config(path: str | Path, base: TrainConfig) -> TrainConfig:
     Raises:
         UserError: no such file, not a JSON object, or see ``overlay``.
     """
-    path = Path(path)
     try:
-        changes = json.loads(path.read_bytes())
+        text = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return read_config_text(text, base, str(path))
+
+
+def read_config_text(text: bytes, base: TrainConfig, origin: str) -> TrainConfig:
+    """``base`` with a JSON object put over it; see ``read_config``."""
+    try:
+        changes = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{path} is damaged or not JSON: {error}") from error
+        raise UserError(f"{origin} is damaged or not JSON: {error}") from error
     if not isinstance(changes, dict):
-        raise UserError(f"{path} must hold a JSON object, not {type(changes).__name__}")
-    return overlay(base, changes, str(path))
+        raise UserError(f"{origin} must hold a JSON object, not {type(changes).__name__}")
+    return overlay(base, changes, origin)

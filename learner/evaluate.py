@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,10 +22,11 @@ from actors.environments import describe
 from actors.episode import Array
 from actors.errors import UserError
 from actors.evaluation import fly_episodes, record_video
-from actors.files import write_text
-from actors.policy import Policy, policy_directory
+from actors.policy import Policy
 from learner.command_line import one_line_errors, parse
-from learner.trainer import start_ray
+from learner.ray_session import start_ray
+from learner.run_directory import json_bytes
+from learner.storage import open_storage
 
 _CHUNK = 50
 """Episodes in one task."""
@@ -36,8 +36,8 @@ _CHUNK = 50
 class EvaluateCommand:
     """Fly a trained policy on Gymnasium and report its score."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """A run directory, or a directory with a policy."""
+    run: Annotated[str, tyro.conf.Positional]
+    """A run directory, or a directory with a policy: a path, s3://… or gs://…"""
     episodes: int = 100
     """Episodes to fly."""
     seed: int = 10_000
@@ -137,13 +137,22 @@ def report(score: dict[str, Any]) -> Table:
     return table
 
 
-def find_policy(path: Path) -> Policy:
+def find_policy(location: str | Path) -> Policy:
     """The policy of a run, or of a directory that holds just one.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
-    return Policy.load(policy_directory(path))
+    storage = open_storage(location)
+    if "policy" in storage.names():
+        storage = storage.within("policy")
+    try:
+        data = storage.read("policy.safetensors")
+    except FileNotFoundError as error:
+        raise UserError(f"no policy in {storage}: policy.safetensors is missing") from error
+    except OSError as error:
+        raise UserError(f"cannot read {storage}: {error.strerror or error}") from error
+    return Policy.parse(data, f"{storage}/policy.safetensors")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -158,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
             score = evaluate(policy, command.episodes, command.seed, command.deterministic)
         console.print(report(score))
         if command.save:
-            write_text(command.run / "evaluation.json", json.dumps(score, indent=2) + "\n")
+            open_storage(command.run).write("evaluation.json", json_bytes(score))
         if command.video:
             with console.status("filming"):
                 record_video(policy, command.video, command.seed)

@@ -79,8 +79,10 @@ class UpdateConfig:
     """Where the learner computes; auto: on a GPU where it is given one."""
     gpu_share: float = 1.0
     """GPUs that Ray sets aside for the learner where the cluster has them; less than 1 shares one between runs."""
+    learners: int = 1
+    """Learners that share every minibatch, on a GPU each where the cluster has as many; they make the steps of one."""
     learner_labels: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Ray node labels that the learner's node must have."""
+    """Ray node labels that a learner's node must have."""
     threads: int = 1
     """CPU threads of the learner; more help only large networks."""
     compile: bool = True
@@ -97,6 +99,10 @@ class UpdateConfig:
             raise UserError(f"n_epochs must be 1 or more, not {self.n_epochs}")
         if not 0 < self.gpu_share <= 1:
             raise UserError(f"gpu_share must lie above 0 and be at most 1, not {self.gpu_share}")
+        if self.learners < 1:
+            raise UserError(f"learners must be 1 or more, not {self.learners}")
+        if self.batch_size is not None and self.batch_size < self.learners:
+            raise UserError(f"a minibatch of batch_size {self.batch_size} cannot be shared by {self.learners} learners")
         if self.threads < 1:
             raise UserError(f"threads must be 1 or more, not {self.threads}")
         if self.batch_size is not None and self.batch_size < 2:

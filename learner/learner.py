@@ -21,6 +21,7 @@ from learner.networks import ActorCritic
 from learner.normalizer import Normalizer
 from learner.optimizers import OPTIMIZERS, memory_for
 from learner.returns import Trajectories
+from learner.sharding import Shard
 
 
 class Learner:
@@ -36,6 +37,7 @@ class Learner:
         seed: of the initial weights and of the minibatches.
         critic_sizes: units of the critic's hidden layers; None: as the policy's.
         loss: the loss function, where ``loss_config.loss`` is not known by name in this process.
+        shard: its place among learners that share the work; None: it is alone.
 
     Raises:
         UserError: no such loss, or a CUDA device asked for and not there.
@@ -49,11 +51,13 @@ class Learner:
         seed: int = 0,
         critic_sizes: tuple[int, ...] | None = None,
         loss: Loss | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self.spec = spec
         self.loss_config = loss_config
         self.update_config = update_config
         self.device = find_device(update_config.device)
+        self._shard = shard or Shard()
         self._loss = loss or find_loss(loss_config.loss)
         self._max_entropy = (
             math.log(spec.action_size) if spec.actions == "categorical" and spec.action_size > 1 else 1.0
@@ -116,6 +120,7 @@ class Learner:
                 if kl > 1.5 * config.target_kl:
                     break
         assert sums is not None
+        self._shard.agree(self._parameters)
         means = (sums / steps).tolist()
         metrics = {f"train/{name}": mean for name, mean in zip(self._metric_names, means, strict=True)}
         self._check_finite(metrics)
@@ -195,33 +200,48 @@ class Learner:
 
     def _step(self, minibatch: list[Tensor]) -> Tensor:
         """One step of the optimiser; returns the metrics, [len(self._metric_names)]."""
-        if self.update_config.compile and len(minibatch[0]) == self.update_config.batch_size:
+        alone = self._shard.count == 1
+        gradient = self._clipped_gradient if alone else self._gradient
+        finish = self._descend if alone else self._descend_together
+        recordable = self.update_config.compile and len(minibatch[0]) == self.update_config.batch_size
+        minibatch = self._shard.share(minibatch)
+        if recordable and (alone or self.device.type == "cpu"):  # a CUDA graph would hold what NCCL does as well
             if self._recorded is None:
                 state = [self._parameters, *self._memory.values()]
-                self._recorded = record(self._gradient, self._descend, state, minibatch)
+                self._recorded = record(gradient, finish, state, minibatch)
             return self._recorded(*minibatch)
-        metrics, gradient = self._gradient(*minibatch)
-        self._descend(gradient)
-        return metrics
+        return finish(*gradient(*minibatch))
 
     def _gradient(self, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
-        """The metrics, and the clipped gradient of the loss, [P]; it looks at no tensor's values, to be recorded."""
+        """The metrics, and the gradient of the loss, [P]; it looks at no tensor's values, to be recorded."""
         observations, actions, log_probs, advantages, returns = minibatch
         with torch.enable_grad():
             outputs = self.network(observations, actions)
             batch = Minibatch(log_probs, advantages, returns, self._max_entropy)
             loss, metrics = self._loss(outputs, batch, self.loss_config)
             gradients = torch.autograd.grad(loss, list(self.network.parameters()), materialize_grads=True)
-        gradient = torch.cat([part.flatten() for part in gradients])
+        metrics = {**metrics, "loss": loss}
+        self._metric_names = [*metrics, "grad_norm"]
+        self._steps = len(observations)
+        return torch.stack([value.detach() for value in metrics.values()]), torch.cat([g.flatten() for g in gradients])
+
+    def _clipped_gradient(self, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
+        return self._clip(*self._gradient(*minibatch))
+
+    def _clip(self, metrics: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Shorten the gradient to ``max_grad_norm``; its length before that joins the metrics."""
         norm = torch.linalg.vector_norm(gradient)
-        metrics = {**metrics, "loss": loss, "grad_norm": norm}
-        self._metric_names = list(metrics)
         if self.update_config.max_grad_norm < math.inf:
             gradient = gradient * torch.clamp(self.update_config.max_grad_norm / (norm + 1e-6), max=1.0)
-        return torch.stack([value.detach() for value in metrics.values()]), gradient
+        return torch.cat([metrics, norm[None]]), gradient
 
-    def _descend(self, gradient: Tensor) -> None:
+    def _descend(self, metrics: Tensor, gradient: Tensor) -> Tensor:
         OPTIMIZERS[self.update_config.optimizer](self._parameters, gradient, self._learning_rate, self._memory)
+        return metrics
+
+    def _descend_together(self, metrics: Tensor, gradient: Tensor) -> Tensor:
+        mean = self._shard.mean(torch.cat([metrics, gradient]), self._steps)
+        return self._descend(*self._clip(*mean.split([len(metrics), len(gradient)])))
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]

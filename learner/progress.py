@@ -52,7 +52,7 @@ class ProgressDisplay(Callback):
         config = trainer.config
         self._console.print(
             f"[bold]{config.env}[/bold]: starting actors and the learner; "
-            f"run directory [bold]{trainer.directory.path}[/bold]",
+            f"run directory [bold]{trainer.directory}[/bold]",
             highlight=False,
         )
         now = time.monotonic()
@@ -77,7 +77,7 @@ class ProgressDisplay(Callback):
                 {"envpool": "EnvPool", "gymnasium": "Gymnasium"}[trainer.fleet.backend],
                 trainer.fleet.size,
                 trainer.config.rollout.n_envs,
-                trainer.device,
+                trainer.learners.device,
             )
 
     def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:

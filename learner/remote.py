@@ -5,6 +5,7 @@ torch is imported when the learner is made, in its own process: a driver that on
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -15,20 +16,41 @@ from actors.policy import Policy
 class LearnerActor:
     """Holds a Learner and tells how long it waited for batches. Like a RolloutActor, it is prepared by a call."""
 
-    def prepare(self, threads: int, state: dict[str, Array] | None, **arguments: Any) -> str:
+    def address(self) -> str:
+        """``host:port`` where it may listen for other learners."""
+        import ray
+
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+
+    def prepare(
+        self,
+        threads: int,
+        state: dict[str, Array] | None,
+        rank: int,
+        count: int,
+        address: str,
+        **arguments: Any,
+    ) -> str:
         """Make the learner; answers where it computes.
 
         Args:
             threads: CPU threads for torch; small networks are fastest with one.
             state: to go on from; None: to start anew.
+            rank: its place among the learners that share the work.
+            count: how many they are.
+            address: the first one's; unused by one that is alone.
             arguments: of Learner.
         """
         import torch
 
-        from learner.learner import Learner
+        from learner.learner import Learner, find_device
+        from learner.sharding import Shard
 
         torch.set_num_threads(threads)
-        self._learner = Learner(**arguments)
+        shard = Shard(rank, count, address, find_device(arguments["update_config"].device))
+        self._learner = Learner(**arguments, shard=shard)
         if state is not None:
             self._learner.load_state(state)
         self._idle_since: float | None = None
@@ -45,6 +67,10 @@ class LearnerActor:
         policy, metrics = self._learner.update(*batches, progress=progress)
         self._idle_since = time.perf_counter()
         return policy, metrics | {"time/learner_wait": waited, "time/learner_busy": self._idle_since - start}
+
+    def follow(self, *batches: EpisodeBatch, progress: float) -> None:
+        """``update`` of one that shares the first one's work: what it makes of the batch is the same."""
+        self._learner.update(*batches, progress=progress)
 
     def state(self) -> dict[str, Array]:
         """See Learner.state."""

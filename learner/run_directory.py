@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import platform
 import shlex
 import sys
@@ -12,22 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import UserError
-from actors.files import replacing, write_text
-from learner.config import TrainConfig, read_config
+from actors.policy import Policy
+from learner.config import TrainConfig, read_config_text
+from learner.storage import open_storage
 
 _PACKAGES = ("touchdown", "ray", "torch", "numpy", "gymnasium", "envpool", "box2d")
 
 
 class RunDirectory:
-    """Paths and files of one run::
+    """The files of one run, at a path or a URI::
 
     config.json  metrics.jsonl  events.out.tfevents.*  policy/  checkpoints/<n>/  evaluation.json  replay.mp4
+
+    Raises:
+        UserError: the URI names no store that is known.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.checkpoints = self.path / "checkpoints"
-        self.policy = self.path / "policy"
+    def __init__(self, location: str | Path) -> None:
+        self.storage = open_storage(location)
+        self.checkpoints = self.storage.within("checkpoints")
+
+    def __str__(self) -> str:
+        return str(self.storage)
 
     def create(self, config: TrainConfig, preset: str | None, command: str | None = None) -> None:
         """Start a new run: write its exact config, the command that made it and the versions of what runs it.
@@ -37,16 +42,14 @@ class RunDirectory:
         Raises:
             UserError: the directory holds a run already, or cannot be written.
         """
-        if (self.path / "config.json").exists():
-            raise UserError(
-                f"{self.path} already holds a run: go on with --resume {self.path}, or choose another --run-dir"
-            )
+        made_by = {"preset": preset, "command": command or shlex.join(sys.orig_argv), **versions()}
         try:
-            write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-            made_by = {"preset": preset, "command": command or shlex.join(sys.orig_argv), **versions()}
-            write_text(self.path / "made_by.json", json.dumps(made_by, indent=2) + "\n")
+            if "config.json" in self.storage.names():
+                raise UserError(f"{self} already holds a run: go on with --resume {self}, or choose another --run-dir")
+            self.storage.write("config.json", json_bytes(config.to_dict()))
+            self.storage.write("made_by.json", json_bytes(made_by))
         except OSError as error:
-            raise UserError(f"cannot write to {self.path}: {error.strerror}") from error
+            raise UserError(f"cannot write to {self}: {error.strerror or error}") from error
 
     def config(self) -> TrainConfig:
         """The configuration of the run that is here.
@@ -54,69 +57,18 @@ class RunDirectory:
         Raises:
             UserError: there is no run, or its config.json is damaged.
         """
-        path = self.path / "config.json"
-        if not path.is_file():
-            raise UserError(f"no run in {self.path}: {path.name} is missing")
-        return read_config(path, TrainConfig())
-
-
-class MetricsLog:
-    """metrics.jsonl and TensorBoard events: one row an update.
-
-    Args:
-        path: the run's directory.
-        timesteps: rows beyond this step are dropped first: they are of updates that a resume makes again.
-    """
-
-    def __init__(self, path: Path, timesteps: int) -> None:
-        self._path, self._rows = path, path / "metrics.jsonl"
-        self._open(timesteps)
-
-    def _open(self, timesteps: int) -> None:
-        from tensorboardX import SummaryWriter  # imports torch: a second that only training need wait for
-
-        kept = [row for row in read_metrics(self._rows) if row["time/total_timesteps"] <= timesteps]
-        if kept or self._rows.exists():
-            with replacing(self._rows) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        self._file = self._rows.open("a", buffering=1)
-        part = len(list(self._path.glob("events.out.tfevents.*")))
-        self._events = SummaryWriter(
-            str(self._path),
-            purge_step=timesteps + 1 if part else None,
-            flush_secs=10,
-            filename_suffix=f".{part:03d}",  # two files of one second would otherwise be one
-        )
-
-    def write(self, row: dict[str, float]) -> None:
-        """Add a row; figures that are not known yet (NaN) are left out."""
-        known = {name: value for name, value in row.items() if math.isfinite(value)}
-        self._file.write(json.dumps(known) + "\n")
-        for name, value in known.items():
-            self._events.add_scalar(name, value, int(row["time/total_timesteps"]))
-
-    def rewind(self, timesteps: int) -> None:
-        """Drop rows beyond this step: the learner went back to a checkpoint."""
-        self.close()
-        self._open(timesteps)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._file.close()
-        self._events.close()
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line that a crash cut short is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+            text = self.storage.read("config.json")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(f"no run in {self}: config.json is missing") from error
+        except OSError as error:
+            raise UserError(f"cannot read {self}: {error.strerror or error}") from error
+        return read_config_text(text, TrainConfig(), f"{self}/config.json")
+
+    def write_policy(self, policy: Policy) -> None:
+        """Put a policy in place of the one that is there."""
+        for name, data in policy.files().items():
+            self.storage.write(f"policy/{name}", data)
 
 
 def versions() -> dict[str, str]:
@@ -128,3 +80,8 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def json_bytes(data: Any) -> bytes:
+    """As the JSON files of a run are laid out."""
+    return (json.dumps(data, indent=2) + "\n").encode()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -20,13 +20,13 @@ from rich.console import Console
 
 from actors.errors import UserError
 from actors.evaluation import record_video
-from actors.files import write_text
 from learner.command_line import fail, one_line_errors, parse
 from learner.config import TrainConfig, read_config
 from learner.evaluate import evaluate, report
+from learner.learner_group import LearnerLostError
 from learner.presets import preset
 from learner.progress import ProgressDisplay, log_to
-from learner.run_directory import RunDirectory
+from learner.run_directory import RunDirectory, json_bytes
 from learner.trainer import Result, Trainer
 
 _PROG = "python -m learner.train"
@@ -40,9 +40,9 @@ class TrainCommand:
     """Where the options start from: vpg, bpg, epg, cpg, aac, a2c, ppo or impala."""
     config: Path | None = None
     """A JSON file of options, a whole config.json or a part of one, over the preset's and under the command line's."""
-    run_dir: Path | None = None
-    """Where the run is kept; None: runs/<preset>-<env>-<time>."""
-    resume: Path | None = None
+    run_dir: str | None = None
+    """Where the run is kept: a path, s3://… or gs://…; None: runs/<preset>-<env>-<time>."""
+    resume: str | None = None
     """Go on with the run in this directory; its own configuration holds, but for --stop options given here."""
     evaluate_episodes: int = 100
     """Gymnasium episodes flown at the end for evaluation.json; 0: none."""
@@ -92,13 +92,15 @@ def finish(result: Result, command: TrainCommand, console: Console) -> None:
     if command.evaluate_episodes:
         with console.status("flying the evaluation on Gymnasium"):
             score = evaluate(result.policy, command.evaluate_episodes, seed=10_000)
-        write_text(result.run_dir / "evaluation.json", json.dumps(score, indent=2) + "\n")
+        result.directory.storage.write("evaluation.json", json_bytes(score))
         console.print(report(score))
     if command.video:
-        with console.status("filming"):
-            record_video(result.policy, result.run_dir / "replay.mp4", seed=10_000)
-        console.print(f"video: {result.run_dir / 'replay.mp4'}", highlight=False)
-    console.print(f"policy: {result.run_dir / 'policy'}", highlight=False)
+        with console.status("filming"), tempfile.TemporaryDirectory() as temporary:
+            video = Path(temporary) / "replay.mp4"
+            record_video(result.policy, video, seed=10_000)
+            result.directory.storage.write(video.name, video.read_bytes())
+        console.print(f"video: {result.directory}/replay.mp4", highlight=False)
+    console.print(f"policy: {result.directory}/policy", highlight=False)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -108,14 +110,14 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors(_PROG):
         command = read_command(sys.argv[1:] if arguments is None else arguments)
         name = f"{command.preset}-{command.options.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-        run_dir = command.resume or command.run_dir or Path("runs") / name
+        run_dir = command.resume or command.run_dir or f"runs/{name}"
         display = ProgressDisplay(console)
         trainer = Trainer(
             command.options, run_dir, command.preset, resume=command.resume is not None, callbacks=[display]
         )
         try:
             result = trainer.run()
-        except RayTaskError as error:
+        except (RayTaskError, LearnerLostError) as error:
             display.close()
             fail(_PROG, error, 1)
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 import signal
 import statistics
 import time
@@ -15,16 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 
 from actors.environments import EnvironmentInfo, describe, require_envpool
-from actors.errors import NonFiniteError, UserError
+from actors.errors import UserError
 from actors.fleet import Fleet, Landed
 from actors.policy import Policy
-from learner.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from learner.checkpoint import load_checkpoint
 from learner.config import TrainConfig
-from learner.remote import LearnerActor
-from learner.run_directory import MetricsLog, RunDirectory
+from learner.learner_group import LearnerGroup, LearnerLostError, RolloutLostError
+from learner.ray_session import start_ray
+from learner.run_directory import RunDirectory
+from learner.saver import Checkpoint, Saver
 
 if TYPE_CHECKING:
     from learner.losses import Loss
@@ -59,7 +60,7 @@ class Result:
     reason: str
     """Why it ended, in words."""
     policy: Policy
-    run_dir: Path
+    directory: RunDirectory
     counters: Counters
 
     @property
@@ -98,7 +99,7 @@ class Trainer:
 
     Args:
         config: what to train; with ``resume`` the configuration of the run that goes on.
-        run_dir: where the run lives.
+        run_dir: where the run lives: a path, or a URI (see ``open_storage``).
         preset: the preset the config came from, for the record.
         resume: go on from the last checkpoint in ``run_dir``.
         callbacks: told of every update.
@@ -126,30 +127,40 @@ class Trainer:
             require_envpool(self.environment)
         self.directory = RunDirectory(run_dir)
         self.counters = Counters()
-        self.device = ""
         self.fleet: Fleet | None = None
         self.version = 0
-        self._preset = preset
+        self.learner_restarts = 0
         self._callbacks = callbacks
-        self._loss = own_loss(config.loss.loss)
-        self._checkpoint: dict[str, Any] | None = None
+        last: Checkpoint | None = None
+        self.learners = LearnerGroup(
+            config, self.environment, preset, own_loss(config.loss.loss), spares.learners if spares else None
+        )
         if resume:
-            self._checkpoint, counters = load_checkpoint(self.directory.checkpoints)
+            state, counters = load_checkpoint(self.directory.checkpoints)
+            last = Checkpoint(int(state["version"]), state, counters)
             self.counters = Counters(**counters)
         else:
             self.directory.create(config, preset, command)
+        self._last = last
         self._stop_reason: str | None = None
         self._began = self._saved = self._shown = 0.0
         self._learner_deaths = 0
-        self._learner: Any = None
+        self._update: _Update | None = None
 
     def stop(self, reason: str) -> None:
         """End the run after the update under way; from a callback or a signal handler."""
         self._stop_reason = self._stop_reason or reason
 
     def policy(self) -> Policy:
-        """The newest policy."""
-        policy: Policy = ray.get(self._policy)
+        """The newest policy.
+
+        Raises:
+            LearnerLostError: the learner died before it could tell.
+        """
+        try:
+            policy: Policy = ray.get(self._policy)
+        except RayError as error:
+            raise LearnerLostError(str(error)) from error
         return policy
 
     def run(self) -> Result:
@@ -159,96 +170,79 @@ class Trainer:
             NonFiniteError: a loss, gradient or observation became NaN or infinite; the last good checkpoint stays.
             UserError: an actor or the learner cannot do what the configuration asks.
             RayTaskError: an environment or a loss raised; carries its traceback.
-            OSError: the run directory can no longer be written.
+            LearnerLostError: the learner died again and again.
+            OSError: the run directory could not be written for minutes after the run's end.
         """
         start_ray()
-        self._metrics = MetricsLog(self.directory.path, self.counters.total_timesteps)
+        self.saver = Saver(self.directory, self.config.checkpoint.keep_checkpoints, self._last)
         with _stopping_on_signals(self):
             try:
                 self._start()
                 while True:
-                    reason = self._loop()
                     try:
-                        return self._finish(reason)
-                    except RayActorError as error:  # the learner died before its last checkpoint
-                        self._restore(error)
+                        reason = self._loop()
+                        self._save()
+                        break
+                    except LearnerLostError as error:
+                        self._go_back(error)
+                self.saver.finish()
+                result = Result(reason, self.policy(), self.directory, self.counters)
+                for callback in self._callbacks:
+                    callback.on_end(self, result)
+                return result
             finally:
-                self._metrics.close()
+                self.saver.close()
                 if self.fleet:
                     self.fleet.stop()
-                if self._learner and self._spares is not None:
-                    self._spares.learners.append(self._learner)
-                elif self._learner:
-                    ray.kill(self._learner)
+                self.learners.stop()
 
     def _start(self) -> None:
+        """Start actors and learners, all at once."""
         config = self.config
         if self._spares is not None:
             self._spares.actors[:] = filter(_is_alive, self._spares.actors)
             self._spares.learners[:] = filter(_is_alive, self._spares.learners)
-        prepared = self._start_learner()  # while the actors start too
+        self._start_learners()
         spare_actors = self._spares.actors if self._spares is not None else None
         self.fleet = Fleet(config.env, config.rollout, config.fleet, config.seed, spare_actors)
         for callback in self._callbacks:
             callback.on_start(self)
-        try:
-            self._await_learner(prepared)
-        except RayActorError as error:
-            self._restore(error)
+
+    def _start_learners(self) -> None:
+        last = self.saver.last
+        self._policy = self.learners.start(last.state if last else None)
+        self.version = last.version if last else 0
+        self.counters = Counters(**last.counters) if last else Counters()
+        self._update = None
+
+    def _await_start(self) -> None:
+        assert self.fleet is not None
+        self.learners.wait(lambda: self._stop_reason is not None)
+        if not self.learners.device:
+            raise UserError(f"{self._stop_reason} before there was a learner; nothing is lost")
+        if self.saver.last is None:
+            self._save()
         while not self.fleet.size and self._stop_reason is None:  # the clock starts with the first rollout
             for ref in ray.wait(self.fleet.waiting_for, num_returns=1, timeout=0.1)[0]:
                 self.fleet.land(ref)
         self._began = time.monotonic() - self.counters.seconds
 
-    def _start_learner(self) -> ray.ObjectRef[Any]:
-        """Start and prepare a learner; the reference tells its device."""
-        config = self.config
-        network = dataclasses.asdict(config.network)
-        critic_sizes = network.pop("critic_sizes")
-        trained = {"preset": self._preset, "seed": config.seed, "advantage": config.loss.advantage}
-        update = config.update
-        there = ray.cluster_resources().get("GPU", 0) >= update.gpu_share
-        may_come = update.device == "cuda" and os.environ.get("RAY_ADDRESS", "local") != "local"  # of an autoscaler
-        gpus = update.gpu_share if update.device != "cpu" and (there or may_come) else 0
-        options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus}
-        if update.learner_labels:
-            options["label_selector"] = update.learner_labels
-        actor_class: Any = ray.remote(LearnerActor).options(**options)
-        self._learner = self._spares.learners.pop() if self._spares and self._spares.learners else actor_class.remote()
-        prepared: ray.ObjectRef[Any] = self._learner.prepare.remote(
-            threads=config.update.threads,
-            state=self._checkpoint,
-            spec=self.environment.policy_spec(**network, trained=trained),
-            loss_config=config.loss,
-            update_config=config.update,
-            seed=config.seed,
-            critic_sizes=critic_sizes,
-            loss=self._loss,
-        )
-        self.version = int(self._checkpoint["version"]) if self._checkpoint is not None else 0
-        self._policy: ray.ObjectRef[Any] = self._learner.policy.remote()
-        self._update: tuple[ray.ObjectRef[Any], ray.ObjectRef[Any], list[Landed]] | None = None
-        return prepared
-
-    def _await_learner(self, prepared: ray.ObjectRef[Any]) -> None:
-        try:
-            self.device = ray.get(prepared)
-        except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, UserError) else error from None
-        if self._checkpoint is None:
-            self.save()
-
     def _loop(self) -> str:
-        """Until a stop condition holds; returns which."""
+        """Until a stop condition holds; returns which.
+
+        Raises:
+            LearnerLostError: the learner died.
+        """
         assert self.fleet is not None
+        self._await_start()
         while True:
             self.fleet.resize()
             self._submit()
-            updating = [self._update[1]] if self._update else []
+            updating = self._update.awaited if self._update else []
             done, _ = ray.wait([*self.fleet.waiting_for, *updating], num_returns=1, timeout=0.1)
             for ref in done:
-                if self._update and ref == self._update[1]:
-                    self._receive()
+                if ref in updating:
+                    self._receive(ref)
                 else:
                     self.fleet.land(ref)
             for callback in self._callbacks:
@@ -261,47 +255,39 @@ class Trainer:
         assert self.fleet is not None
         if self._update is None and (landed := self.fleet.take(self.version)):
             self.fleet.in_update = len(landed)
-            policy, metrics = self._learner.update.options(num_returns=2).remote(
-                *(rollout.batch for rollout in landed), progress=self._progress()
-            )
-            self._update = policy, metrics, landed
+            policy, answers = self.learners.update([rollout.batch for rollout in landed], self._progress())
+            self._update = _Update(landed, policy, answers)
         self.fleet.launch(self._policy, self.version)
 
     def _progress(self) -> float:
         counters = self.counters
         return self.config.stop.progress(counters.total_timesteps, counters.episodes, counters.seconds)
 
-    def _receive(self) -> None:
-        """An update is done: count what it learned from, log it, and hand its policy on."""
+    def _receive(self, answer: ray.ObjectRef[Any]) -> None:
+        """A learner has answered. If all have, count what they learned from, log it, and hand the policy on."""
         assert self.fleet is not None
         assert self._update is not None
-        policy, metrics_ref, landed = self._update
+        update = self._update
+        update.ready.append(answer)
+        if not self.learners.is_done(update.answers, update.ready):
+            return
         self._update, self.fleet.in_update = None, 0
         try:
-            metrics: dict[str, float] = ray.get(metrics_ref)
-        except RayTaskError as error:
-            if isinstance(error.cause, RayError) and not isinstance(error.cause, RayTaskError):
-                log.warning("a rollout was lost on its way to the learner; flying others")  # with the node that held it
-                return
-            raise error.cause if isinstance(error.cause, NonFiniteError | UserError) else error from None
-        except RayActorError as error:
-            self._restore(error)
+            metrics: dict[str, float] = self.learners.result(update.answers)
+        except RolloutLostError:
+            log.warning("a rollout was lost on its way to the learner; flying others")  # with the node that held it
             return
         self._learner_deaths = 0
-        lag = statistics.fmean(self.version - rollout.report.policy_version for rollout in landed)
-        self._policy, self.version = policy, self.version + 1
-        self._count(landed)
-        row = self._row(metrics, lag)
-        self._metrics.write(row)
+        lag = statistics.fmean(self.version - rollout.report.policy_version for rollout in update.landed)
+        self._policy, self.version = update.policy, self.version + 1
+        self._count(update.landed)
+        row = self._row(metrics, lag, update.landed)
+        self.saver.log(row)
         now = time.monotonic()
-        try:
-            if now - self._saved >= self.config.checkpoint.checkpoint_seconds:
-                self.save()
-            elif now - self._shown >= _POLICY_SECONDS:
-                self._show()
-        except RayActorError as error:
-            self._restore(error)
-            return
+        if now - self._saved >= self.config.checkpoint.checkpoint_seconds:
+            self._save()
+        elif now - self._shown >= _POLICY_SECONDS:
+            self._show()
         for callback in self._callbacks:
             callback.on_update(self, row)
 
@@ -317,7 +303,7 @@ class Trainer:
         if len(counters.recent_returns) == window:
             counters.best_mean_return = max(counters.best_mean_return, statistics.fmean(counters.recent_returns))
 
-    def _row(self, metrics: dict[str, float], lag: float) -> dict[str, float]:
+    def _row(self, metrics: dict[str, float], lag: float, landed: list[Landed]) -> dict[str, float]:
         assert self.fleet is not None
         counters = self.counters
         returns, lengths = counters.recent_returns, counters.recent_lengths
@@ -326,9 +312,11 @@ class Trainer:
             "rollout/ep_len_mean": statistics.fmean(lengths) if lengths else math.nan,
             "rollout/best_ep_rew_mean": counters.best_mean_return,
             "rollout/policy_lag": lag,
+            "rollout/batch_bytes": sum(rollout.report.num_bytes for rollout in landed),
             "rollout/dropped": self.fleet.dropped,
             "rollout/actors": self.fleet.size,
             "rollout/actor_restarts": self.fleet.restarts,
+            "rollout/learner_restarts": self.learner_restarts,
             "time/total_timesteps": counters.total_timesteps,
             "time/episodes": counters.episodes,
             "time/time_elapsed": counters.seconds,
@@ -347,61 +335,53 @@ class Trainer:
         return "budget used up" if self._progress() >= 1 else None
 
     def save(self) -> None:
+        """Write a checkpoint now, and wait until it is safe.
+
+        Raises:
+            OSError: it could not be written for minutes.
+            LearnerLostError: the learner died.
+        """
+        self._save()
+        self.saver.finish()
+
+    def _save(self) -> None:
         """Checkpoint the learner and the counters together, and the policy beside them."""
-        arrays = ray.get(self._learner.state.remote())
-        keep = self.config.checkpoint.keep_checkpoints
-        save_checkpoint(self.directory.checkpoints, self.version, arrays, dataclasses.asdict(self.counters), keep)
+        self.saver.save(Checkpoint(self.version, self.learners.state(), dataclasses.asdict(self.counters)))
         self._show()
-        self._checkpoint = arrays
         self._saved = time.monotonic()
 
     def _show(self) -> None:
-        self.policy().save(self.directory.policy)
+        self.saver.show(self.policy())
         self._shown = time.monotonic()
 
-    def _restore(self, error: RayActorError) -> None:
+    def _go_back(self, error: LearnerLostError) -> None:
         """The learner died: start another from the last checkpoint, and count again from there."""
         assert self.fleet is not None
         self._learner_deaths += 1
+        self.learner_restarts += 1
         if self._learner_deaths >= _MAX_LEARNER_DEATHS:
-            raise error
-        if has_checkpoint(self.directory.checkpoints):  # it has none if it died as it started
-            self._checkpoint, counters = load_checkpoint(self.directory.checkpoints)
-            self.counters = Counters(**counters)
+            raise LearnerLostError(f"the learner died {self._learner_deaths} times without an update: {error}")
+        self._start_learners()
         log.warning("the learner died; going on from the checkpoint at %d steps", self.counters.total_timesteps)
+        self.fleet.in_update = 0
         self.fleet.forget()
-        self._metrics.rewind(self.counters.total_timesteps)
-        prepared = self._start_learner()
-        try:
-            self._await_learner(prepared)
-        except RayActorError as again:
-            self._restore(again)
-        self._began = time.monotonic() - self.counters.seconds
-
-    def _finish(self, reason: str) -> Result:
-        self.save()
-        result = Result(reason, self.policy(), self.directory.path, self.counters)
-        for callback in self._callbacks:
-            callback.on_end(self, result)
-        return result
+        self.saver.rewind()
 
 
-def start_ray(**own: Any) -> None:
-    """Join the cluster that RAY_ADDRESS names ("auto": the one on this machine), or start one of this process; once.
+@dataclasses.dataclass
+class _Update:
+    """An update under way."""
 
-    Not ``ray.init()``'s own rule, which joins whatever cluster another process has left on this machine.
+    landed: list[Landed]
+    """What it learns from."""
+    policy: ray.ObjectRef[Any]
+    answers: list[ray.ObjectRef[Any]]
+    """Of the learners, when they have done it."""
+    ready: list[ray.ObjectRef[Any]] = dataclasses.field(default_factory=list)
 
-    Args:
-        own: more arguments of ``ray.init`` for a cluster of this process's own.
-    """
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small matrices: a second thread costs more than it brings
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of a failed rollout we read the report, not the batch
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get("RAY_ADDRESS", "local")
-    local: dict[str, Any] = {"include_dashboard": False, **own} if address == "local" else {}
-    ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **local)
+    @property
+    def awaited(self) -> list[ray.ObjectRef[Any]]:
+        return [answer for answer in self.answers if answer not in self.ready]
 
 
 def _is_alive(actor: Any) -> bool:

@@ -27,7 +27,7 @@ from rich.console import Console
 from actors.errors import UserError
 from learner.command_line import one_line_errors, parse
 from learner.progress import log_to
-from learner.trainer import start_ray
+from learner.ray_session import start_ray
 from serve.fast_ingress import advice, start_own_ray
 from serve.limits import HttpConfig, ReplicaConfig
 from serve.policies import Policies

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import ray
 
-from learner.trainer import start_ray
+from learner.ray_session import start_ray
 
 _MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 _FILES_PER_CONNECTION = 2.52

@@ -19,7 +19,8 @@ from actors.errors import UserError
 from actors.evaluation import record_video
 from actors.files import replacing, write_text
 from actors.policy import Policy
-from learner.run_directory import read_metrics, versions
+from learner.metrics_log import read_metrics
+from learner.run_directory import versions
 from serve.model_card import write_card
 from serve.onnx_export import export
 from serve.privacy import public_command, refuse_secrets

@@ -29,9 +29,9 @@ from rich.table import Table
 from actors.errors import UserError
 from actors.files import write_text
 from learner.command_line import one_line_errors, parse
+from learner.metrics_log import read_metrics
 from learner.progress import log_to
-from learner.run_directory import read_metrics
-from learner.trainer import start_ray
+from learner.ray_session import start_ray
 from tune_configs import report
 from tune_configs.experiment import (
     Experiment,

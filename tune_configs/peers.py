@@ -18,7 +18,8 @@ from actors.environments import describe, make_gymnasium
 from actors.errors import UserError
 from actors.policy import Policy
 from learner.config import TrainConfig
-from learner.run_directory import MetricsLog
+from learner.metrics_log import MetricsLog
+from learner.storage import Disk
 from learner.trainer import Counters
 from tune_configs import recipe
 
@@ -57,7 +58,7 @@ class PeerRun:
     ) -> None:
         self.config = config
         self.counters = Counters()
-        self._log = MetricsLog(run_dir, timesteps=-1)  # rows of a run that was cut short do not count
+        self._log = MetricsLog(Disk(run_dir), timesteps=-1)  # rows of a run that was cut short do not count
         self._on_row = on_row
         self._began = time.monotonic()
 
@@ -90,11 +91,8 @@ class PeerRun:
             **{f"train/{name}": float(value) for name, value in train.items()},
         }
         self._log.write(row)
+        self._log.flush()
         self._on_row(counters, row)
-
-    def close(self) -> None:
-        """Close the log."""
-        self._log.close()
 
 
 def train_sb3(run: PeerRun) -> Policy:
@@ -235,7 +233,4 @@ def policy_from_layers(env_id: str, state: Mapping[str, Any], prefixes: tuple[st
 def train_peer(name: str, run: PeerRun) -> Policy:
     """Train that peer; returns its final policy."""
     train = cast("Callable[[PeerRun], Policy]", {"rllib": train_rllib, "sb3": train_sb3}[name])
-    try:
-        return train(run)
-    finally:
-        run.close()
+    return train(run)

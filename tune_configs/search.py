@@ -30,8 +30,9 @@ from learner.command_line import one_line_errors, parse
 from learner.config import TrainConfig, overlay
 from learner.presets import preset
 from learner.progress import log_to
+from learner.ray_session import start_ray
 from learner.run_directory import RunDirectory
-from learner.trainer import Callback, Spares, Trainer, start_ray
+from learner.trainer import Callback, Spares, Trainer
 from tune_configs.spaces import FIXED_AT_START, nested, space_of
 from tune_configs.trainable import placement, with_resources
 from tune_configs.tuning import check_room, gpu_share_of, run_config

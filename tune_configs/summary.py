@@ -14,7 +14,7 @@ import numpy as np
 
 from actors.environments import describe
 from actors.episode import Array
-from learner.run_directory import read_metrics
+from learner.metrics_log import read_metrics
 from tune_configs.experiment import Experiment, Trial
 from tune_configs.statistics import interquartile_mean, interval, probability_of_improvement
 

@@ -98,20 +98,20 @@ def _train(trial: Trial, gpu_share: float) -> tuple[Policy, Counters]:
     device = {"update": {"device": trial.config["update"]["device"]}}  # an interrupted run may go on on a GPU
     config = with_resources(overlay(stored, device, trial.name), gpu_share)
     if not resume:  # what a run leaves that stopped before its first checkpoint is worth nothing
-        shutil.rmtree(directory.path, ignore_errors=True)
+        shutil.rmtree(trial.run_dir, ignore_errors=True)
     if trial.is_peer:
         directory.create(config, trial.label, trial.command)
-        run = PeerRun(config, directory.path, lambda *row: reporter.report(config, *row))
+        run = PeerRun(config, Path(trial.run_dir), lambda *row: reporter.report(config, *row))
         policy = train_peer(trial.label, run)
-        policy.save(directory.policy)
+        directory.write_policy(policy)
         return policy, run.counters
-    result = Trainer(config, directory.path, trial.label, resume, [reporter], _SPARES, trial.command).run()
+    result = Trainer(config, trial.run_dir, trial.label, resume, [reporter], _SPARES, trial.command).run()
     return result.policy, result.counters
 
 
 def with_resources(config: TrainConfig, gpu_share: float) -> TrainConfig:
     """A configuration whose processes fit into ``placement``; without a GPU for it, the learner takes none."""
-    update = {"gpu_share": gpu_share} if gpu_share else {"device": "cpu"}
+    update = {"learners": 1, **({"gpu_share": gpu_share} if gpu_share else {"device": "cpu"})}
     return overlay(config, {"fleet": {"cpus_per_actor": CPUS_PER_ACTOR}, "update": update}, "trial")
 
 

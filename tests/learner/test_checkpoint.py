@@ -21,6 +21,7 @@ from actors.errors import UserError
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.hyperparameters import OPTIMIZERS, LossConfig, UpdateConfig
 from learner.learner import Learner
+from learner.storage import Disk
 from tests.learner import largest_file, make_batch, make_spec, property_test
 
 
@@ -30,11 +31,12 @@ def contents(number: int) -> tuple[dict[str, Array], dict[str, Any]]:
 
 def save(root: Path, number: int, keep: int = 3) -> Path:
     arrays, counters = contents(number)
-    return save_checkpoint(root, number, arrays, counters, keep)
+    save_checkpoint(Disk(root), number, arrays, counters, keep)
+    return root / f"{number:08d}"
 
 
 def assert_loads(root: Path, number: int) -> None:
-    found, counters = load_checkpoint(root)
+    found, counters = load_checkpoint(Disk(root))
     arrays, expected = contents(number)
     assert counters == expected
     np.testing.assert_array_equal(found["parameters"], arrays["parameters"])
@@ -53,9 +55,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
         "empty": np.zeros((0, 2)),
     }
     counters = {"total_timesteps": 3, "best": -math.inf, "recent": [1.5, -2.25], "name": "é"}
-    path = save_checkpoint(tmp_path / "deep" / "down", 12, arrays, counters, keep=1)
-    assert path.is_dir()
-    found, found_counters = load_checkpoint(tmp_path / "deep" / "down")
+    storage = Disk(tmp_path / "deep" / "down")
+    save_checkpoint(storage, 12, arrays, counters, keep=1)
+    found, found_counters = load_checkpoint(storage)
     assert found_counters == counters
     assert set(found) == set(arrays)
     for name, array in arrays.items():
@@ -69,8 +71,8 @@ def test_a_learner_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path, optim
     spec = make_spec(normalize_observations=True)
     first, second = (Learner(spec, LossConfig(), update, seed=seed) for seed in (1, 2))
     first.update(make_batch(first.policy(), [20, 7], seed=1))
-    save_checkpoint(tmp_path, first.version, first.state(), {}, keep=3)
-    second.load_state(load_checkpoint(tmp_path)[0])
+    save_checkpoint(Disk(tmp_path), first.version, first.state(), {}, keep=3)
+    second.load_state(load_checkpoint(Disk(tmp_path))[0])
     for learner in (first, second):
         learner.update(make_batch(learner.policy(), [20, 7], seed=2))
     for name, array in first.state().items():
@@ -93,7 +95,7 @@ def test_only_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
 
 def test_a_number_can_be_saved_again(tmp_path: Path) -> None:
     save(tmp_path, 5)
-    save_checkpoint(tmp_path, 5, contents(6)[0], contents(6)[1], keep=3)
+    save_checkpoint(Disk(tmp_path), 5, contents(6)[0], contents(6)[1], keep=3)
     assert_loads(tmp_path, 6)
     assert names(tmp_path) == ["00000005"]
 
@@ -210,14 +212,14 @@ def test_all_damaged(tmp_path: Path) -> None:
     for number in (1, 2):
         truncate(save(tmp_path, number))
     with pytest.raises(UserError, match=f"no readable checkpoint under {tmp_path}: all 2 are damaged"):
-        load_checkpoint(tmp_path)
+        load_checkpoint(Disk(tmp_path))
 
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_none_at_all(tmp_path: Path, exists: bool) -> None:
     root = tmp_path if exists else tmp_path / "absent"
     with pytest.raises(UserError, match=f"no readable checkpoint under {root}: there is none"):
-        load_checkpoint(root)
+        load_checkpoint(Disk(root))
 
 
 def test_the_next_save_mends_a_damaged_one(tmp_path: Path) -> None:
@@ -242,7 +244,7 @@ def test_what_is_saved_stays_though_a_damaged_one_has_a_higher_number(tmp_path: 
 def test_leftovers_of_a_crash_are_not_checkpoints(tmp_path: Path) -> None:
     save(tmp_path, 1).rename(tmp_path / ".writing-abc123")
     with pytest.raises(UserError, match="there is none"):
-        load_checkpoint(tmp_path)
+        load_checkpoint(Disk(tmp_path))
     save(tmp_path, 1)
     assert_loads(tmp_path, 1)
     save(tmp_path, 2, keep=2)

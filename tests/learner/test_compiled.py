@@ -43,15 +43,16 @@ def test_a_recorded_step_takes_the_eager_steps(device: str) -> None:
             (direction,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), direction
 
-    def descend(state: tuple[Tensor, Tensor], direction: Tensor) -> None:
+    def descend(state: tuple[Tensor, Tensor], metrics: Tensor, direction: Tensor) -> Tensor:
         state[1].add_(1)
         state[0].sub_(direction / state[1])
+        return metrics
 
     recorded = record(functools.partial(gradient, mine), functools.partial(descend, mine), mine, inputs[:1])
     assert torch.equal(mine[0], start), "recording takes no step"
     for example in inputs:
         expected, direction = gradient(eager, example)
-        descend(eager, direction)
+        descend(eager, expected, direction)
         replayed = recorded(example)
         torch.testing.assert_close(replayed, expected, rtol=0, atol=0 if device == "cpu" else 1e-6)
         assert not replayed.requires_grad

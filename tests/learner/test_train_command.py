@@ -14,7 +14,7 @@ import imageio.v2
 import pytest
 
 from actors.policy import Policy
-from learner.run_directory import read_metrics
+from learner.metrics_log import read_metrics
 
 SHORT = ["--env", "CartPole-v1", "--n-envs", "8", "--n-steps", "64", "--no-video", "--evaluate-episodes", "5"]
 

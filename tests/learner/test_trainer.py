@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from actors.policy import Policy
 from learner.config import TrainConfig, overlay
 from learner.evaluate import evaluate
 from learner.hyperparameters import LossConfig
+from learner.learner_group import LearnerLostError
 from learner.losses import Metrics, Minibatch, Outputs, policy_gradient
+from learner.metrics_log import read_metrics
 from learner.presets import preset
-from learner.run_directory import read_metrics
 from learner.trainer import Callback, Counters, Spares, Trainer
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -44,6 +45,13 @@ CARTPOLE: dict[str, Any] = {
 def cartpole(preset_name: str = "ppo", **changes: dict[str, Any]) -> TrainConfig:
     """CartPole settings that learn in seconds, with changes over them."""
     return overlay(overlay(preset(preset_name), CARTPOLE, "test"), changes, "test")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Act(Callback):
@@ -198,16 +206,17 @@ def test_a_learner_killed_ten_times_at_random_moments(tmp_path: Path) -> None:
 
 def test_a_learner_that_dies_with_the_run_comes_back_to_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last update is done, and the learner is gone before its checkpoint is written."""
-    finish = Trainer._finish
+    loop = Trainer._loop
     killed = []
 
-    def dying(trainer: Trainer, reason: str) -> Any:
+    def dying(trainer: Trainer) -> str:
+        reason = loop(trainer)
         if not killed:
             killed.append(trainer.version)
             kill_process("ray::LearnerActor")
-        return finish(trainer, reason)
+        return reason
 
-    monkeypatch.setattr(Trainer, "_finish", dying)
+    monkeypatch.setattr(Trainer, "_loop", dying)
     config = cartpole(checkpoint={"checkpoint_seconds": 1000.0}, stop={"total_timesteps": 8000})
     result = Trainer(config, tmp_path).run()
     assert killed
@@ -215,13 +224,22 @@ def test_a_learner_that_dies_with_the_run_comes_back_to_end_it(tmp_path: Path, m
     check_consistent(tmp_path, result.counters)
 
 
+def test_a_learner_that_always_dies_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    killer = KillLearner(5)
+    killing = Act(0, lambda _: None)
+    killing.on_wait = lambda _: killer.kill()  # type: ignore[method-assign]
+    with pytest.raises(LearnerLostError, match="the learner died 5 times without an update"):
+        Trainer(cartpole(), tmp_path, callbacks=[killing]).run()
+
+
 def test_the_policy_on_disk_follows_between_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("learner.trainer._POLICY_SECONDS", 0.0)
-    seen: list[int] = []
-    look = Act(4, lambda _: seen.append(Policy.load(tmp_path / "policy").spec.version))
+
+    def look(_trainer: Trainer) -> None:
+        wait_until(lambda: Policy.load(tmp_path / "policy").spec.version == 4)
+
     config = cartpole(checkpoint={"checkpoint_seconds": 1000.0}, stop={"total_timesteps": 10_000})
-    Trainer(config, tmp_path, callbacks=[look]).run()
-    assert seen == [4]
+    Trainer(config, tmp_path, callbacks=[Act(4, look)]).run()
 
 
 def test_resume_goes_on_where_the_run_stopped(tmp_path: Path) -> None:
@@ -280,21 +298,61 @@ def test_an_observation_that_is_not_a_number_stops_the_run(tmp_path: Path) -> No
         Trainer(config, tmp_path / "run").run()
 
 
-def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """The real thing: a small file system, where this process may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=300k tmpfs {disk}") != 0:
+    if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=2m tmpfs {disk}") != 0:
         pytest.skip("needs to mount a small file system")
-    try:
-        config = cartpole(stop={"total_timesteps": 3_000_000}, checkpoint={"checkpoint_seconds": 0.0})
-        trainer = Trainer(config, disk / "run")
-        with pytest.raises(OSError, match="No space left on device"):
-            trainer.run()
-        Policy.load(disk / "run" / "policy")
-        assert Trainer(config, disk / "run", resume=True).counters.total_timesteps > 0
-    finally:
-        os.system(f"umount {disk}")
+    yield disk
+    os.system(f"umount {disk}")
+
+
+def fill(disk: Path) -> None:
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def test_training_goes_on_while_the_disk_is_full(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is written for a while; what was learned meanwhile is there in the end."""
+    saved = []
+
+    class FullForAWhile(Callback):
+        def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            update = metrics["train/n_updates"]
+            if update == 5:
+                fill(small_disk)
+            if update == 20:
+                saved.append(trainer.saver.unsaved_seconds)
+                assert trainer.saver.failures > 0
+                (small_disk / "filler").unlink()
+
+    config = cartpole(stop={"total_timesteps": 60_000}, checkpoint={"checkpoint_seconds": 0.0})
+    with caplog.at_level(logging.INFO, "touchdown"):
+        result = Trainer(config, small_disk / "run", callbacks=[FullForAWhile()]).run()
+    assert saved
+    assert saved[0] > 0
+    assert "training goes on, writing is tried again" in caplog.text
+    assert f"writing to {small_disk / 'run'} again after" in caplog.text
+    check_consistent(small_disk / "run", result.counters)
+    resumed = Trainer(config, small_disk / "run", resume=True)
+    assert resumed.counters.total_timesteps == result.counters.total_timesteps
+    assert Policy.load(small_disk / "run" / "policy").spec.version == result.policy.spec.version
+
+
+def test_a_disk_that_stays_full_is_a_clear_error_and_loses_nothing(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("learner.saver._PATIENCE", 1.0)
+    config = cartpole(stop={"total_timesteps": 20_000}, checkpoint={"checkpoint_seconds": 0.0})
+    with pytest.raises(OSError, match="No space left on device"):
+        Trainer(config, small_disk / "run", callbacks=[Act(5, lambda _: fill(small_disk))]).run()
+    Policy.load(small_disk / "run" / "policy")
+    (small_disk / "filler").unlink()
+    result = Trainer(config, small_disk / "run", resume=True).run()
+    check_consistent(small_disk / "run", result.counters)
 
 
 def test_sigterm_ends_a_run_after_its_update(tmp_path: Path) -> None:

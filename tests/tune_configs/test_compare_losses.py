@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from actors.policy import Policy
-from learner.run_directory import read_metrics
+from learner.metrics_log import read_metrics
 
 SMALL = ["--env", "CartPole-v1", "--evaluation-episodes", "5"]
 needs_sb3 = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs the peers extra")

@@ -1,0 +1,189 @@
+"""The learner as the Trainer sees it: one process, or several that share every minibatch."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from actors.environments import EnvironmentInfo
+from actors.episode import Array
+from actors.errors import LostContactError, NonFiniteError, UserError
+from learner.config import TrainConfig
+from learner.remote import LearnerActor
+
+if TYPE_CHECKING:
+    from learner.losses import Loss
+
+log = logging.getLogger("touchdown")
+
+_PATIENT_SECONDS = 15.0
+"""After which the log says what a learner that has not started waits for."""
+
+Ref = ray.ObjectRef[Any]
+
+
+class LearnerLostError(Exception):
+    """A learner died; the run can go on from its last state."""
+
+
+class RolloutLostError(Exception):
+    """A batch was lost on its way to the learner."""
+
+
+class LearnerGroup:
+    """Starts ``config.update.learners`` learners, and passes references to them and from them.
+
+    All of them get every batch and hold the same networks; the first one's policy and state stand for all. If one dies,
+    all are started again: the others wait for it in vain.
+
+    Args:
+        config: of the run.
+        environment: what is flown.
+        preset: for the policy's record of how it was trained.
+        loss: the user's own; None: a built-in one.
+        spares: idle learners to use before any is started; ``stop`` leaves this one's there. None: ``stop`` ends them.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        environment: EnvironmentInfo,
+        preset: str | None,
+        loss: Loss | None,
+        spares: list[Any] | None = None,
+    ) -> None:
+        network = dataclasses.asdict(config.network)
+        trained = {"preset": preset, "seed": config.seed, "advantage": config.loss.advantage}
+        self._arguments = {
+            "critic_sizes": network.pop("critic_sizes"),
+            "spec": environment.policy_spec(**network, trained=trained),
+            "loss_config": config.loss,
+            "update_config": config.update,
+            "seed": config.seed,
+            "loss": loss,
+        }
+        self._config = config.update
+        self._spares = spares
+        self._learners: list[Any] = []
+        self._prepared: list[Ref] = []
+        self.device = ""
+
+    def start(self, state: dict[str, Array] | None) -> Ref:
+        """Start learners from a state, or anew, in place of those that there are; answers the first one's policy."""
+        self._end()
+        update = self._config
+        there = ray.cluster_resources().get("GPU", 0) >= update.gpu_share * update.learners
+        may_come = update.device == "cuda" and os.environ.get("RAY_ADDRESS", "local") != "local"  # of an autoscaler
+        gpus = update.gpu_share if update.device != "cpu" and (there or may_come) else 0
+        options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus}
+        if update.learner_labels:
+            options["label_selector"] = update.learner_labels
+        actor_class: Any = ray.remote(LearnerActor).options(**options)
+        self._waits_for = {**({"GPU": gpus} if gpus else {}), **update.learner_labels}
+        for _ in range(update.learners):
+            self._learners.append(self._spares.pop() if self._spares else actor_class.remote())
+        address = self._learners[0].address.remote() if update.learners > 1 else ""
+        state_ref = ray.put(state) if state is not None else None
+        self._prepared = [
+            learner.prepare.remote(update.threads, state_ref, rank, update.learners, address, **self._arguments)
+            for rank, learner in enumerate(self._learners)
+        ]
+        policy: Ref = self._learners[0].policy.remote()
+        return policy
+
+    def wait(self, stopping: Callable[[], bool]) -> None:
+        """Until all can learn, or ``stopping`` says so.
+
+        Raises:
+            UserError: one of them cannot do what the configuration asks.
+            RayTaskError: making the networks raised.
+            LearnerLostError: one died.
+        """
+        began, said = time.monotonic(), False
+        while not stopping():
+            done, _ = ray.wait(self._prepared, num_returns=len(self._prepared), timeout=0.1)
+            if self.is_done(self._prepared, done):
+                self.device = self.result(self._prepared)
+                return
+            if not said and time.monotonic() - began > _PATIENT_SECONDS:
+                said = True
+                words = ", ".join(f"{name} {value}" for name, value in self._waits_for.items()) or "a process"
+                log.warning("still waiting for a node to learn on, with %s", words)
+
+    def update(self, batches: Sequence[Ref], progress: float) -> tuple[Ref, list[Ref]]:
+        """Learn from batches: references to the new policy, and to what ``result`` makes the metrics of."""
+        first, *others = self._learners
+        policy, metrics = first.update.options(num_returns=2).remote(*batches, progress=progress)
+        return policy, [metrics, *(other.follow.remote(*batches, progress=progress) for other in others)]
+
+    def is_done(self, answers: Sequence[Ref], ready: Sequence[Ref]) -> bool:
+        """Whether ``result`` of these answers is known, now that some are ready: all of them, or one that failed."""
+        return len(ready) == len(answers) or any(_error(ref) for ref in ready)
+
+    def result(self, answers: Sequence[Ref]) -> Any:
+        """What the first of the learners answered.
+
+        Raises:
+            LearnerLostError: one died, or they lost contact with each other.
+            UserError, NonFiniteError, RayTaskError: what a learner raised.
+            RolloutLostError: a batch was lost on its way; the learner is as it was.
+        """
+        pending, first_error, deadline = list(answers), None, math.inf
+        while pending and time.monotonic() < deadline:
+            done, pending = ray.wait(pending, num_returns=1, timeout=min(1.0, deadline - time.monotonic()))
+            for ref in done:
+                error = _error(ref)
+                if isinstance(error, RayActorError):
+                    raise LearnerLostError(str(error)) from error
+                if isinstance(error, RayTaskError) and isinstance(error.cause, UserError | NonFiniteError):
+                    raise error.cause
+                if error and first_error is None:  # perhaps only of one that misses another, which is found dead soon
+                    first_error, deadline = error, time.monotonic() + _PATIENT_SECONDS
+        if first_error is None:
+            return ray.get(answers[0])
+        cause = getattr(first_error, "cause", None)
+        lost_rollout = isinstance(cause, RayError) and not isinstance(cause, RayTaskError)  # with the node that held it
+        if lost_rollout and len(answers) == 1:
+            raise RolloutLostError(str(cause)) from first_error
+        if lost_rollout or isinstance(cause, LostContactError):
+            raise LearnerLostError(str(cause)) from first_error
+        raise first_error from None
+
+    def state(self) -> dict[str, Array]:
+        """See Learner.state.
+
+        Raises:
+            LearnerLostError: the first learner died.
+        """
+        try:
+            state: dict[str, Array] = ray.get(self._learners[0].state.remote())
+        except RayActorError as error:
+            raise LearnerLostError(str(error)) from error
+        return state
+
+    def stop(self) -> None:
+        """End the learners, or keep one that was alone as a spare."""
+        if self._spares is not None and len(self._learners) == 1:
+            self._spares.append(self._learners.pop())
+        self._end()
+
+    def _end(self) -> None:
+        for learner in self._learners:
+            ray.kill(learner)
+        self._learners = []
+
+
+def _error(ref: Ref) -> RayError | None:
+    try:
+        ray.get(ref)
+    except RayError as error:
+        return error
+    return None

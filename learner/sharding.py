@@ -1,0 +1,68 @@
+"""Several learners as one: each takes every Nth step of a minibatch, and their gradients are averaged.
+
+All of them draw the same minibatches from the same batch, so that N learners make the steps that one would, to float
+error: data parallelism with synchronous gradients.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from actors.errors import LostContactError
+
+_TIMEOUT = datetime.timedelta(seconds=120)
+"""To wait for another learner; one that died is noticed at once."""
+
+
+class Shard:
+    """One learner's place among ``count``; alone, everything here is what it would be without.
+
+    Args:
+        rank: which one it is.
+        count: how many there are.
+        address: ``host:port`` where the first one listens; not needed alone.
+        device: where tensors are: NCCL connects GPUs, gloo CPUs.
+
+    Raises:
+        LostContactError: the others did not come.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, address: str = "", device: torch.device | None = None) -> None:
+        self.rank, self.count = rank, count
+        if count == 1:
+            return
+        backend = "nccl" if device is not None and device.type == "cuda" else "gloo"
+        try:
+            dist.init_process_group(
+                backend, init_method=f"tcp://{address}", rank=rank, world_size=count, timeout=_TIMEOUT
+            )
+        except RuntimeError as error:
+            raise LostContactError(f"learner {rank} of {count} found no contact at {address}: {error}") from error
+
+    def share(self, columns: Sequence[Tensor]) -> list[Tensor]:
+        """This learner's steps of these columns, [T, …] each."""
+        return [column[self.rank :: self.count] for column in columns] if self.count > 1 else list(columns)
+
+    def mean(self, tensor: Tensor, steps: int) -> Tensor:
+        """The mean over all steps of what is, in each learner, a mean over ``steps`` steps of its own."""
+        if self.count == 1:
+            return tensor
+        sums = torch.cat([tensor * steps, tensor.new_tensor([float(steps)])])
+        self._together(lambda: dist.all_reduce(sums))
+        return sums[:-1] / sums[-1]
+
+    def agree(self, tensor: Tensor) -> None:
+        """Overwrite with the first learner's: processors that round differently must not drift apart."""
+        if self.count > 1:
+            self._together(lambda: dist.broadcast(tensor, src=0))
+
+    def _together(self, operation: Callable[[], object]) -> None:
+        try:
+            operation()
+        except RuntimeError as error:
+            raise LostContactError(f"learner {self.rank} lost contact with the others: {error}") from error

@@ -1,0 +1,201 @@
+"""Where a run's files are kept: a directory of this machine, or of a shared object store that a URI names.
+
+Whatever the place, a file is the old one or the new one, never half, and an error is an OSError.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from actors.errors import UserError
+from actors.files import replacing
+
+
+class Storage(ABC):
+    """A directory of files, by names relative to it with ``/`` between their parts."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The path or URI, as a user would write it."""
+
+    @abstractmethod
+    def within(self, name: str) -> Storage:
+        """A directory in this one, which need not exist yet."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The files and directories right here, sorted; none if there is no such directory."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """A file's contents; FileNotFoundError if there is none."""
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file in place of what had its name."""
+
+    @abstractmethod
+    def write_directory(self, name: str, files: dict[str, bytes]) -> None:
+        """Put a directory in place of what had its name.
+
+        A reader may find it without its last file, but never with half of one.
+        """
+
+    @abstractmethod
+    def append(self, name: str, at: int, data: bytes) -> None:
+        """Cut a file to ``at`` bytes and go on with ``data`` from there: said twice, it is done once."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file or a directory; one that is not there is no error."""
+
+
+def open_storage(location: str | Path) -> Storage:
+    """The storage at a path, or at a URI such as ``s3://bucket/runs/first`` or ``gs://bucket/runs/first``.
+
+    Credentials, region and endpoint are found where the store's own tools look for them: AWS_PROFILE, AWS_ENDPOINT_URL,
+    GOOGLE_APPLICATION_CREDENTIALS and so on.
+
+    Raises:
+        UserError: the URI names no store that is known.
+    """
+    uri = str(location)
+    if "://" not in uri:
+        return Disk(Path(location))
+    if uri.startswith("file://"):
+        return Disk(Path(uri.removeprefix("file://")))
+    from pyarrow import ArrowInvalid, fs
+
+    try:
+        filesystem, root = fs.FileSystem.from_uri(uri)
+    except (ArrowInvalid, NotImplementedError) as error:
+        raise UserError(f"cannot use {uri}: {' '.join(str(error).split())}; give a path, s3://… or gs://…") from error
+    return ObjectStore(filesystem, root.rstrip("/"), uri.partition("?")[0].rstrip("/"))
+
+
+class Disk(Storage):
+    """A directory of a file system, local or mounted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def within(self, name: str) -> Disk:
+        """See Storage."""
+        return Disk(self.path / name)
+
+    def names(self) -> list[str]:
+        """See Storage."""
+        return sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+
+    def read(self, name: str) -> bytes:
+        """See Storage."""
+        return (self.path / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        """See Storage."""
+        with replacing(self.path / name) as temporary:
+            temporary.write_bytes(data)
+
+    def write_directory(self, name: str, files: dict[str, bytes]) -> None:
+        """See Storage; here it appears whole."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.path, prefix=".writing-"))
+        try:
+            for file_name, data in files.items():
+                with (temporary / file_name).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.chmod(0o755)
+            self.remove(name)
+            temporary.rename(self.path / name)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def append(self, name: str, at: int, data: bytes) -> None:
+        """See Storage."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.truncate(at)
+            file.seek(at)
+            file.write(data)
+
+    def remove(self, name: str) -> None:
+        """See Storage."""
+        path = self.path / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+class ObjectStore(Storage):
+    """A prefix of an object store, by pyarrow's file systems.
+
+    Objects cannot grow: files that are appended to are kept here as well, and sent whole.
+    """
+
+    def __init__(self, filesystem: Any, root: str, uri: str, growing: Disk | None = None) -> None:
+        self._filesystem, self._root, self._uri = filesystem, root, uri
+        if growing is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="touchdown-")  # removed with this object
+            growing = Disk(Path(self._temporary.name))
+        self._growing = growing
+
+    def __str__(self) -> str:
+        return self._uri
+
+    def within(self, name: str) -> ObjectStore:
+        """See Storage."""
+        return ObjectStore(self._filesystem, f"{self._root}/{name}", f"{self._uri}/{name}", self._growing.within(name))
+
+    def names(self) -> list[str]:
+        """See Storage."""
+        from pyarrow.fs import FileSelector
+
+        found = self._filesystem.get_file_info(FileSelector(self._root, allow_not_found=True))
+        return sorted(info.base_name for info in found)
+
+    def read(self, name: str) -> bytes:
+        """See Storage."""
+        with self._filesystem.open_input_stream(f"{self._root}/{name}") as stream:
+            return bytes(stream.read())
+
+    def write(self, name: str, data: bytes) -> None:
+        """See Storage."""
+        with self._filesystem.open_output_stream(f"{self._root}/{name}") as stream:
+            stream.write(data)
+
+    def write_directory(self, name: str, files: dict[str, bytes]) -> None:
+        """See Storage; the last file comes last, and what was there before is without it meanwhile."""
+        self.remove(f"{name}/{list(files)[-1]}")
+        for file_name, data in files.items():
+            self.write(f"{name}/{file_name}", data)
+
+    def append(self, name: str, at: int, data: bytes) -> None:
+        """See Storage."""
+        if at and not (self._growing.path / name).exists():
+            self._growing.write(name, self.read(name))
+        self._growing.append(name, at, data)
+        self.write(name, self._growing.read(name))
+
+    def remove(self, name: str) -> None:
+        """See Storage."""
+        from pyarrow.fs import FileType
+
+        path = f"{self._root}/{name}"
+        kind = self._filesystem.get_file_info(path).type
+        if kind == FileType.Directory:
+            self._filesystem.delete_dir(path)
+        elif kind == FileType.File:
+            self._filesystem.delete_file(path)
