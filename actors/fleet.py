@@ -127,6 +127,8 @@ class Fleet:
         self.backend: str | None = None
         self.restarts = 0
         self.dropped = 0
+        self.flown: collections.Counter[int] = collections.Counter()
+        """Steps by slot."""
         self.in_update = 0
         """Rollouts that the learner works on; the Trainer keeps this up to date."""
         self._env_id, self._rollout, self._seed = env_id, rollout, seed
@@ -235,6 +237,7 @@ class Fleet:
         slot.in_flight -= 1
         slot.failures = slot.deaths = 0
         slot.last_seconds = result.seconds
+        self.flown[slot.index] += result.num_steps
         self._seconds.append(result.seconds)
         if not flight.void:
             self._landed.append(Landed(flight.ticket, flight.batch, result))

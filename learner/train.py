@@ -27,6 +27,7 @@ from learner.learner_group import LearnerLostError
 from learner.presets import preset
 from learner.progress import ProgressDisplay, log_to
 from learner.run_directory import RunDirectory, json_bytes
+from learner.telemetry import Telemetry
 from learner.trainer import Result, Trainer
 
 _PROG = "python -m learner.train"
@@ -113,7 +114,11 @@ def main(arguments: list[str] | None = None) -> None:
         run_dir = command.resume or command.run_dir or f"runs/{name}"
         display = ProgressDisplay(console)
         trainer = Trainer(
-            command.options, run_dir, command.preset, resume=command.resume is not None, callbacks=[display]
+            command.options,
+            run_dir,
+            command.preset,
+            resume=command.resume is not None,
+            callbacks=[display, Telemetry()],
         )
         try:
             result = trainer.run()
