@@ -113,13 +113,8 @@ def main(arguments: list[str] | None = None) -> None:
         name = f"{command.preset}-{command.options.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir = command.resume or command.run_dir or f"runs/{name}"
         display = ProgressDisplay(console)
-        trainer = Trainer(
-            command.options,
-            run_dir,
-            command.preset,
-            resume=command.resume is not None,
-            callbacks=[display, Telemetry()],
-        )
+        resume = command.resume is not None
+        trainer = Trainer(command.options, run_dir, command.preset, resume, [display, Telemetry()])
         try:
             result = trainer.run()
         except (RayTaskError, LearnerLostError) as error:

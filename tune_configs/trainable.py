@@ -24,6 +24,7 @@ from actors.policy import Policy
 from learner.checkpoint import has_checkpoint
 from learner.config import TrainConfig, overlay
 from learner.run_directory import RunDirectory
+from learner.telemetry import Telemetry
 from learner.trainer import Callback, Counters, Spares, Trainer
 from tune_configs.experiment import Trial, train_config
 from tune_configs.peers import PeerRun, train_peer
@@ -105,7 +106,7 @@ def _train(trial: Trial, gpu_share: float) -> tuple[Policy, Counters]:
         policy = train_peer(trial.label, run)
         directory.write_policy(policy)
         return policy, run.counters
-    result = Trainer(config, trial.run_dir, trial.label, resume, [reporter], _SPARES, trial.command).run()
+    result = Trainer(config, trial.run_dir, trial.label, resume, [reporter, Telemetry()], _SPARES, trial.command).run()
     return result.policy, result.counters
 
 
