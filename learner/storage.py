@@ -73,6 +73,15 @@ def open_storage(location: str | Path) -> Storage:
 
     try:
         filesystem, root = fs.FileSystem.from_uri(uri)
+        if isinstance(filesystem, fs.S3FileSystem) and "?" not in uri:
+            filesystem = fs.S3FileSystem(
+                region=filesystem.region,  # the bucket's own, which from_uri has found out
+                endpoint_override=os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL")),
+                allow_delayed_open=True,  # one request for a small file, not three
+                retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),  # the writer tries again, and says so
+                connect_timeout=5,
+                request_timeout=5,
+            )
     except (ArrowInvalid, NotImplementedError) as error:
         raise UserError(f"cannot use {uri}: {' '.join(str(error).split())}; give a path, s3://… or gs://…") from error
     return ObjectStore(filesystem, root.rstrip("/"), uri.partition("?")[0].rstrip("/"))

@@ -1,0 +1,133 @@
+"""Several learners that share minibatches make the steps of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.episode import Array, EpisodeBatch
+from actors.errors import LostContactError, UserError
+from learner.hyperparameters import LossConfig, UpdateConfig
+from learner.learner import Learner
+from learner.presets import preset
+from learner.sharding import Shard
+from learner.trainer import Callback, Trainer
+from serve.fast_ingress import free_port
+from tests.learner import make_batch, make_spec
+from tests.learner.test_trainer import Act, cartpole, check_consistent, kill_process
+
+UPDATE = UpdateConfig(n_epochs=3, batch_size=20, device="cpu", learning_rate=1e-3)
+
+
+def learn(
+    rank: int, count: int, address: str, loss: LossConfig, update: UpdateConfig, batches: list[EpisodeBatch]
+) -> tuple[list[dict[str, float]], dict[str, Array]]:
+    """The metrics of each update and the state after the last, of one of ``count`` learners."""
+    learner = Learner(make_spec(), loss, update, seed=3, shard=Shard(rank, count, address))
+    return [learner.update(batch)[1] for batch in batches], learner.state()
+
+
+def together(count: int, *arguments: Any) -> list[tuple[list[dict[str, float]], dict[str, Array]]]:
+    """``learn`` in as many processes."""
+    address = f"127.0.0.1:{free_port()}"
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        return pool.starmap(learn, [(rank, count, address, *arguments) for rank in range(count)], chunksize=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "changes"),
+    [
+        ("ppo", 2, {}),
+        ("ppo", 3, {"batch_size": 25, "optimizer": "rmsprop"}),  # shares of 9, 8 and 8 steps
+        ("impala", 2, {"batch_size": None, "max_grad_norm": 0.01, "compile": False}),
+        ("ppo", 2, {"target_kl": 1e-4}),
+    ],
+    ids=["ppo", "uneven shares", "whole batch", "KL stop"],
+)
+def test_they_learn_what_one_learns(name: str, count: int, changes: dict[str, Any]) -> None:
+    loss, update = preset(name).loss, dataclasses.replace(UPDATE, **changes)
+    policy = Learner(make_spec(), loss, update, seed=3).policy()
+    batches = [make_batch(policy, [20, 7, 33], seed=seed) for seed in range(4)]
+    alone, state = learn(0, 1, "", loss, update, batches)
+    shared = together(count, loss, update, batches)
+    for metrics, _ in shared:
+        for mine, one in zip(metrics, alone, strict=True):
+            assert mine == pytest.approx(one, rel=1e-3, abs=1e-5)
+    for other in shared:
+        for key, array in other[1].items():
+            np.testing.assert_allclose(array, state[key], rtol=1e-3, atol=1e-6, err_msg=key)
+            np.testing.assert_array_equal(array, shared[0][1][key], err_msg=key)  # among themselves to the bit
+
+
+def leave(rank: int, address: str) -> str:
+    shard = Shard(rank, 2, address)
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    learner = Learner(make_spec(), LossConfig(), UPDATE, shard=shard)
+    try:
+        learner.update(make_batch(learner.policy(), [20, 7], seed=0))
+    except LostContactError as error:
+        return str(error)
+    return "went on alone"
+
+
+def test_one_that_is_left_alone_says_so() -> None:
+    context = multiprocessing.get_context("spawn")
+    address = f"127.0.0.1:{free_port()}"
+    lost = context.Process(target=leave, args=(1, address))
+    lost.start()
+    with context.Pool(1) as pool:
+        assert pool.apply(leave, (0, address)).startswith("learner 0 lost contact with the others: ")
+    lost.join()
+
+
+def test_impossible_numbers() -> None:
+    with pytest.raises(UserError, match="learners must be 1 or more, not 0"):
+        UpdateConfig(learners=0)
+    with pytest.raises(UserError, match="a minibatch of batch_size 2 cannot be shared by 3 learners"):
+        UpdateConfig(learners=3, batch_size=2)
+
+
+class LossCurve(Callback):
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        self.losses.append(metrics["train/loss"])
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_learners_on_ray_have_the_loss_curve_of_one(tmp_path: Path) -> None:
+    curves = []
+    for learners in (1, 2):
+        curve = LossCurve()
+        config = cartpole(
+            fleet={"max_policy_lag": 0, "actors": 1},
+            update={"learners": learners, "device": "cpu"},
+            stop={"total_timesteps": 8_192},
+        )
+        Trainer(config, tmp_path / str(learners), callbacks=[curve]).run()
+        curves.append(curve.losses)
+    assert len(curves[0]) >= 8
+    np.testing.assert_allclose(curves[1], curves[0], rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_killed_one_of_two_brings_both_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = cartpole(
+        update={"learners": 2, "device": "cpu"},
+        checkpoint={"checkpoint_seconds": 0.1},
+        stop={"total_timesteps": 30_000},
+    )
+    killing = Act(8, lambda _: kill_process("ray::LearnerActor"))
+    result = Trainer(config, tmp_path, callbacks=[killing]).run()
+    assert killing.done
+    assert "the learner died; going on from the checkpoint" in caplog.text
+    check_consistent(tmp_path, result.counters)

@@ -1,0 +1,157 @@
+"""The places where runs are kept: a disk, and an object store that speaks S3, over a connection that can break."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from actors.errors import UserError
+from learner.checkpoint import load_checkpoint, save_checkpoint
+from learner.evaluate import find_policy
+from learner.run_directory import RunDirectory
+from learner.storage import Disk, ObjectStore, Storage, open_storage
+from learner.trainer import Callback, Trainer
+from tests.learner.link import Link
+from tests.learner.test_trainer import cartpole
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Link]:
+    """A link to a server with an empty bucket named ``bucket``."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with Link(host, port) as link, pytest.MonkeyPatch.context() as patch:
+        for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
+            patch.setenv(f"AWS_{name}", value)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{link.port}")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield link
+    server.stop()
+
+
+@pytest.fixture(params=["disk", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "disk":
+        return open_storage(tmp_path / "runs" / "first")
+    request.getfixturevalue("s3")
+    return open_storage(f"s3://bucket/{request.node.originalname}/first")
+
+
+def test_what_a_place_is_called(s3: Link) -> None:
+    assert isinstance(open_storage("runs/first"), Disk)
+    assert isinstance(open_storage("file:///runs/first"), Disk)
+    assert str(open_storage("s3://bucket/runs/first/").within("policy")) == "s3://bucket/runs/first/policy"
+    with pytest.raises(UserError, match=r"^cannot use gopher://hole: .*; give a path, s3://… or gs://…$"):
+        open_storage("gopher://hole")
+
+
+def test_files(storage: Storage) -> None:
+    assert storage.names() == []
+    with pytest.raises(FileNotFoundError):
+        storage.read("a")
+    storage.write("a", b"one")
+    storage.write("a", b"two")
+    storage.write("deep/down/b", b"")
+    assert storage.read("a") == b"two"
+    assert storage.within("deep").read("down/b") == b""
+    assert storage.names() == ["a", "deep"]
+    assert storage.within("deep").names() == ["down"]
+    for name in ("a", "deep", "never there"):
+        storage.remove(name)
+    assert "a" not in storage.names()
+    assert storage.within("deep/down").names() == []
+
+
+def test_a_directory_takes_the_place_of_another(storage: Storage) -> None:
+    for files in ({"x": b"1", "sum": b"1"}, {"x": b"2", "sum": b"2"}):
+        storage.write_directory("d", files)
+        assert {name: storage.read(f"d/{name}") for name in storage.within("d").names()} == files
+
+
+def test_a_file_that_grows(storage: Storage) -> None:
+    storage.append("log", 0, b"one\n")
+    storage.append("log", 4, b"two\n")
+    storage.append("log", 4, b"two\n")  # tried again
+    assert storage.read("log") == b"one\ntwo\n"
+    storage.append("log", 4, b"3\n")
+    assert storage.read("log") == b"one\n3\n"
+
+
+def test_a_file_grows_on_after_a_new_start(storage: Storage) -> None:
+    storage.write("log", b"one\ntwo\n")
+    again = open_storage(str(storage))
+    again.append("log", 4, b"2\n")
+    assert again.read("log") == b"one\n2\n"
+
+
+def test_checkpoints(storage: Storage) -> None:
+    for number in (1, 2, 3):
+        save_checkpoint(storage, number, {}, {"number": number}, keep=2)
+    assert storage.names() == ["00000002", "00000003"]
+    storage.remove("00000003/state.safetensors.sha256")  # its writer was killed
+    assert load_checkpoint(storage)[1] == {"number": 2}
+
+
+def test_nothing_there(s3: Link) -> None:
+    with pytest.raises(UserError, match=r"no run in s3://bucket/nothing: config\.json is missing"):
+        RunDirectory("s3://bucket/nothing").config()
+    with pytest.raises(UserError, match="no readable checkpoint under s3://bucket/nothing: there is none"):
+        load_checkpoint(open_storage("s3://bucket/nothing"))
+    with pytest.raises(UserError, match=r"cannot write to s3://no-such-bucket/run: .*bucket"):
+        Trainer(cartpole(), "s3://no-such-bucket/run")
+
+
+class Away(Callback):
+    """Takes the store away after an update, gives it back after a later one, and then ends the run."""
+
+    def __init__(self, link: Link, trouble: str) -> None:
+        self._link, self._trouble = link, trouble
+        self.unsaved = self._until = 0.0
+
+    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        update = metrics["train/n_updates"]
+        if update == 5:
+            self._link.mode = self._trouble
+        elif update >= 40 and not self._until and (trainer.saver.failures or self._trouble == "stalled"):
+            self.unsaved, self._until = trainer.saver.unsaved_seconds, update + 10
+            self._link.mode = "open"
+        elif self._until and update > self._until:
+            trainer.stop("seen enough")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("trouble", ["cut", "stalled"])
+def test_training_goes_on_while_the_store_is_away(s3: Link, caplog: pytest.LogCaptureFixture, trouble: str) -> None:
+    """Cut off, or without an answer: when it is back all is written, and the run can be resumed from it."""
+    location = f"s3://bucket/runs/{trouble}"
+    config = cartpole(stop={"total_timesteps": None, "max_seconds": 60}, checkpoint={"checkpoint_seconds": 0.1})
+    away = Away(s3, trouble)
+    try:
+        with caplog.at_level(logging.INFO, "touchdown"):
+            result = Trainer(config, location, callbacks=[away]).run()
+    finally:
+        s3.mode = "open"
+    assert result.reason == "seen enough"
+    assert away.unsaved > 0.1
+    if trouble == "cut":
+        assert f"cannot write to {location} (" in caplog.text
+        assert f"writing to {location} again after" in caplog.text
+    storage = open_storage(location)
+    assert len(storage.read("metrics.jsonl").splitlines()) == result.policy.spec.version
+    assert find_policy(location).spec.version == result.policy.spec.version
+    assert any(name.startswith("events.out.tfevents.") for name in storage.names())
+    longer = cartpole(stop={"total_timesteps": result.counters.total_timesteps + 3_000})
+    resumed = Trainer(longer, location, resume=True).run()
+    assert resumed.policy.spec.version > result.policy.spec.version
+    assert len(storage.read("metrics.jsonl").splitlines()) == resumed.policy.spec.version
+
+
+def test_object_stores_are_pyarrows(s3: Link) -> None:
+    assert isinstance(open_storage("s3://bucket/x"), ObjectStore)
