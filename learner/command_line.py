@@ -7,13 +7,35 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 from actors.errors import NonFiniteError, UserError
 
 T = TypeVar("T")
+
+_TYPES = tyro.constructors.ConstructorRegistry()
+
+
+@_TYPES.primitive_rule
+def _labels(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Names and values in turn. tyro would make an option of each name that a default has, --role, in place of ours."""
+    if info.type != dict[str, str]:
+        return None
+
+    def read(words: list[str]) -> dict[str, str]:
+        if len(words) % 2:
+            raise ValueError("takes names and values in turn")
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME VALUE ...]",
+        instance_from_str=read,
+        is_instance=lambda it: isinstance(it, dict),
+        str_from_instance=lambda it: [word for pair in it.items() for word in pair],
+    )
 
 
 def parse(make: type[T] | Callable[..., T], arguments: Sequence[str], default: T | None, prog: str, text: str) -> T:
@@ -28,7 +50,7 @@ def parse(make: type[T] | Callable[..., T], arguments: Sequence[str], default: T
     text = re.sub(r"\n+(?=python -m)", "\n\n", text)
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(make, args=list(arguments), default=default, prog=prog, description=text)  # type: ignore[arg-type,return-value]
+            return tyro.cli(make, args=list(arguments), default=default, prog=prog, description=text, registry=_TYPES)  # type: ignore[arg-type,return-value]
     except SystemExit as end:
         if not end.code:
             raise

@@ -167,3 +167,22 @@ def test_mistakes_are_one_line_in_any_locale(encoding: str) -> None:
     assert result.returncode == 2
     assert result.stderr.strip().endswith("error: Unrecognized options: --episode, 3; did you mean --episodes?")
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where processes are."""
+
+    actor_labels: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of actors."""
+    learner_labels: dict[str, str] = dataclasses.field(default_factory=lambda: {"role": "learner"})
+    """Of the learner."""
+
+
+def test_labels_are_names_and_values_whatever_the_default() -> None:
+    default = Places({"role": "actor"})
+    assert parse(Places, [], default, "x", "") == default
+    given = parse(Places, ["--actor-labels", "zone", "a", "disk", "fast", "--learner-labels"], default, "x", "")
+    assert given == Places({"zone": "a", "disk": "fast"}, {})
+    with pytest.raises(UserError, match="takes names and values in turn"):
+        parse(Places, ["--actor-labels", "zone"], default, "x", "")

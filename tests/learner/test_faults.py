@@ -1,0 +1,142 @@
+"""Faults of a cluster, on real Ray nodes: what is lost is flown again, and a run always goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from learner.checkpoint import load_checkpoint
+from learner.metrics_log import read_metrics
+from learner.run_directory import RunDirectory
+
+HEAD = {"num_cpus": 0, "labels": {"role": "head"}}
+WORKER = {"num_cpus": 1, "labels": {"role": "actor"}}
+
+COMMAND = [
+    *("--env", "CartPole-v1", "--n-envs", "8", "--n-steps", "64", "--rollouts-per-update", "2"),
+    *("--total-timesteps", "500000000", "--checkpoint-seconds", "0.1", "--no-video", "--evaluate-episodes", "0"),
+    *("--actor-labels", "role", "actor", "--learner-labels", "role", "head"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that flies nothing, and two nodes of one CPU."""
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
+    cluster.add_node(**WORKER)
+    cluster.add_node(**WORKER)
+    yield cluster
+    cluster.shutdown()
+
+
+class Driver:
+    """``python -m learner.train`` on the cluster, as one runs it."""
+
+    def __init__(self, cluster: Cluster, run_dir: Path, *arguments: str) -> None:
+        self.run_dir = run_dir
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "learner.train", *arguments],
+            env={**os.environ, "RAY_ADDRESS": cluster.address},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return read_metrics(self.run_dir / "metrics.jsonl")
+
+    def wait(self, condition: Callable[[list[dict[str, Any]]], bool], seconds: float = 60) -> float:
+        """Until the rows of the log are so; answers how long that took."""
+        began = time.monotonic()
+        while not condition(self.rows()):
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < began + seconds, self.rows()[-1:]
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def wait_for_updates(self, more: int) -> None:
+        done = len(self.rows())
+        self.wait(lambda rows: len(rows) >= done + more)
+
+    def wait_for_actors(self, count: int, seconds: float = 60) -> float:
+        return self.wait(lambda rows: bool(rows) and rows[-1]["rollout/actors"] == count, seconds)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def finish(self) -> str:
+        """End it with Ctrl-C; answers its log."""
+        self.process.send_signal(signal.SIGINT)
+        _, said = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, said
+        return said
+
+
+@pytest.fixture
+def driver(cluster: Cluster, tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(cluster, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
+    yield driver
+    driver.kill()
+
+
+def check_consistent(rows: list[dict[str, Any]]) -> None:
+    """Every update once and in order, each from a whole batch of 1,024 steps, resets among them."""
+    assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
+    totals = [0, *(row["time/total_timesteps"] for row in rows)]
+    assert all(800 < after - before <= 1024 for before, after in itertools.pairwise(totals))
+
+
+def test_nodes_come_and_go(cluster: Cluster, driver: Driver) -> None:
+    """One is lost at once, one is told to end (a spot notice), and others take their places."""
+    driver.wait_for_actors(2)
+    for graceful in (False, True):
+        lost = list(cluster.worker_nodes)[-1]
+        cluster.remove_node(lost, allow_graceful=graceful)
+        assert driver.wait_for_actors(1, seconds=10) < 10
+        driver.wait_for_updates(10)
+        cluster.add_node(**WORKER)
+        driver.wait_for_actors(2, seconds=30)
+        driver.wait_for_updates(10)
+    said = driver.finish()
+    assert "died; replacing it" in said
+    assert "the learner died" not in said
+    check_consistent(driver.rows())
+
+
+def test_a_driver_killed_twenty_times_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    """At random moments, most of them while something is being written."""
+    rng = random.Random(0)
+    run_dir = tmp_path / "run"
+    arguments = [*COMMAND, "--run-dir", str(run_dir)]
+    reached = []
+    for _ in range(20):
+        driver = Driver(cluster, run_dir, *arguments)
+        with contextlib.ExitStack() as stack:
+            stack.callback(driver.kill)
+            done = len(driver.rows())
+            driver.wait(lambda rows, done=done: len(rows) > done + 2)
+            time.sleep(rng.uniform(0, 0.3))
+        state, counters = load_checkpoint(RunDirectory(run_dir).checkpoints)
+        reached.append(counters["total_timesteps"])
+        if version := int(state["version"]):
+            assert counters["total_timesteps"] == driver.rows()[version - 1]["time/total_timesteps"]
+        arguments = ["--resume", str(run_dir), "--no-video", "--evaluate-episodes", "0"]
+    assert reached == sorted(reached)
+    assert reached[-1] > reached[0]
+    last = Driver(cluster, run_dir, *arguments)
+    last.wait_for_updates(5)
+    last.finish()
+    check_consistent(last.rows())
