@@ -1,0 +1,139 @@
+"""``make bench-scaling``: what one learner can take.
+
+A hundred simulated actors over eight Ray nodes on this machine, a learner that only looks, and the real driver between
+them. Close what else runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import tyro
+
+from actors.files import write_text
+from learner.config import TrainConfig, overlay
+from learner.presets import preset
+from learner.run_directory import versions
+from learner.trainer import Spares
+from tests.benchmarks.scaling.cluster import cluster
+from tests.benchmarks.scaling.observed import broadcast, observe, simulation, turnaround
+from tests.benchmarks.scaling.report import markdown
+from tests.benchmarks.scaling.simulated import bytes_of, premade_batch
+
+RESULTS = Path(__file__).parents[1] / "results"
+STEPS = 64 * 128
+"""Of a rollout."""
+SERIES_ROLLOUTS = 10
+"""Rollouts per update where the number of actors is what changes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchScaling:
+    """Measure what one learner can take; writes tests/benchmarks/results/scaling.md and scaling.json."""
+
+    seconds: float = 30.0
+    """Of each measurement; memory is watched for twice as long."""
+    actors: int = 100
+    """Simulated actors, at most."""
+    nodes: int = 8
+    """Nodes for them."""
+    batches_per_second: float = 75.0
+    """That all actors together would bring if nothing held them up."""
+    rounds: int = 3
+    """Times that one real node and two are compared; the median counts."""
+
+
+def configured(actors: int, rollouts_per_update: int, max_policy_lag: int, **network: Any) -> TrainConfig:
+    """A run of rollouts of STEPS steps, on the nodes of ``cluster``."""
+    changes = {
+        "rollout": {"n_envs": 64, "n_steps": STEPS // 64},
+        "fleet": {
+            "actors": actors,
+            "rollouts_per_update": rollouts_per_update,
+            "max_policy_lag": max_policy_lag,
+            "actor_labels": {"role": "actor"},
+        },
+        "network": network,
+        "update": {"learner_labels": {"role": "learner"}},
+        "stop": {"total_timesteps": None, "max_seconds": 3600.0},
+    }
+    return overlay(preset("impala" if max_policy_lag > 1 else "ppo"), changes, "scaling benchmark")
+
+
+def simulated(options: BenchScaling, work: Path) -> dict[str, Any]:
+    """All that is measured with simulated actors, with one set of processes."""
+    spares, figures = Spares(), {}
+    everyone = configured(options.actors, options.actors, 1)
+    think = options.actors / options.batches_per_second
+
+    def run(name: str, config: TrainConfig, slowness: float = 1.0, seconds: float = options.seconds) -> None:
+        actors = config.fleet.actors
+        assert actors != "auto"
+        print(f"--- {name}", flush=True)
+        think = actors / options.batches_per_second
+        some = Spares(spares.actors[:: options.actors // actors][:actors]) if spares.actors else spares
+        with simulation(think, slowness):
+            found, observer = observe(config, work / name, seconds, some)
+        found |= {"think_seconds": think, "turnaround_ms": turnaround(observer)}
+        found |= {"broadcast": broadcast(observer, think), "actor_megabytes": observer.actor_megabytes}
+        print(", ".join(f"{key} {value:.4g}" for key, value in found.items() if isinstance(value, float)), flush=True)
+        figures[name] = found
+
+    with cluster(options.nodes, math.ceil(options.actors / options.nodes)):
+        run("all", everyone, seconds=2 * options.seconds)
+        for actors in sorted({max(1, options.actors // 10), max(1, options.actors * 3 // 10), options.actors}):
+            # With so many more actors than an update takes rollouts, each is this much older when its turn comes.
+            lag = 2 + math.ceil(1.5 * actors / SERIES_ROLLOUTS)
+            run(f"series {actors}", configured(actors, SERIES_ROLLOUTS, lag))
+        run("one slow", everyone, slowness=10.0)
+        run("large policy", configured(options.actors, options.actors, 1, hidden_sizes=[512, 512]))
+    figures["think_seconds"] = think
+    return figures
+
+
+def real(options: BenchScaling, work: Path) -> list[dict[str, float]]:
+    """Steps a second of LunarLander on EnvPool from one node of one core and from two, round by round."""
+    rounds = []
+    spares = Spares()
+    with cluster(2, 1, cores=(0, 1)), simulation(0.0, real_actors=True):
+        for index in range(options.rounds):
+            found = {}
+            for nodes in (2, 1):
+                some = Spares(spares.actors[:nodes]) if spares.actors else spares
+                figures, _ = observe(configured(nodes, 4, 1), work / f"{nodes}-{index}", options.seconds, some)
+                found[f"nodes_{nodes}"] = figures["steps_per_second"]
+            print(found, flush=True)
+            rounds.append(found)
+    return rounds
+
+
+def main() -> None:
+    """Command line."""
+    options = tyro.cli(BenchScaling, prog="python -m tests.benchmarks.scaling.run", description=__doc__)
+    batch = premade_batch(STEPS, 8, 4, 0)
+    figures: dict[str, Any] = {
+        "machine": f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}",
+        "versions": versions(),
+        "options": dataclasses.asdict(options),
+        "steps_per_batch": STEPS,
+        "bytes_per_step": bytes_of(batch) / STEPS,
+    }
+    with tempfile.TemporaryDirectory() as work:
+        figures["real"] = real(options, Path(work))
+        figures["simulated"] = simulated(options, Path(work))
+    command = " ".join(["python -m tests.benchmarks.scaling.run", *sys.argv[1:]])
+    write_text(RESULTS / "scaling.json", json.dumps(figures, indent=1) + "\n")
+    write_text(RESULTS / "scaling.md", markdown(figures, command))
+    print((RESULTS / "scaling.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
