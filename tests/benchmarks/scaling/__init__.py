@@ -1,1 +1,1 @@
-"""What one learner can take: the real Trainer and Fleet on a Ray cluster of many nodes, with flying and learning simulated."""
+"""What one learner can take: the real Trainer and Fleet on many Ray nodes, with flying and learning simulated."""

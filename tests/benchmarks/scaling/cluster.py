@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import psutil
 import ray
@@ -24,14 +26,13 @@ RAY_VARIABLES = {
     # A hundred processes that start at once on two cores do not register within the default minute, are killed for
     # it, and start again.
     "RAY_worker_register_timeout_seconds": "600",
-    "RAY_worker_maximum_startup_concurrency": "1",
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
 }
 
 
 @contextlib.contextmanager
-def cluster(actor_nodes: int, cpus_per_node: int, cores: tuple[int, ...] = ()) -> Iterator[None]:
+def cluster(actor_nodes: int, cpus_per_node: int, cores: Sequence[int] = ()) -> Iterator[None]:
     """The head has no CPUs for actors; the learner has a node of its own; ``ray.init`` has been called.
 
     Args:
@@ -40,25 +41,25 @@ def cluster(actor_nodes: int, cpus_per_node: int, cores: tuple[int, ...] = ()) -
         cores: pin the actor nodes, all processes of each, to these cores of the machine, one each.
     """
     os.environ.update(RAY_VARIABLES)
-    folder = tempfile.TemporaryDirectory(prefix="td-")
-    os.environ["RAY_TMPDIR"] = folder.name  # whoever asks Ray for "the cluster on this machine" is not to find this one
     everywhere = os.sched_getaffinity(0)
-    ray_cluster = Cluster()
-    try:
-        ray_cluster.add_node(num_cpus=0, labels={"role": "head"}, object_store_memory=STORE_BYTES, include_dashboard=False)
-        ray_cluster.add_node(num_cpus=0, labels={"role": "learner"}, object_store_memory=STORE_BYTES)
-        for index in range(actor_nodes):
-            if cores:
-                os.sched_setaffinity(0, {cores[index]})  # inherited by the node and all that it starts
-            ray_cluster.add_node(num_cpus=cpus_per_node, labels={"role": "actor"}, object_store_memory=STORE_BYTES)
-        os.sched_setaffinity(0, everywhere)
-        ray.init(ray_cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-        yield
-    finally:
-        os.sched_setaffinity(0, everywhere)
-        ray.shutdown()
-        ray_cluster.shutdown()
-        folder.cleanup()
+    with tempfile.TemporaryDirectory(prefix="td-") as folder:
+        os.environ["RAY_TMPDIR"] = folder  # whoever asks Ray for "the cluster on this machine" is not to find this one
+        ray_cluster = Cluster()
+        try:
+            store: dict[str, Any] = {"object_store_memory": STORE_BYTES}
+            ray_cluster.add_node(num_cpus=0, labels={"role": "head"}, include_dashboard=False, **store)
+            ray_cluster.add_node(num_cpus=0, labels={"role": "learner"}, **store)
+            for index in range(actor_nodes):
+                if cores:
+                    os.sched_setaffinity(0, {cores[index]})  # inherited by the node and all that it starts
+                ray_cluster.add_node(num_cpus=cpus_per_node, labels={"role": "actor"}, **store)
+            os.sched_setaffinity(0, everywhere)
+            ray.init(ray_cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+            yield
+        finally:
+            os.sched_setaffinity(0, everywhere)
+            ray.shutdown()
+            ray_cluster.shutdown()
 
 
 class Memory:
@@ -86,4 +87,4 @@ class Memory:
 
     def actor_megabytes(self) -> float:
         """Mean proportional share of an actor: what is shared between processes is counted once."""
-        return sum(process.memory_full_info().pss for process in self._actors) / len(self._actors) / 1e6
+        return statistics.fmean(process.memory_full_info().pss / 1e6 for process in self._actors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from learner.trainer import Callback, Result, Spares, Trainer
 from tests.benchmarks.scaling.cluster import Memory
 from tests.benchmarks.scaling.simulated import Flight, SimulatedActor, SimulatedLearner
 
+QUANTILES = {"median": 0.5, "p99": 0.99, "most": 1.0}
 SETTLE_SECONDS = 5.0
 """Between the start of the last actor and the first figure."""
 
@@ -120,6 +122,9 @@ def observe(config: TrainConfig, run_dir: Path, seconds: float, spares: Spares) 
         "learner_ms_per_batch": statistics.fmean(row["time/learner_busy"] for row in rows)
         / config.fleet.rollouts_per_update
         * 1e3,
+        "rollouts_per_second_of_another": others(observer),
+        "turnaround_ms": turnaround(observer),
+        "actor_megabytes": observer.actor_megabytes,
         "dropped": rows[-1]["rollout/dropped"] - rows[0]["rollout/dropped"],
         "restarts": rows[-1]["rollout/actor_restarts"],
         "lags": {str(lag): lags[lag] for lag in sorted(lags)},
@@ -128,24 +133,33 @@ def observe(config: TrainConfig, run_dir: Path, seconds: float, spares: Spares) 
     return figures, observer
 
 
+def others(observer: Observer) -> float:
+    """Rollouts a second of each actor but the first, which may be a slow one; 0 of real actors, which keep no log."""
+    assert observer.begin is not None
+    assert observer.end is not None
+    begin, end = observer.begin.seconds, observer.end.seconds
+    landed = [sum(begin < flight.ended <= end for flight in flights) for flights in observer.flights[1:]]
+    return sum(landed) / len(landed) / (end - begin) if landed else 0.0
+
+
 def turnaround(observer: Observer) -> dict[str, float]:
-    """Milliseconds from the end of an actor's rollout to the start of its next, in which it waits to be told."""
+    """Milliseconds between an actor's rollouts, in which its batch is stored and the driver tells it to go on."""
     assert observer.begin is not None
     assert observer.end is not None
     gaps = [
         (later.started - earlier.ended) * 1e3
         for flights in observer.flights
-        for earlier, later in zip(flights, flights[1:], strict=False)
+        for earlier, later in itertools.pairwise(flights)
         if observer.begin.seconds <= earlier.ended <= observer.end.seconds
     ]
-    return {"median": float(np.median(gaps)), "p99": float(np.quantile(gaps, 0.99)), "longest": max(gaps)}
+    return {name: float(np.quantile(gaps, share)) for name, share in QUANTILES.items()} if gaps else {}
 
 
 def broadcast(observer: Observer, think_seconds: float) -> dict[str, float]:
-    """How soon every actor flies with a policy (or with a newer one) after it was made.
+    """How long after a policy was made an actor sets out with it or with a newer one, in rollouts, over all actors.
 
-    ``rollouts``: time until then, in rollouts; an actor that has just set out when the policy is made needs one.
-    ``old_starts``: rollouts that an actor sets out on with an older policy after this one was made, at most.
+    An actor that had just set out when the policy was made needs one rollout. ``old_starts``: how often at most an
+    actor set out with an older policy after this one was made, before the driver had heard of it.
     """
     delays, old_starts = [], []
     for row in observer.rows[:-1]:
@@ -158,9 +172,7 @@ def broadcast(observer: Observer, think_seconds: float) -> dict[str, float]:
             delays.append((after[first].started - made) / think_seconds)
             old_starts.append(first)
     return {
-        "median_rollouts": float(np.median(delays)),
-        "p99_rollouts": float(np.quantile(delays, 0.99)),
-        "most_rollouts": max(delays),
+        **{name: float(np.quantile(delays, share)) for name, share in QUANTILES.items()},
         "old_starts": max(old_starts),
         "share_with_an_old_start": float(np.mean(np.array(old_starts) > 0)),
     }

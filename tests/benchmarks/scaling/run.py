@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import platform
 import sys
 import tempfile
@@ -18,13 +19,14 @@ from typing import Any
 import psutil
 import tyro
 
+from actors.environments import describe
 from actors.files import write_text
 from learner.config import TrainConfig, overlay
 from learner.presets import preset
 from learner.run_directory import versions
 from learner.trainer import Spares
 from tests.benchmarks.scaling.cluster import cluster
-from tests.benchmarks.scaling.observed import broadcast, observe, simulation, turnaround
+from tests.benchmarks.scaling.observed import broadcast, observe, simulation
 from tests.benchmarks.scaling.report import markdown
 from tests.benchmarks.scaling.simulated import bytes_of, premade_batch
 
@@ -33,6 +35,10 @@ STEPS = 64 * 128
 """Of a rollout."""
 SERIES_ROLLOUTS = 10
 """Rollouts per update where the number of actors is what changes."""
+SERIES = (0.1, 0.3, 1.0)
+"""Shares of the actors that it changes to."""
+LARGE = [512, 512]
+"""Hidden layers of a policy too large to travel inside a message: about a megabyte."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,34 +74,35 @@ def configured(actors: int, rollouts_per_update: int, max_policy_lag: int, **net
     return overlay(preset("impala" if max_policy_lag > 1 else "ppo"), changes, "scaling benchmark")
 
 
-def simulated(options: BenchScaling, work: Path) -> dict[str, Any]:
+def simulated(options: BenchScaling, work: Path) -> dict[str, dict[str, Any]]:
     """All that is measured with simulated actors, with one set of processes."""
-    spares, figures = Spares(), {}
-    everyone = configured(options.actors, options.actors, 1)
-    think = options.actors / options.batches_per_second
+    figures: dict[str, dict[str, Any]] = {}
+    spares = Spares()
 
     def run(name: str, config: TrainConfig, slowness: float = 1.0, seconds: float = options.seconds) -> None:
         actors = config.fleet.actors
         assert actors != "auto"
-        print(f"--- {name}", flush=True)
         think = actors / options.batches_per_second
         some = Spares(spares.actors[:: options.actors // actors][:actors]) if spares.actors else spares
         with simulation(think, slowness):
             found, observer = observe(config, work / name, seconds, some)
-        found |= {"think_seconds": think, "turnaround_ms": turnaround(observer)}
-        found |= {"broadcast": broadcast(observer, think), "actor_megabytes": observer.actor_megabytes}
-        print(", ".join(f"{key} {value:.4g}" for key, value in found.items() if isinstance(value, float)), flush=True)
-        figures[name] = found
+        figures[name] = found | {"think_seconds": think}
+        if slowness == 1.0:
+            figures[name]["broadcast"] = broadcast(observer, think)
+        print(f"{name}: {found['steps_per_second']:,.0f} steps/s", flush=True)
 
+    # Two rollouts of each actor make a batch. With one of each, what is over when an actor is late or dead fills the
+    # room that the bound on lag leaves, and the others wait for the update.
+    everyone = configured(options.actors, 2 * options.actors, 1)
     with cluster(options.nodes, math.ceil(options.actors / options.nodes)):
         run("all", everyone, seconds=2 * options.seconds)
-        for actors in sorted({max(1, options.actors // 10), max(1, options.actors * 3 // 10), options.actors}):
+        run("one slow", everyone, slowness=10.0)
+        run("large policy", configured(options.actors, 2 * options.actors, 1, hidden_sizes=LARGE))
+        for share in SERIES:
+            actors = max(1, round(share * options.actors))
             # With so many more actors than an update takes rollouts, each is this much older when its turn comes.
             lag = 2 + math.ceil(1.5 * actors / SERIES_ROLLOUTS)
-            run(f"series {actors}", configured(actors, SERIES_ROLLOUTS, lag))
-        run("one slow", everyone, slowness=10.0)
-        run("large policy", configured(options.actors, options.actors, 1, hidden_sizes=[512, 512]))
-    figures["think_seconds"] = think
+            run(f"{actors} actors", configured(actors, SERIES_ROLLOUTS, lag))
     return figures
 
 
@@ -103,14 +110,15 @@ def real(options: BenchScaling, work: Path) -> list[dict[str, float]]:
     """Steps a second of LunarLander on EnvPool from one node of one core and from two, round by round."""
     rounds = []
     spares = Spares()
-    with cluster(2, 1, cores=(0, 1)), simulation(0.0, real_actors=True):
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    with cluster(2, 1, cores), simulation(0.0, real_actors=True):
         for index in range(options.rounds):
             found = {}
             for nodes in (2, 1):
                 some = Spares(spares.actors[:nodes]) if spares.actors else spares
                 figures, _ = observe(configured(nodes, 4, 1), work / f"{nodes}-{index}", options.seconds, some)
                 found[f"nodes_{nodes}"] = figures["steps_per_second"]
-            print(found, flush=True)
+            print(", ".join(f"{name}: {rate:,.0f} steps/s" for name, rate in found.items()), flush=True)
             rounds.append(found)
     return rounds
 
@@ -119,12 +127,14 @@ def main() -> None:
     """Command line."""
     options = tyro.cli(BenchScaling, prog="python -m tests.benchmarks.scaling.run", description=__doc__)
     batch = premade_batch(STEPS, 8, 4, 0)
+    large = describe("LunarLander-v3").policy_spec(hidden_sizes=tuple(LARGE))
     figures: dict[str, Any] = {
         "machine": f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}",
         "versions": versions(),
         "options": dataclasses.asdict(options),
         "steps_per_batch": STEPS,
         "bytes_per_step": bytes_of(batch) / STEPS,
+        "large_policy_bytes": 4 * sum(map(math.prod, large.weight_shapes().values())),
     }
     with tempfile.TemporaryDirectory() as work:
         figures["real"] = real(options, Path(work))
