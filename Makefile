@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv run serve test lint bench bench-serve
+.PHONY: help venv run serve test lint bench bench-serve bench-scaling
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11, \
@@ -13,7 +13,7 @@ RUN_DIR ?= runs/first
 ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo "  Variables: PYTHON (3.11 to 3.13), RUN_DIR (of run and serve), ARGS (more arguments)"
 
 venv: .venv/.installed ## build .venv with everything that running and testing need
@@ -39,6 +39,9 @@ bench: .venv/.bench ## measure against RLlib and Stable-Baselines3; writes tests
 bench-serve: .venv/.bench ## measure the service against plain FastAPI and Ray Serve as it comes; needs wrk
 	@[ -d $(RUN_DIR) ] || $(VENV_PYTHON) -m learner.train --target-return 200 --run-dir $(RUN_DIR) --no-video
 	@$(VENV_PYTHON) -m tests.benchmarks.serving.run --policy $(RUN_DIR) $(ARGS)
+
+bench-scaling: .venv/.bench ## measure what one learner can take: 100 simulated actors over 8 Ray nodes on this machine; 10 GB
+	@$(VENV_PYTHON) -m tests.benchmarks.scaling.run $(ARGS)
 
 # $(call install,EXTRA): a line for each large download, not one for each of some 140 packages.
 define install

@@ -79,10 +79,11 @@ def simulated(options: BenchScaling, work: Path) -> dict[str, dict[str, Any]]:
     figures: dict[str, dict[str, Any]] = {}
     spares = Spares()
 
-    def run(name: str, config: TrainConfig, slowness: float = 1.0, seconds: float = options.seconds) -> None:
+    def run(
+        name: str, config: TrainConfig, think: float, slowness: float = 1.0, seconds: float = options.seconds
+    ) -> None:
         actors = config.fleet.actors
         assert actors != "auto"
-        think = actors / options.batches_per_second
         some = Spares(spares.actors[:: options.actors // actors][:actors]) if spares.actors else spares
         with simulation(think, slowness):
             found, observer = observe(config, work / name, seconds, some)
@@ -93,16 +94,18 @@ def simulated(options: BenchScaling, work: Path) -> dict[str, dict[str, Any]]:
 
     # Two rollouts of each actor make a batch. With one of each, what is over when an actor is late or dead fills the
     # room that the bound on lag leaves, and the others wait for the update.
-    everyone = configured(options.actors, 2 * options.actors, 1)
+    per_update, think = 2 * options.actors, options.actors / options.batches_per_second
+    everyone = configured(options.actors, per_update, 1)
     with cluster(options.nodes, math.ceil(options.actors / options.nodes)):
-        run("all", everyone, seconds=2 * options.seconds)
-        run("one slow", everyone, slowness=10.0)
-        run("large policy", configured(options.actors, 2 * options.actors, 1, hidden_sizes=LARGE))
+        run("all", everyone, think, seconds=2 * options.seconds)
+        run("one slow", everyone, think, slowness=10.0)
+        run("without it", configured(options.actors - 1, per_update, 1), think)
+        run("large policy", configured(options.actors, per_update, 1, hidden_sizes=LARGE), think)
         for share in SERIES:
             actors = max(1, round(share * options.actors))
             # With so many more actors than an update takes rollouts, each is this much older when its turn comes.
             lag = 2 + math.ceil(1.5 * actors / SERIES_ROLLOUTS)
-            run(f"{actors} actors", configured(actors, SERIES_ROLLOUTS, lag))
+            run(f"{actors} actors", configured(actors, SERIES_ROLLOUTS, lag), actors / options.batches_per_second)
     return figures
 
 
