@@ -85,6 +85,8 @@ class Observer(Callback):
     def on_end(self, trainer: Trainer, result: Result) -> None:
         """Ask the actors what they flew, while they live."""
         assert trainer.fleet is not None
+        if self.begin is None:
+            return
         self.actor_megabytes = self._memory.actor_megabytes()
         calls = [slot.actor.flights.remote() for slot in trainer.fleet._slots if hasattr(slot.actor, "flights")]
         self.flights = ray.get(calls)
@@ -103,7 +105,7 @@ def observe(config: TrainConfig, run_dir: Path, seconds: float, spares: Spares) 
     ray.kill(spares.learners.pop())
     begin, end, rows = observer.begin, observer.end, observer.rows
     if begin is None or end is None:
-        raise RuntimeError("the run ended before it was measured")
+        raise RuntimeError(f"the run ended before {config.fleet.actors} actors flew for {seconds:g} s")
     elapsed = end.seconds - begin.seconds
     batches = len(rows) * config.fleet.rollouts_per_update
     lags: collections.Counter[int] = collections.Counter()
