@@ -35,7 +35,7 @@ def simulation(think_seconds: float, slowness: float = 1.0, real_actors: bool = 
             super().__init__(think_seconds, slowness)
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch("learner.trainer.LearnerActor", LearnerActor))
+        stack.enter_context(mock.patch("learner.learner_group.LearnerActor", LearnerActor))
         if not real_actors:
             stack.enter_context(mock.patch("actors.fleet.RolloutActor", SimulatedActor))
         yield

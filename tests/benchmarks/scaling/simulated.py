@@ -72,7 +72,12 @@ class SimulatedActor(RolloutActor):
         ended = time.monotonic()
         self._flights.append(Flight(policy.spec.version, started, ended))
         report = RolloutReport(
-            batch.num_steps, policy.spec.version, batch.episode_returns, batch.episode_lengths, ended - started
+            batch.num_steps,
+            batch.num_bytes,
+            policy.spec.version,
+            batch.episode_returns,
+            batch.episode_lengths,
+            ended - started,
         )
         return batch, report
 
@@ -90,7 +95,7 @@ class SimulatedLearner:
     def __init__(self, think_seconds: float, slowness: float) -> None:
         self._trained = {"think_seconds": think_seconds, "slowness": slowness}
 
-    def prepare(self, state: dict[str, Array] | None, spec: PolicySpec, **_: Any) -> str:
+    def prepare(self, *_place: Any, spec: PolicySpec, **_: Any) -> str:
         """Make weights; see LearnerActor."""
         rng = np.random.default_rng(0)
         weights = {name: rng.standard_normal(shape, np.float32) for name, shape in spec.weight_shapes().items()}
