@@ -1,0 +1,141 @@
+"""cluster/kuberay.yaml: what the operator, Kubernetes, Ray, Serve and our own commands will make of it."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from ray.scripts.scripts import start
+from ray.serve.schema import ServeDeploySchema
+
+from learner.train import read_command
+from serve.app import BuildArguments
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = list(yaml.safe_load_all((ROOT / "cluster" / "kuberay.yaml").read_text()))
+SCHEMA = json.loads((Path(__file__).parent / "schemas" / "kuberay.json").read_text())
+JOB, SERVICE = (next(it for it in MANIFESTS if it["kind"] == kind) for kind in ("RayJob", "RayService"))
+CLUSTERS = {"RayJob": JOB["spec"]["rayClusterSpec"], "RayService": SERVICE["spec"]["rayClusterConfig"]}
+
+
+def groups(cluster: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield cluster["headGroupSpec"]
+    yield from cluster["workerGroupSpecs"]
+
+
+GROUPS = [
+    pytest.param(group, id=f"{kind}-{group['labels']['role']}")
+    for kind, cluster in CLUSTERS.items()
+    for group in groups(cluster)
+]
+
+
+def check(manifest: dict[str, Any]) -> None:
+    """Against the schemas; fields that they do not know are errors."""
+    if manifest["apiVersion"] == "ray.io/v1":
+        jsonschema.validate(manifest, {**SCHEMA, "$ref": f"#/$defs/{manifest['kind']}"})
+        spec = manifest["spec"]
+        for group in groups(spec.get("rayClusterSpec") or spec["rayClusterConfig"]):
+            check({"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": group["template"]})
+    else:
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest["kind"])
+def test_kubernetes_and_the_operator_take_it(manifest: dict[str, Any]) -> None:
+    check(manifest)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        ["spec"],
+        ["spec", "rayClusterSpec"],
+        ["spec", "rayClusterSpec", "autoscalerOptions"],
+        ["spec", "rayClusterSpec", "workerGroupSpecs", 0],
+        ["spec", "rayClusterSpec", "headGroupSpec", "template", "spec"],
+        ["spec", "rayClusterSpec", "workerGroupSpecs", 1, "template", "spec", "containers", 0, "resources"],
+    ],
+    ids=lambda where: ".".join(map(str, where)),
+)
+def test_a_slip_of_the_pen_is_found(where: list[Any]) -> None:
+    manifest = copy.deepcopy(JOB)
+    part = manifest
+    for key in where:
+        part = part[key]
+    part["idelTimeout"] = 1
+    with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError), match="idelTimeout"):
+        check(manifest)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_ray_start_takes_the_parameters(group: dict[str, Any]) -> None:
+    options = {option for parameter in start.params for option in parameter.opts}
+    assert {f"--{name}" for name in group["rayStartParams"]} <= options
+
+
+@pytest.mark.parametrize("kind", CLUSTERS)
+def test_ray_is_the_version_in_the_image(kind: str) -> None:
+    assert CLUSTERS[kind]["rayVersion"] == importlib.metadata.version("ray")
+
+
+@pytest.mark.parametrize("kind", CLUSTERS)
+def test_the_head_runs_neither_rollouts_nor_replicas(kind: str) -> None:
+    assert CLUSTERS[kind]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_pods_can_mount_what_they_name_and_are_not_root(group: dict[str, Any]) -> None:
+    pod = group["template"]["spec"]
+    container = pod["containers"][0]
+    mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+    assert mounted == {volume["name"] for volume in pod.get("volumes", [])}
+    assert pod["securityContext"]["runAsNonRoot"]
+    users = re.findall(r"^USER (\d+):", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {str(pod["securityContext"]["runAsUser"])} == set(users)
+
+
+def test_labels_are_those_that_training_asks_for() -> None:
+    asked = json.loads((ROOT / "cluster" / "train.json").read_text())
+    there = [group["labels"] for group in JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    assert there == [asked["update"]["learner_labels"], asked["fleet"]["actor_labels"]]
+
+
+def test_the_run_is_one_that_the_command_takes_and_the_actors_fit() -> None:
+    interpreter, script, run_dir, *options = shlex.split(JOB["spec"]["entrypoint"])
+    assert (interpreter, script) == ("bash", "/srv/touchdown/cluster/train.sh")
+    options = [option.replace("/srv/touchdown", str(ROOT)) for option in options]
+    config = read_command(["--run-dir", run_dir, *options]).options
+    actors = next(it for it in JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"] if it["groupName"] == "actors")
+    assert isinstance(config.fleet.actors, int)
+    assert config.fleet.actors <= config.fleet.max_outstanding, "more would never fly"
+    assert config.fleet.actors == actors["maxReplicas"] * int(actors["rayStartParams"]["num-cpus"])
+    assert actors["minReplicas"] == 0
+
+
+def test_the_service_is_that_of_serve_config_yaml_but_open_with_a_token() -> None:
+    ours = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
+    ServeDeploySchema.model_validate(ours)
+    arguments = BuildArguments.model_validate(ours["applications"][0]["args"])
+    mounts = CLUSTERS["RayService"]["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    paths = [mount["mountPath"] for mount in mounts]
+    assert str(Path(arguments.token_file or "").parent) in paths
+    assert isinstance(arguments.policy, dict)
+    assert all(str(Path(policy).parent) in paths for policy in arguments.policy.values())
+
+    theirs = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    for config in (ours, theirs):
+        config["http_options"].pop("host")
+        config["applications"][0]["args"].pop("policy")
+        config["applications"][0]["args"].pop("token_file", None)
+    assert ours == theirs
