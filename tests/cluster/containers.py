@@ -1,0 +1,210 @@
+"""docker-compose.yml's services as plain processes: each in namespaces of its own, with the name, address, environment,
+command, limits and health check that Docker would give it. What stands for the image is this tree and its .venv.
+
+Needs root, Linux and iproute2. Everything ends with the process that is each machine's first: no interface, mount or
+process outlives it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serve.fast_ingress import VARIABLES
+from tests.serve.served import wait_for
+
+ROOT = Path(__file__).parents[2]
+_MACHINE = ["unshare", "--net", "--pid", "--mount", "--uts", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
+_WAIT = "sleep infinity & wait"  # bash: as a machine's first process it takes leave of those that lost their parents
+
+
+def compose(**variables: str) -> dict[str, Any]:
+    """docker-compose.yml with its variables filled in."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(it) for key, it in value.items()}
+        if isinstance(value, list):
+            return [fill(it) for it in value]
+        if isinstance(value, str):
+            value = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1], found[2]), value)
+            return value.replace("$$", "$")
+        return value
+
+    filled: dict[str, Any] = fill(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
+    return filled
+
+
+def image_environment() -> dict[str, str]:
+    """The variables that the Dockerfile's base sets."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    words = [word for line in re.findall(r"^ENV (.*)$", text, re.MULTILINE) for word in shlex.split(line)]
+    return dict(word.split("=", 1) for word in words if not word.startswith("NVIDIA"))
+
+
+class Machine:
+    """A first process, and the namespaces that it holds."""
+
+    def __init__(self, name: str, setup: str = "") -> None:
+        self._holder = subprocess.Popen([*_MACHINE, "bash", "-c", f"set -e; hostname {name}; {setup}\n{_WAIT}"])
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
+        self.pid = wait_for(lambda: children.read_text().strip(), f"{name} starts")
+        wait_for(lambda: b"sleep" in self._commands(), f"{name} is set up", seconds=20)
+
+    def _commands(self) -> bytes:
+        assert self._holder.poll() is None, "a machine's set-up failed; see its error above"
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return b"".join(Path(f"/proc/{child}/comm").read_bytes() for child in children)
+
+    def command(self, *command: str) -> list[str]:
+        """The command that runs this one inside."""
+        return ["nsenter", f"--target={self.pid}", "--net", "--pid", "--mount", "--uts", "--ipc", "--", *command]
+
+    def run(self, *command: str, timeout: float = 30) -> str:
+        """Run a command inside to its end; what it wrote. A failure raises."""
+        done = subprocess.run(self.command(*command), capture_output=True, text=True, check=False, timeout=timeout)
+        assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def stop(self) -> None:
+        self._holder.kill()
+        self._holder.wait()
+
+
+class Stack:
+    """A network, and the services that were started on it.
+
+    Args:
+        services: of the compose file.
+        scale: how many containers of a service.
+        directory: for the volume of runs and for logs.
+    """
+
+    def __init__(self, services: Mapping[str, Any], scale: Mapping[str, int], directory: Path) -> None:
+        self.services, self._directory = services, directory
+        self.containers = {
+            (f"{name}-{number}" if name in scale else name): name
+            for name in services
+            for number in range(1, scale.get(name, 1) + 1)
+        }
+        self._addresses = {name: f"10.89.0.{number}" for number, name in enumerate(self.containers, 2)}
+        names = directory / "names"
+        names.write_text("".join(f"{self._addresses[name]} {it} {name}\n" for name, it in self.containers.items()))
+        self._resolver = directory / "resolv.conf"
+        self._resolver.write_text("nameserver 10.89.0.1\n")
+        self.runs = directory / "runs"
+        self.runs.mkdir()
+        # A name server, as Docker has: Prometheus asks for all addresses of a name, and Ray waits for an answer.
+        bridge = "ip link add br0 type bridge; ip address add 10.89.0.1/24 dev br0; ip link set br0 up"
+        dns = f"dnsmasq --no-resolv --no-hosts --addn-hosts={names} --user=root --pid-file="
+        self._switch = Machine("switch", f"{bridge}; {dns}")
+        self.machines: dict[str, Machine] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def _machine(self, name: str, service: Mapping[str, Any]) -> Machine:
+        places = {"/srv/touchdown": ROOT, "/srv/runs": self.runs, "/etc/resolv.conf": self._resolver}
+        volumes = (volume.split(":") for volume in service["volumes"] if volume.startswith("."))
+        places |= {inside: ROOT / outside for outside, inside, *_ in volumes}
+        setup = [
+            "mount -t tmpfs none /srv",
+            "mkdir /srv/touchdown /srv/runs /srv/home /srv/prometheus",
+            "mkdir -p /tmp/ray; mount -t tmpfs none /tmp/ray",
+            f"mount -t tmpfs -o size={service.get('shm_size', '64mb')[:-1]} none /dev/shm",
+            *(f"mount --bind {outside} {inside}" for inside, outside in places.items()),
+        ]
+        machine = Machine(name, "; ".join(setup))
+        end = f"v{len(self.machines)}"
+        subprocess.run(
+            ["ip", "link", "add", end, "netns", self._switch.pid, "type", "veth", "peer", "eth0", "netns", machine.pid],
+            check=True,
+        )
+        self._switch.run("ip", "link", "set", end, "master", "br0", "up")
+        machine.run("ip", "link", "set", "lo", "up")
+        machine.run("ip", "link", "set", "eth0", "up")
+        machine.run("ip", "address", "add", f"{self._addresses[name]}/24", "dev", "eth0")
+        machine.run("ip", "route", "add", "default", "via", "10.89.0.1")
+        return machine
+
+    def start(self, name: str, program: str = "", **changes: str) -> None:
+        """Start a container, on its machine of before if it had one.
+
+        Args:
+            name: of the container.
+            program: what the image starts, where it is not ours.
+            changes: of its environment.
+        """
+        service = self.services[self.containers[name]]
+        if name not in self.machines:
+            self.machines[name] = self._machine(name, service)
+        words = [program] if program else []
+        for part in ("entrypoint", "command"):
+            said = service.get(part, [])
+            words += shlex.split(said) if isinstance(said, str) else map(str, said)
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/srv/home",
+            "PYTHONPATH": "/srv/touchdown",  # where the image has our packages installed
+            **image_environment(),
+            "RAY_SERVE_HAPROXY_MAXCONN": VARIABLES["RAY_SERVE_HAPROXY_MAXCONN"],  # where we may open fewer files
+            **{key: str(value) for key, value in service.get("environment", {}).items()},
+            **changes,
+        }
+        files = min(service.get("ulimits", {}).get("nofile", 1024), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        inside = f"cd /srv/touchdown; ulimit -n {files}; exec {shlex.join(words)}"
+        variables = [f"{key}={value}" for key, value in environment.items()]
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                self.machines[name].command("env", "-i", *variables, "bash", "-c", inside),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def log(self, name: str) -> Path:
+        """What a container has written."""
+        return self._directory / f"{name}.log"
+
+    def healthy(self, name: str) -> bool:
+        """Its health check, as Docker runs it."""
+        assert self.processes[name].poll() is None, f"{name} ended: {self.log(name).read_text()}"
+        test = self.services[self.containers[name]]["healthcheck"]["test"]
+        command = self.machines[name].command("/bin/sh", "-c", test)
+        return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
+
+    def await_healthy(self, name: str, seconds: float = 120) -> None:
+        """Wait until it is healthy."""
+        try:
+            wait_for(lambda: self.healthy(name), f"{name} is healthy", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log(name).read_text()}") from None
+
+    def await_dependencies(self, name: str) -> None:
+        """What its depends_on asks for."""
+        for service, wanted in self.services[self.containers[name]].get("depends_on", {}).items():
+            for other, of in self.containers.items():
+                if of == service and wanted["condition"] == "service_healthy":
+                    self.await_healthy(other)
+
+    def terminate(self, name: str, seconds: float) -> int:
+        """Stop it as Docker does: SIGTERM to what its command is; its exit code."""
+        process = self.processes[name]
+        (inside,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()  # nsenter's one
+        os.kill(int(inside), signal.SIGTERM)
+        return process.wait(seconds)
+
+    def close(self) -> None:
+        """End all."""
+        for machine in (*self.machines.values(), self._switch):
+            machine.stop()
+        for process in self.processes.values():
+            process.wait(30)

@@ -1,0 +1,210 @@
+"""docker-compose.yml and the Dockerfile without Docker: against their schema and linter, and the services' own commands
+as processes in namespaces."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from serve.fast_ingress import VARIABLES
+from tests.cluster.containers import ROOT, Machine, Stack, compose, image_environment
+from tests.cluster.dashboard import QUERIES
+from tests.cluster.training_metrics import TRAINING_METRICS
+from tests.serve.served import LANDER, wait_for
+
+FILES = [ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"]
+BIN = Path(sys.executable).parent
+
+
+def succeeds(*command: object) -> None:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def merged(base: Any, over: Any) -> Any:
+    """As Docker merges two compose files, for what ours have: mappings by key, anything else replaced."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {key: merged(base.get(key), over.get(key, base.get(key))) for key in base | over}
+    return over
+
+
+def test_the_files_are_of_the_compose_schema(tmp_path: Path) -> None:
+    both = tmp_path / "merged.yml"
+    both.write_text(yaml.safe_dump(merged(*(yaml.safe_load(file.read_text()) for file in FILES))))
+    succeeds(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *FILES, both)
+
+
+def test_the_gpu_goes_to_the_learner_and_nowhere_else() -> None:
+    plain, over = (yaml.safe_load(file.read_text())["services"] for file in FILES)
+    assert over.keys() == {"learner"}
+    learner = merged(plain, over)["learner"]
+    (device,) = learner["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert learner["build"]["target"] == "cuda"
+    assert learner["entrypoint"] == plain["head"]["entrypoint"]
+
+
+def test_ports_are_open_to_this_machine_alone() -> None:
+    ports = [port for service in compose()["services"].values() for port in service.get("ports", [])]
+    assert len(ports) == 5
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
+
+
+def test_variables_are_those_that_the_file_explains() -> None:
+    text = FILES[0].read_text()
+    explained, services = text.split("x-touchdown:", 1)
+    used = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", services))
+    for name, default in used.items():
+        assert re.search(rf"\b{name}\b", explained), name
+        assert default in explained, name
+
+
+def test_every_service_that_runs_on_has_a_health_check() -> None:
+    services = compose()["services"]
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {"train"}
+
+
+def test_the_dockerfile_is_clean() -> None:
+    succeeds(BIN / "hadolint", ROOT / "Dockerfile")
+
+
+def test_the_image_sets_serves_variables() -> None:
+    ours = {name: value for name, value in image_environment().items() if name in VARIABLES}
+    assert ours | {"RAY_SERVE_HAPROXY_MAXCONN": "16384"} == VARIABLES | {"RAY_SERVE_HAPROXY_MAXCONN": "16384"}
+    files = compose()["services"]["serve"]["ulimits"]["nofile"]
+    assert files > 2.52 * int(ours["RAY_SERVE_HAPROXY_MAXCONN"]), "or HAProxy does not start"
+
+
+def test_the_image_gets_all_that_is_copied() -> None:
+    copied = re.findall(r"^COPY (?!--)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    wanted = {source for line in copied for source in line.split()}
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert kept == wanted
+    assert all((ROOT / source).exists() for source in wanted)
+
+
+def test_the_image_is_of_the_python_that_runs_the_tests_and_brings_no_cuda_to_cpus() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON=3\.1[123]$", text, re.MULTILINE)
+    assert "ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu" in text
+
+
+NEEDED = ("ip", "unshare", "nsenter", "wget", "prometheus", "dnsmasq")
+LACKING = [tool for tool in NEEDED if shutil.which(tool) is None]
+on_linux_as_root = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or bool(LACKING),
+    reason=f"needs Linux, root and {', '.join(NEEDED)}; here lack {LACKING}",
+)
+
+
+def ask(machine: Machine, url: str, *options: str) -> Any:
+    return json.loads(machine.run("wget", "-q", "-T", "10", "-O", "-", *options, url))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Everything but Grafana, with two workers, up and training."""
+    services = compose()["services"]
+    del services["grafana"]
+    # CartPole asks little of the machine; the target keeps it learning until it is stopped.
+    options = "--env CartPole-v1 --target-return 10000 --total-timesteps 100000000 --evaluate-episodes 1 --no-video"
+    services["train"]["environment"]["TRAIN_ARGS"] = options
+    directory = tmp_path_factory.mktemp("compose")
+    with contextlib.closing(Stack(services, {"worker": 2}, directory)) as up:
+        up.start("head")
+        up.start("serve")
+        up.start("tensorboard")
+        up.await_dependencies("worker-1")
+        for name in ("learner", "worker-1", "worker-2"):
+            up.start(name)
+        up.start("prometheus", "prometheus")
+        up.await_dependencies("train")
+        up.start("train")
+        yield up
+
+
+@on_linux_as_root
+def test_the_stack_comes_up_trains_serves_and_is_watched(stack: Stack) -> None:
+    stack.await_healthy("serve")
+    stack.await_healthy("tensorboard")
+    stack.await_healthy("prometheus")
+
+    token = (stack.runs / ".token").read_text().strip()
+    told = ["--header", f"Authorization: Bearer {token}", "--header", "Content-Type: application/json"]
+    body = json.dumps({"observation": LANDER[:4]})
+    first = ask(stack.machines["worker-1"], "http://serve:8000/act", *told, f"--post-data={body}")
+    assert first["policy"] == "first"
+    wait_for(
+        lambda: (
+            ask(stack.machines["worker-1"], "http://serve:8000/act", *told, f"--post-data={body}")["version"]
+            > first["version"]
+        ),
+        "a newer policy is served",
+    )
+
+    head = stack.machines["head"]
+    nodes = {
+        node["node_id"]: node["labels"]["role"]
+        for node in ask(head, "http://localhost:8265/api/v0/nodes?detail=1")["data"]["result"]["result"]
+    }
+    assert sorted(nodes.values()) == ["actor", "actor", "head", "learner"]
+    actors = [
+        (actor["class_name"], nodes[actor["node_id"]])
+        for actor in ask(head, "http://localhost:8265/api/v0/actors?detail=1")["data"]["result"]["result"]
+        if actor["state"] == "ALIVE" and actor["class_name"] in ("RolloutActor", "LearnerActor")
+    ]
+    assert sorted(actors) == [("LearnerActor", "learner"), ("RolloutActor", "actor"), ("RolloutActor", "actor")]
+
+
+@on_linux_as_root
+def test_prometheus_finds_what_the_dashboard_shows(stack: Stack) -> None:
+    machine = stack.machines["prometheus"]
+
+    def targets() -> list[str]:
+        found = ask(machine, "http://localhost:9090/api/v1/targets")["data"]["activeTargets"]
+        return [target["labels"]["instance"] for target in found if target["health"] == "up"]
+
+    wait_for(lambda: len(targets()) == 5, "head, learner, two workers and serve are scraped", 120)
+
+    def empty() -> list[str]:
+        elsewhere = re.compile("|".join([*TRAINING_METRICS, "ray_node_gpus_utilization", "ray_node_gram_used"]))
+        asked = [query for query in QUERIES if not elsewhere.search(query.expression)]
+        assert len(asked) > 10
+        return [
+            query.expression
+            for query in asked
+            if not ask(machine, f"http://localhost:9090/api/v1/query?query={quote(query.filled)}")["data"]["result"]
+        ]
+
+    wait_for(lambda: not empty(), "every panel has data", 120)
+
+
+@on_linux_as_root
+def test_a_stopped_job_has_a_checkpoint_and_the_next_goes_on_to_its_end(stack: Stack) -> None:
+    stack.terminate("train", 120)
+    log = stack.log("train")
+    assert "SIGTERM received" in log.read_text()
+
+    def steps() -> int:
+        rows = (stack.runs / "first" / "metrics.jsonl").read_text().splitlines()
+        return int(json.loads(rows[-1])["time/total_timesteps"])
+
+    before = steps()
+    assert before > 0
+    options = stack.services["train"]["environment"]["TRAIN_ARGS"].replace("100000000", str(before + 10_000))
+    stack.start("train", TRAIN_ARGS=options)
+    assert stack.processes["train"].wait(120) == 0, log.read_text()
+    assert before < before + 10_000 <= steps()
+    assert (stack.runs / "first" / "evaluation.json").is_file()
