@@ -175,9 +175,12 @@ class Stack:
         return self._directory / f"{name}.log"
 
     def healthy(self, name: str) -> bool:
-        """Its health check, as Docker runs it."""
-        assert self.processes[name].poll() is None, f"{name} ended: {self.log(name).read_text()}"
-        test = self.services[self.containers[name]]["healthcheck"]["test"]
+        """Its health check, as Docker runs it; one that has ended is started again, where it says so."""
+        service = self.services[self.containers[name]]
+        if self.processes[name].poll() is not None:
+            assert service["restart"] == "unless-stopped", f"{name} ended: {self.log(name).read_text()}"
+            self.start(name)
+        test = service["healthcheck"]["test"]
         command = self.machines[name].command("/bin/sh", "-c", test)
         return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
 

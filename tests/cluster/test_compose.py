@@ -123,15 +123,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     services["train"]["environment"]["TRAIN_ARGS"] = options
     directory = tmp_path_factory.mktemp("compose")
     with contextlib.closing(Stack(services, {"worker": 2}, directory)) as up:
-        up.start("head")
-        up.start("serve")
-        up.start("tensorboard")
-        up.await_dependencies("worker-1")
-        for name in ("learner", "worker-1", "worker-2"):
+        for name in ("head", "learner", "worker-1", "worker-2", "train", "tensorboard", "serve"):
+            up.await_dependencies(name)
             up.start(name)
         up.start("prometheus", "prometheus")
-        up.await_dependencies("train")
-        up.start("train")
         yield up
 
 
