@@ -7,6 +7,7 @@ process outlives it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import resource
@@ -24,7 +25,19 @@ from serve.fast_ingress import VARIABLES
 from tests.serve.served import wait_for
 
 ROOT = Path(__file__).parents[2]
-_MACHINE = ["unshare", "--net", "--pid", "--mount", "--uts", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
+_MACHINE = [
+    "setpriv",
+    "--pdeathsig=KILL",
+    "unshare",
+    "--net",
+    "--pid",
+    "--mount",
+    "--uts",
+    "--ipc",
+    "--fork",
+    "--kill-child=SIGKILL",
+    "--mount-proc",
+]
 _WAIT = "sleep infinity & wait"  # bash: as a machine's first process it takes leave of those that lost their parents
 
 
@@ -108,10 +121,11 @@ class Stack:
         bridge = "ip link add br0 type bridge; ip address add 10.89.0.1/24 dev br0; ip link set br0 up"
         dns = f"dnsmasq --no-resolv --no-hosts --addn-hosts={names} --user=root --pid-file="
         self._switch = Machine("switch", f"{bridge}; {dns}")
+        self._links = itertools.count()
         self.machines: dict[str, Machine] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def _machine(self, name: str, service: Mapping[str, Any]) -> Machine:
+    def _boot(self, name: str, service: Mapping[str, Any]) -> None:
         places = {"/srv/touchdown": ROOT, "/srv/runs": self.runs, "/etc/resolv.conf": self._resolver}
         volumes = (volume.split(":") for volume in service["volumes"] if volume.startswith("."))
         places |= {inside: ROOT / outside for outside, inside, *_ in volumes}
@@ -122,8 +136,8 @@ class Stack:
             f"mount -t tmpfs -o size={service.get('shm_size', '64mb')[:-1]} none /dev/shm",
             *(f"mount --bind {outside} {inside}" for inside, outside in places.items()),
         ]
-        machine = Machine(name, "; ".join(setup))
-        end = f"v{len(self.machines)}"
+        machine = self.machines[name] = Machine(name, "; ".join(setup))
+        end = f"v{next(self._links)}"
         subprocess.run(
             ["ip", "link", "add", end, "netns", self._switch.pid, "type", "veth", "peer", "eth0", "netns", machine.pid],
             check=True,
@@ -133,7 +147,6 @@ class Stack:
         machine.run("ip", "link", "set", "eth0", "up")
         machine.run("ip", "address", "add", f"{self._addresses[name]}/24", "dev", "eth0")
         machine.run("ip", "route", "add", "default", "via", "10.89.0.1")
-        return machine
 
     def start(self, name: str, program: str = "", **changes: str) -> None:
         """Start a container, on its machine of before if it had one.
@@ -145,7 +158,7 @@ class Stack:
         """
         service = self.services[self.containers[name]]
         if name not in self.machines:
-            self.machines[name] = self._machine(name, service)
+            self._boot(name, service)
         words = [program] if program else []
         for part in ("entrypoint", "command"):
             said = service.get(part, [])
