@@ -1,13 +1,9 @@
 """docker-compose.yml's services as plain processes: each in namespaces of its own, with the name, address, environment,
 command, limits and health check that Docker would give it. What stands for the image is this tree and its .venv.
-
-Needs root, Linux and iproute2. Everything ends with the process that is each machine's first: no interface, mount or
-process outlives it.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import resource
@@ -22,23 +18,10 @@ from typing import Any
 import yaml
 
 from serve.fast_ingress import VARIABLES
+from tests.cluster.machines import Network
 from tests.serve.served import wait_for
 
 ROOT = Path(__file__).parents[2]
-_MACHINE = [
-    "setpriv",
-    "--pdeathsig=KILL",
-    "unshare",
-    "--net",
-    "--pid",
-    "--mount",
-    "--uts",
-    "--ipc",
-    "--fork",
-    "--kill-child=SIGKILL",
-    "--mount-proc",
-]
-_WAIT = "sleep infinity & wait"  # bash: as a machine's first process it takes leave of those that lost their parents
 
 
 def compose(**variables: str) -> dict[str, Any]:
@@ -65,35 +48,6 @@ def image_environment() -> dict[str, str]:
     return dict(word.split("=", 1) for word in words if not word.startswith("NVIDIA"))
 
 
-class Machine:
-    """A first process, and the namespaces that it holds."""
-
-    def __init__(self, name: str, setup: str = "") -> None:
-        self._holder = subprocess.Popen([*_MACHINE, "bash", "-c", f"set -e; hostname {name}; {setup}\n{_WAIT}"])
-        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
-        self.pid = wait_for(lambda: children.read_text().strip(), f"{name} starts")
-        wait_for(lambda: b"sleep" in self._commands(), f"{name} is set up", seconds=20)
-
-    def _commands(self) -> bytes:
-        assert self._holder.poll() is None, "a machine's set-up failed; see its error above"
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return b"".join(Path(f"/proc/{child}/comm").read_bytes() for child in children)
-
-    def command(self, *command: str) -> list[str]:
-        """The command that runs this one inside."""
-        return ["nsenter", f"--target={self.pid}", "--net", "--pid", "--mount", "--uts", "--ipc", "--", *command]
-
-    def run(self, *command: str, timeout: float = 30) -> str:
-        """Run a command inside to its end; what it wrote. A failure raises."""
-        done = subprocess.run(self.command(*command), capture_output=True, text=True, check=False, timeout=timeout)
-        assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def stop(self) -> None:
-        self._holder.kill()
-        self._holder.wait()
-
-
 class Stack:
     """A network, and the services that were started on it.
 
@@ -110,43 +64,35 @@ class Stack:
             for name in services
             for number in range(1, scale.get(name, 1) + 1)
         }
+        self.runs = directory / "runs"
+        self.runs.mkdir()
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self._network = Network(directory)
+        self._network.__enter__()
+        self.machines = self._network.machines
+        # A name server, as Docker has: Prometheus asks for all addresses of a name, and Ray waits for an answer.
         self._addresses = {name: f"10.89.0.{number}" for number, name in enumerate(self.containers, 2)}
         names = directory / "names"
         names.write_text("".join(f"{self._addresses[name]} {it} {name}\n" for name, it in self.containers.items()))
         self._resolver = directory / "resolv.conf"
         self._resolver.write_text("nameserver 10.89.0.1\n")
-        self.runs = directory / "runs"
-        self.runs.mkdir()
-        # A name server, as Docker has: Prometheus asks for all addresses of a name, and Ray waits for an answer.
-        bridge = "ip link add br0 type bridge; ip address add 10.89.0.1/24 dev br0; ip link set br0 up"
-        dns = f"dnsmasq --no-resolv --no-hosts --addn-hosts={names} --user=root --pid-file="
-        self._switch = Machine("switch", f"{bridge}; {dns}")
-        self._links = itertools.count()
-        self.machines: dict[str, Machine] = {}
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        dns = self._network.add("dns", "10.89.0.1")
+        dns.run(["dnsmasq", "--no-resolv", "--no-hosts", f"--addn-hosts={names}", "--user=root", "--pid-file="])
 
     def _boot(self, name: str, service: Mapping[str, Any]) -> None:
-        places = {"/srv/touchdown": ROOT, "/srv/runs": self.runs, "/etc/resolv.conf": self._resolver}
+        disk = self._directory / f"{name}-srv"
+        for folder in ("touchdown", "runs", "home", "prometheus"):
+            (disk / folder).mkdir(parents=True)
         volumes = (volume.split(":") for volume in service["volumes"] if volume.startswith("."))
-        places |= {inside: ROOT / outside for outside, inside, *_ in volumes}
-        setup = [
-            "mount -t tmpfs none /srv",
-            "mkdir /srv/touchdown /srv/runs /srv/home /srv/prometheus",
-            "mkdir -p /tmp/ray; mount -t tmpfs none /tmp/ray",
-            f"mount -t tmpfs -o size={service.get('shm_size', '64mb')[:-1]} none /dev/shm",
-            *(f"mount --bind {outside} {inside}" for inside, outside in places.items()),
-        ]
-        machine = self.machines[name] = Machine(name, "; ".join(setup))
-        end = f"v{next(self._links)}"
-        subprocess.run(
-            ["ip", "link", "add", end, "netns", self._switch.pid, "type", "veth", "peer", "eth0", "netns", machine.pid],
-            check=True,
-        )
-        self._switch.run("ip", "link", "set", end, "master", "br0", "up")
-        machine.run("ip", "link", "set", "lo", "up")
-        machine.run("ip", "link", "set", "eth0", "up")
-        machine.run("ip", "address", "add", f"{self._addresses[name]}/24", "dev", "eth0")
-        machine.run("ip", "route", "add", "default", "via", "10.89.0.1")
+        mounts = {
+            "/srv": disk,
+            "/srv/touchdown": ROOT,
+            "/srv/runs": self.runs,
+            "/etc/resolv.conf": self._resolver,
+            **{inside: (ROOT / outside).resolve() for outside, inside, *_ in volumes},
+        }
+        machine = self._network.add(name, self._addresses[name], mounts=mounts)
+        machine.run(["mount", "-o", f"remount,size={service.get('shm_size', '64mb')[:-1]}", "/dev/shm"])
 
     def start(self, name: str, program: str = "", **changes: str) -> None:
         """Start a container, on its machine of before if it had one.
@@ -176,11 +122,8 @@ class Stack:
         inside = f"cd /srv/touchdown; ulimit -n {files}; exec {shlex.join(words)}"
         variables = [f"{key}={value}" for key, value in environment.items()]
         with self.log(name).open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                self.machines[name].command("env", "-i", *variables, "bash", "-c", inside),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+            self.processes[name] = self.machines[name].start(
+                ["env", "-i", *variables, "bash", "-c", inside], stdout=log, stderr=subprocess.STDOUT
             )
 
     def log(self, name: str) -> Path:
@@ -194,8 +137,7 @@ class Stack:
             assert service["restart"] == "unless-stopped", f"{name} ended: {self.log(name).read_text()}"
             self.start(name)
         test = service["healthcheck"]["test"]
-        command = self.machines[name].command("/bin/sh", "-c", test)
-        return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
+        return self.machines[name].run(["/bin/sh", "-c", test], check=False).returncode == 0
 
     def await_healthy(self, name: str, seconds: float = 120) -> None:
         """Wait until it is healthy."""
@@ -220,7 +162,6 @@ class Stack:
 
     def close(self) -> None:
         """End all."""
-        for machine in (*self.machines.values(), self._switch):
-            machine.stop()
+        self._network.close()
         for process in self.processes.values():
             process.wait(30)

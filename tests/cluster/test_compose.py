@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,8 +17,9 @@ import pytest
 import yaml
 
 from serve.fast_ingress import VARIABLES
-from tests.cluster.containers import ROOT, Machine, Stack, compose, image_environment
+from tests.cluster.containers import ROOT, Stack, compose, image_environment
 from tests.cluster.dashboard import QUERIES
+from tests.cluster.machines import Machine, needs_machines
 from tests.cluster.training_metrics import TRAINING_METRICS
 from tests.serve.served import LANDER, wait_for
 
@@ -101,16 +100,11 @@ def test_the_image_is_of_the_python_that_runs_the_tests_and_brings_no_cuda_to_cp
     assert "ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu" in text
 
 
-NEEDED = ("ip", "unshare", "nsenter", "wget", "prometheus", "dnsmasq")
-LACKING = [tool for tool in NEEDED if shutil.which(tool) is None]
-on_linux_as_root = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0 or bool(LACKING),
-    reason=f"needs Linux, root and {', '.join(NEEDED)}; here lack {LACKING}",
-)
+on_machines = needs_machines("wget", "prometheus", "dnsmasq")
 
 
 def ask(machine: Machine, url: str, *options: str) -> Any:
-    return json.loads(machine.run("wget", "-q", "-T", "10", "-O", "-", *options, url))
+    return json.loads(machine.run(["wget", "-q", "-T", "10", "-O", "-", *options, url]).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +124,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield up
 
 
-@on_linux_as_root
+@on_machines
 def test_the_stack_comes_up_trains_serves_and_is_watched(stack: Stack) -> None:
     stack.await_healthy("serve")
     stack.await_healthy("tensorboard")
@@ -163,7 +157,7 @@ def test_the_stack_comes_up_trains_serves_and_is_watched(stack: Stack) -> None:
     assert sorted(actors) == [("LearnerActor", "learner"), ("RolloutActor", "actor"), ("RolloutActor", "actor")]
 
 
-@on_linux_as_root
+@on_machines
 def test_prometheus_finds_what_the_dashboard_shows(stack: Stack) -> None:
     machine = stack.machines["prometheus"]
 
@@ -186,7 +180,7 @@ def test_prometheus_finds_what_the_dashboard_shows(stack: Stack) -> None:
     wait_for(lambda: not empty(), "every panel has data", 120)
 
 
-@on_linux_as_root
+@on_machines
 def test_a_stopped_job_has_a_checkpoint_and_the_next_goes_on_to_its_end(stack: Stack) -> None:
     stack.terminate("train", 120)
     log = stack.log("train")
