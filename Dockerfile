@@ -72,10 +72,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM cuda-packages AS cuda
 RUN --mount=type=bind,from=sources,source=/build/wheels,target=/wheels pip install --no-cache-dir --no-deps /wheels/*.whl
-COPY cluster/train.json cluster/train.sh cluster/
+COPY cluster/train.json cluster/
 USER 1000:1000
 
 FROM cpu-packages AS cpu
 RUN --mount=type=bind,from=sources,source=/build/wheels,target=/wheels pip install --no-cache-dir --no-deps /wheels/*.whl
-COPY cluster/train.json cluster/train.sh cluster/
+COPY cluster/train.json cluster/
 USER 1000:1000

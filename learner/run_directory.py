@@ -34,6 +34,10 @@ class RunDirectory:
     def __str__(self) -> str:
         return str(self.storage)
 
+    def exists(self) -> bool:
+        """Whether a run has begun here."""
+        return "config.json" in self.storage.names()
+
     def create(self, config: TrainConfig, preset: str | None, command: str | None = None) -> None:
         """Start a new run: write its exact config, the command that made it and the versions of what runs it.
 
@@ -44,7 +48,7 @@ class RunDirectory:
         """
         made_by = {"preset": preset, "command": command or shlex.join(sys.orig_argv), **versions()}
         try:
-            if "config.json" in self.storage.names():
+            if self.exists():
                 raise UserError(f"{self} already holds a run: go on with --resume {self}, or choose another --run-dir")
             self.storage.write("config.json", json_bytes(config.to_dict()))
             self.storage.write("made_by.json", json_bytes(made_by))

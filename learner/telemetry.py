@@ -13,7 +13,7 @@ from learner.trainer import Callback, Result, Trainer
 
 _SECONDS = 1.0
 """Between two accounts."""
-_COUNTERS = {
+COUNTERS = {
     "touchdown_episodes_total": "Episodes finished.",
     "touchdown_updates_total": "Updates of the policy.",
     "touchdown_batch_bytes_total": "Bytes of experience that the learner was given.",
@@ -24,7 +24,7 @@ _COUNTERS = {
     "touchdown_dropped_rollouts_total": "Rollouts that came too late to learn from.",
     "touchdown_storage_failures_total": "Writes to the run directory that failed and were tried again.",
 }
-_GAUGES = {
+GAUGES = {
     "touchdown_return": "Mean return of the last episodes.",
     "touchdown_best_return": "Best mean return so far.",
     "touchdown_policy_lag": "Versions between the policy that flew a batch and the one that learns from it.",
@@ -57,8 +57,8 @@ class Telemetry(Callback):
     """Tells Ray's metrics of a run, each with the tag ``run``; steps by the actor that flew them."""
 
     def __init__(self) -> None:
-        self._counters = {name: Counter(name, text, ("run",)) for name, text in _COUNTERS.items()}
-        self._gauges = {name: Gauge(name, text, ("run",)) for name, text in _GAUGES.items()}
+        self._counters = {name: Counter(name, text, ("run",)) for name, text in COUNTERS.items()}
+        self._gauges = {name: Gauge(name, text, ("run",)) for name, text in GAUGES.items()}
         self._steps = Counter("touchdown_steps_total", "Environment steps flown, by actor.", ("run", "actor"))
         self._sums: dict[str, float] = dict.fromkeys(_BY_UPDATE, 0.0)
         """Of figures that rows give by update, not in all."""

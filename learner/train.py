@@ -45,6 +45,8 @@ class TrainCommand:
     """Where the run is kept: a path, s3://… or gs://…; None: runs/<preset>-<env>-<time>."""
     resume: str | None = None
     """Go on with the run in this directory; its own configuration holds, but for --stop options given here."""
+    go_on: bool = False
+    """Resume --run-dir if it holds a run, else begin it: for jobs that are started again when their machine is lost."""
     evaluate_episodes: int = 100
     """Gymnasium episodes flown at the end for evaluation.json; 0: none."""
     video: bool = True
@@ -60,13 +62,17 @@ def read_command(arguments: list[str]) -> TrainCommand:
         UserError: something in them is wrong.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--preset", "--config", "--resume"):
+    for name in ("--preset", "--config", "--resume", "--run-dir"):
         first.add_argument(name, default=None)
+    first.add_argument("--go-on", action="store_true")
     try:
         known, _ = first.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise UserError(str(error)) from error
-    base = RunDirectory(known.resume).config() if known.resume else preset(known.preset or "ppo")
+    resume = known.resume
+    if known.go_on and known.run_dir and RunDirectory(known.run_dir).exists():
+        resume = known.run_dir
+    base = RunDirectory(resume).config() if resume else preset(known.preset or "ppo")
     if known.config and known.config != "None":
         base = read_config(known.config, base)
     command = parse(
@@ -74,6 +80,7 @@ def read_command(arguments: list[str]) -> TrainCommand:
     )
     if command.evaluate_episodes < 0:
         raise UserError(f"evaluate_episodes must be zero or more, not {command.evaluate_episodes}")
+    command = dataclasses.replace(command, resume=resume)
     if command.resume and dataclasses.replace(command.options, stop=base.stop) != base:
         changed = [
             field.name

@@ -20,7 +20,7 @@ from actors.environments import EnvironmentInfo, describe, require_envpool
 from actors.errors import UserError
 from actors.fleet import Fleet, Landed
 from actors.policy import Policy
-from learner.checkpoint import load_checkpoint
+from learner.checkpoint import has_checkpoint, load_checkpoint
 from learner.config import TrainConfig
 from learner.learner_group import LearnerGroup, LearnerLostError, RolloutLostError
 from learner.ray_session import start_ray
@@ -135,7 +135,9 @@ class Trainer:
         self.learners = LearnerGroup(
             config, self.environment, preset, own_loss(config.loss.loss), spares.learners if spares else None
         )
-        if resume:
+        if resume and not has_checkpoint(self.directory.checkpoints):
+            log.warning("%s holds no checkpoint yet: beginning again", self.directory)
+        elif resume:
             state, counters = load_checkpoint(self.directory.checkpoints)
             last = Checkpoint(int(state["version"]), state, counters)
             self.counters = Counters(**counters)

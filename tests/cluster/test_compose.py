@@ -20,7 +20,7 @@ from serve.fast_ingress import VARIABLES
 from tests.cluster.containers import ROOT, Stack, compose, image_environment
 from tests.cluster.dashboard import QUERIES
 from tests.cluster.machines import Machine, needs_machines
-from tests.cluster.training_metrics import TRAINING_METRICS
+from tests.cluster.training_metrics import OF_TROUBLE
 from tests.serve.served import LANDER, wait_for
 
 FILES = [ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"]
@@ -168,7 +168,7 @@ def test_prometheus_finds_what_the_dashboard_shows(stack: Stack) -> None:
     wait_for(lambda: len(targets()) == 5, "head, learner, two workers and serve are scraped", 120)
 
     def empty() -> list[str]:
-        elsewhere = re.compile("|".join([*TRAINING_METRICS, "ray_node_gpus_utilization", "ray_node_gram_used"]))
+        elsewhere = re.compile("|".join([*OF_TROUBLE, "ray_node_gpus_utilization", "ray_node_gram_used"]))
         asked = [query for query in QUERIES if not elsewhere.search(query.expression)]
         assert len(asked) > 10
         return [

@@ -112,10 +112,9 @@ def test_labels_are_those_that_training_asks_for() -> None:
 
 
 def test_the_run_is_one_that_the_command_takes_and_the_actors_fit() -> None:
-    interpreter, script, run_dir, *options = shlex.split(JOB["spec"]["entrypoint"])
-    assert (interpreter, script) == ("bash", "/srv/touchdown/cluster/train.sh")
-    options = [option.replace("/srv/touchdown", str(ROOT)) for option in options]
-    config = read_command(["--run-dir", run_dir, *options]).options
+    python, flag, module, *options = shlex.split(JOB["spec"]["entrypoint"])
+    assert (python, flag, module) == ("python", "-m", "learner.train")
+    config = read_command([option.replace("/srv/touchdown", str(ROOT)) for option in options]).options
     actors = next(it for it in JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"] if it["groupName"] == "actors")
     assert isinstance(config.fleet.actors, int)
     assert config.fleet.actors <= config.fleet.max_outstanding, "more would never fly"

@@ -1,0 +1,149 @@
+"""Machines that are lost, whole and without a word: a node, and the head with and without Redis."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from learner.metrics_log import read_metrics
+from tests.cluster.machines import Machine, Network, needs_machines
+
+pytestmark = needs_machines()
+
+QUICK_TO_NOTICE = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""As cluster/*.yaml sets them on the head."""
+
+RAY = str(Path(sys.executable).with_name("ray"))
+COMMAND = [
+    *("--env", "CartPole-v1", "--n-envs", "8", "--n-steps", "64", "--rollouts-per-update", "2"),
+    *("--total-timesteps", "500000000", "--checkpoint-seconds", "0.1", "--no-video", "--evaluate-episodes", "0"),
+    *("--actor-labels", "role", "actor", "--learner-labels", "role", "learner"),
+]
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    with Network(tmp_path) as network:
+        yield network
+
+
+def start_node(network: Network, role: str, address: str, env: dict[str, str] | None = None) -> Machine:
+    """A machine with that label; the head has the address 10.0.0.1."""
+    machine = network.add(f"{role}-{address}", address)
+    where = ["--head", "--port=6379", "--include-dashboard=false"] if role == "head" else ["--address=10.0.0.1:6379"]
+    cpus = "1" if role == "actor" else "0"
+    command = [RAY, "start", *where, f"--node-ip-address={address}", f"--num-cpus={cpus}", f"--labels=role={role}"]
+    machine.environment["RAY_AUTH_MODE"] = "disabled"  # nobody else is on this network
+    with (network.directory / f"{machine.name}.log").open("a") as log:
+        machine.start([*command, "--object-store-memory=100000000", "--block"], env, stdout=log, stderr=log)
+    return machine
+
+
+class Driver:
+    """The training run, on a machine of the cluster."""
+
+    def __init__(self, machine: Machine, run_dir: Path, *arguments: str) -> None:
+        self.run_dir = run_dir
+        self.process: subprocess.Popen[str] = machine.start(
+            [sys.executable, "-m", "learner.train", *arguments],
+            {"RAY_ADDRESS": "10.0.0.1:6379"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        return read_metrics(self.run_dir / "metrics.jsonl")
+
+    def wait(self, condition: Callable[[list[dict[str, Any]]], bool], seconds: float = 90) -> float:
+        began = time.monotonic()
+        while not condition(self.rows()):
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < began + seconds, self.rows()[-1:]
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def wait_for_updates(self, more: int) -> float:
+        done = len(self.rows())
+        return self.wait(lambda rows: len(rows) >= done + more)
+
+    def wait_for_actors(self, count: int) -> float:
+        return self.wait(lambda rows: bool(rows) and rows[-1]["rollout/actors"] == count)
+
+
+def check_consistent(rows: list[dict[str, Any]]) -> None:
+    assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+def unplug(machine: Machine) -> None:
+    """No connection is ended, nobody is told."""
+    machine.run(["ip", "link", "set", "eth0", "down"])
+    machine.kill()
+
+
+def test_a_node_that_falls_silent_is_noticed_within_ten_seconds(network: Network, tmp_path: Path) -> None:
+    start_node(network, "head", "10.0.0.1", QUICK_TO_NOTICE)
+    learner = start_node(network, "learner", "10.0.0.2")
+    _, silent = start_node(network, "actor", "10.0.0.3"), start_node(network, "actor", "10.0.0.4")
+    driver = Driver(learner, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
+    driver.wait_for_actors(2)
+    unplug(silent)
+    assert driver.wait_for_actors(1) < 10
+    driver.wait_for_updates(20)
+    start_node(network, "actor", "10.0.0.5")
+    driver.wait_for_actors(2)
+    driver.wait_for_updates(20)
+    driver.end()
+    check_consistent(driver.rows())
+
+
+@needs_machines("redis-server")
+def test_with_redis_a_run_outlives_the_head(network: Network, tmp_path: Path) -> None:
+    """The driver is on another machine; the new head finds in Redis what the old one knew."""
+    store = network.add("store", "10.0.0.9")
+    store.start(["redis-server", "--save", "", "--protected-mode", "no"], stdout=subprocess.DEVNULL)
+    redis = {"RAY_REDIS_ADDRESS": "10.0.0.9:6379", **QUICK_TO_NOTICE}
+    head = start_node(network, "head", "10.0.0.1", redis)
+    learner = start_node(network, "learner", "10.0.0.2")
+    start_node(network, "actor", "10.0.0.3")
+    driver = Driver(learner, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
+    driver.wait_for_updates(20)
+    unplug(head)
+    driver.wait_for_updates(20)  # those that fly and learn need no head
+    start_node(network, "head", "10.0.0.1", redis)
+    start_node(network, "actor", "10.0.0.4")
+    driver.wait_for_actors(2)  # the new head takes nodes and gives out actors
+    driver.wait_for_updates(20)
+    driver.end()
+    check_consistent(driver.rows())
+
+
+def test_without_redis_a_run_goes_on_on_a_new_cluster(network: Network, tmp_path: Path) -> None:
+    """The driver, as a submitted job, is on the head, and all is lost but the run's directory."""
+    arguments = [*COMMAND, "--run-dir", str(tmp_path / "run")]
+    done = 0
+    for attempt in range(2):
+        head = start_node(network, "head", "10.0.0.1")
+        others = [start_node(network, "learner", "10.0.0.2"), start_node(network, "actor", "10.0.0.3")]
+        driver = Driver(head, tmp_path / "run", *arguments)
+        driver.wait(lambda rows, least=done: len(rows) >= least + 30)
+        driver.end()
+        done = len(driver.rows())
+        for machine in (head, *others):
+            unplug(machine)
+        arguments = ["--resume", str(tmp_path / "run"), "--no-video", "--evaluate-episodes", "0"]
+        assert attempt or done >= 30
+    check_consistent(driver.rows())
