@@ -164,11 +164,15 @@ class Fleet:
                 self.config.max_outstanding,
             )
         wanted = max(1, min(wanted, self.config.max_outstanding))
-        for index in range(len(self._slots), wanted):
+        for index in sorted(set(range(wanted)) - {slot.index for slot in self._slots})[
+            : max(0, wanted - len(self._slots))
+        ]:
             self._slots.append(self._fill(_Slot(index, None)))
+        self._slots.sort(key=lambda slot: (not slot.ready, slot.index))  # those that fly stay, if not all can
         for slot in self._slots[wanted:]:
             self._abandon(slot)
         del self._slots[wanted:]
+        self._slots.sort(key=lambda slot: slot.index)
 
     def _room(self) -> int:
         """Actors that the living nodes with our labels have CPUs for."""

@@ -358,6 +358,22 @@ def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, moon: su
     drive(fleet, until=lambda: fleet.size == 0 and len(fleet.waiting_for) == 1, between=fly)
 
 
+def test_a_fleet_that_shrinks_keeps_those_that_fly(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a node goes its actor; the one in its place has nowhere to start, and must not cost one that flies."""
+    fleet = make_fleet(actors="auto", rollouts_per_update=8)
+    start(fleet, 2)
+    lost, flying = (slot.actor for slot in fleet._slots)
+    ray.kill(lost)
+    drive(fleet, until=lambda: fleet.restarts == 1, between=lambda: fleet.launch(ordered(FLY), 0))
+    for room, indices in ((1, [1]), (2, [0, 1])):
+        monkeypatch.setattr(fleet, "_room", lambda room=room: room)
+        fleet._resized = -math.inf
+        fleet.resize()
+        assert [slot.index for slot in fleet._slots] == indices
+        assert fleet._slots[-1].actor is flying
+    start(fleet, 2)
+
+
 def test_a_fleet_starts_and_stops(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(actors=1, rollouts_per_update=4)
     assert fleet.backend is None

@@ -13,8 +13,11 @@ from pathlib import Path
 import imageio.v2
 import pytest
 
+from actors.errors import UserError
 from actors.policy import Policy
 from learner.metrics_log import read_metrics
+from learner.run_directory import RunDirectory
+from learner.train import read_command
 
 SHORT = ["--env", "CartPole-v1", "--n-envs", "8", "--n-steps", "64", "--no-video", "--evaluate-episodes", "5"]
 
@@ -85,6 +88,25 @@ def test_resume_after_the_driver_was_killed(tmp_path: Path) -> None:
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1]["time/total_timesteps"] >= done + 3000
+
+
+def test_a_job_that_is_started_again_goes_on(tmp_path: Path) -> None:
+    """Also one that was killed before its first checkpoint, and one that is done."""
+    run_dir = tmp_path / "run"
+    command = [*SHORT, "--run-dir", run_dir, "--go-on", "--evaluate-episodes", "0", "--total-timesteps"]
+    config = read_command([str(word) for word in (*command, 4000)]).options
+    RunDirectory(run_dir).create(config, "ppo")
+    first = run("learner.train", *command, 4000)
+    assert first.returncode == 0, first.stderr
+    assert f"{run_dir} holds no checkpoint yet: beginning again" in first.stderr
+    second = run("learner.train", *command, 8000)
+    assert second.returncode == 0, second.stderr
+    rows = read_metrics(run_dir / "metrics.jsonl")
+    assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
+    assert rows[-1]["time/total_timesteps"] >= 8000
+    with pytest.raises(UserError, match="only stop options can change, not env"):
+        read_command(["--run-dir", str(run_dir), "--go-on", "--env", "Acrobot-v1"])
+    assert read_command(["--run-dir", str(tmp_path / "other"), "--go-on"]).resume is None
 
 
 @pytest.mark.parametrize(

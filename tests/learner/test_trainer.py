@@ -157,6 +157,31 @@ def test_a_killed_actor_is_replaced(tmp_path: Path) -> None:
     assert result.counters.total_timesteps >= 60_000
 
 
+def test_an_actor_killed_every_two_seconds_for_a_minute(tmp_path: Path) -> None:
+    """The run reaches its target; what was in the air is flown again; no update is lost."""
+
+    class KillActors(Callback):
+        killed, next = 0, 0.0
+
+        def on_wait(self, trainer: Trainer) -> None:
+            now = time.monotonic()
+            if now >= self.next and trainer.fleet and trainer.fleet.size:
+                self.next = now + 2
+                kill_process("ray::RolloutActor")
+                self.killed += 1
+            if self.killed >= 30 and trainer.counters.best_mean_return >= 450:
+                trainer.stop("target reached after a minute")
+
+    killer = KillActors()
+    config = cartpole(fleet={"actors": 2}, stop={"total_timesteps": None, "max_seconds": 120})
+    result = Trainer(config, tmp_path / "run", callbacks=[killer]).run()
+    assert result.reason == "target reached after a minute"
+    rows = check_consistent(tmp_path / "run", result.counters)
+    assert killer.killed - 2 <= rows[-1]["rollout/actor_restarts"] <= killer.killed
+    assert rows[-1]["rollout/dropped"] <= killer.killed // 4  # an actor that starts can make another's rollout late
+    assert rows[-1]["rollout/learner_restarts"] == 0
+
+
 def test_a_killed_learner_comes_back_from_its_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     killing = Act(8, lambda trainer: kill_process("ray::LearnerActor"))
     config = cartpole(stop={"total_timesteps": 40_000}, checkpoint={"checkpoint_seconds": 0.2})
