@@ -101,6 +101,8 @@ class UpdateConfig:
             raise UserError(f"gpu_share must lie above 0 and be at most 1, not {self.gpu_share}")
         if self.learners < 1:
             raise UserError(f"learners must be 1 or more, not {self.learners}")
+        if self.learners > 1 and self.gpu_share < 1:
+            raise UserError(f"several learners need a GPU each: gpu_share must be 1, not {self.gpu_share}")
         if self.batch_size is not None and self.batch_size < self.learners:
             raise UserError(f"a minibatch of batch_size {self.batch_size} cannot be shared by {self.learners} learners")
         if self.threads < 1:

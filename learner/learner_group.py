@@ -83,6 +83,8 @@ class LearnerGroup:
         there = ray.cluster_resources().get("GPU", 0) >= update.gpu_share * update.learners
         may_come = update.device == "cuda" and os.environ.get("RAY_ADDRESS", "local") != "local"  # of an autoscaler
         gpus = update.gpu_share if update.device != "cpu" and (there or may_come) else 0
+        if update.learners > 1 and not gpus:  # they cannot share a GPU that happens to be there
+            self._arguments["update_config"] = dataclasses.replace(update, device="cpu")
         options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus}
         if update.learner_labels:
             options["label_selector"] = update.learner_labels

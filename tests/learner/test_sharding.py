@@ -91,6 +91,8 @@ def test_one_that_is_left_alone_says_so() -> None:
 def test_impossible_numbers() -> None:
     with pytest.raises(UserError, match="learners must be 1 or more, not 0"):
         UpdateConfig(learners=0)
+    with pytest.raises(UserError, match=r"several learners need a GPU each: gpu_share must be 1, not 0\.5"):
+        UpdateConfig(learners=2, gpu_share=0.5)
     with pytest.raises(UserError, match="a minibatch of batch_size 2 cannot be shared by 3 learners"):
         UpdateConfig(learners=3, batch_size=2)
 
