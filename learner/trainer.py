@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +19,12 @@ from actors.fleet import Fleet, Landed
 from actors.policy import Policy
 from learner.checkpoint import has_checkpoint, load_checkpoint
 from learner.config import TrainConfig
+from learner.counters import Counters
 from learner.learner_group import LearnerGroup, LearnerLostError, RolloutLostError
 from learner.ray_session import start_ray
 from learner.run_directory import RunDirectory
 from learner.saver import Checkpoint, Saver
+from learner.signals import stopping_on_signals
 
 if TYPE_CHECKING:
     from learner.losses import Loss
@@ -37,20 +36,6 @@ _MAX_LEARNER_DEATHS = 5
 """A learner that dies this often without an update between stops the run."""
 _POLICY_SECONDS = 1.0
 """Between policies on disk, for who follows the run: a service that shows it learn, say."""
-
-
-@dataclasses.dataclass
-class Counters:
-    """How far a run is. Saved with every checkpoint."""
-
-    total_timesteps: int = 0
-    episodes: int = 0
-    seconds: float = 0.0
-    """Since collection began, pauses between runs excluded."""
-    best_mean_return: float = -math.inf
-    """Best running mean over a full window of episodes."""
-    recent_returns: list[float] = dataclasses.field(default_factory=list)
-    recent_lengths: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +51,7 @@ class Result:
     @property
     def mean_return(self) -> float:
         """Mean return of the last window of training episodes; NaN before the first."""
-        returns = self.counters.recent_returns
-        return statistics.fmean(returns) if returns else math.nan
+        return self.counters.mean_return
 
 
 @dataclasses.dataclass
@@ -177,7 +161,7 @@ class Trainer:
         """
         start_ray()
         self.saver = Saver(self.directory, self.config.checkpoint.keep_checkpoints, self._last)
-        with _stopping_on_signals(self):
+        with stopping_on_signals(self.stop):
             try:
                 self._start()
                 while True:
@@ -282,7 +266,9 @@ class Trainer:
         self._learner_deaths = 0
         lag = statistics.fmean(self.version - rollout.report.policy_version for rollout in update.landed)
         self._policy, self.version = update.policy, self.version + 1
-        self._count(update.landed)
+        self.counters.seconds = time.monotonic() - self._began
+        for rollout in update.landed:
+            self.counters.add(rollout.report, self.config.stop.window)
         row = self._row(metrics, lag, update.landed)
         self.saver.log(row)
         now = time.monotonic()
@@ -293,46 +279,26 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_update(self, row)
 
-    def _count(self, landed: list[Landed]) -> None:
-        counters, window = self.counters, self.config.stop.window
-        counters.seconds = time.monotonic() - self._began
-        for rollout in landed:
-            report = rollout.report
-            counters.total_timesteps += report.num_steps
-            counters.episodes += len(report.episode_returns)
-            counters.recent_returns = (counters.recent_returns + report.episode_returns.tolist())[-window:]
-            counters.recent_lengths = (counters.recent_lengths + report.episode_lengths.tolist())[-window:]
-        if len(counters.recent_returns) == window:
-            counters.best_mean_return = max(counters.best_mean_return, statistics.fmean(counters.recent_returns))
-
     def _row(self, metrics: dict[str, float], lag: float, landed: list[Landed]) -> dict[str, float]:
         assert self.fleet is not None
-        counters = self.counters
-        returns, lengths = counters.recent_returns, counters.recent_lengths
         return {
-            "rollout/ep_rew_mean": statistics.fmean(returns) if returns else math.nan,
-            "rollout/ep_len_mean": statistics.fmean(lengths) if lengths else math.nan,
-            "rollout/best_ep_rew_mean": counters.best_mean_return,
+            **self.counters.row(),
             "rollout/policy_lag": lag,
             "rollout/batch_bytes": sum(rollout.report.num_bytes for rollout in landed),
             "rollout/dropped": self.fleet.dropped,
             "rollout/actors": self.fleet.size,
             "rollout/actor_restarts": self.fleet.restarts,
             "rollout/learner_restarts": self.learner_restarts,
-            "time/total_timesteps": counters.total_timesteps,
-            "time/episodes": counters.episodes,
-            "time/time_elapsed": counters.seconds,
-            "time/fps": counters.total_timesteps / max(counters.seconds, 1e-9),
             **metrics,
         }
 
     def _end_reason(self) -> str | None:
         stop, counters = self.config.stop, self.counters
         counters.seconds = time.monotonic() - self._began
-        full = len(counters.recent_returns) == stop.window
         if self._stop_reason is not None:
             return self._stop_reason
-        if stop.target_return is not None and full and statistics.fmean(counters.recent_returns) >= stop.target_return:
+        full = len(counters.recent_returns) == stop.window
+        if stop.target_return is not None and full and counters.mean_return >= stop.target_return:
             return f"target return {stop.target_return:g} reached"
         return "budget used up" if self._progress() >= 1 else None
 
@@ -401,24 +367,3 @@ def own_loss(name: str) -> Loss | None:
     from learner.losses import find_loss
 
     return find_loss(name)
-
-
-@contextmanager
-def _stopping_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after the update under way; a second one ends it at once."""
-
-    def stop(number: int, _frame: Any) -> None:
-        trainer.stop(f"{signal.Signals(number).name} received")
-        signal.signal(number, previous[number])
-
-    previous: dict[int, Callable[..., Any] | int | None] = {}
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        try:
-            previous[number] = signal.signal(number, stop)
-        except ValueError:  # not the main thread, such as a Tune trial: its owner handles signals
-            break
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

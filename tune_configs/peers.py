@@ -18,9 +18,9 @@ from actors.environments import describe, make_gymnasium
 from actors.errors import UserError
 from actors.policy import Policy
 from learner.config import TrainConfig
+from learner.counters import Counters
 from learner.metrics_log import MetricsLog
 from learner.storage import Disk
-from learner.trainer import Counters
 from tune_configs import recipe
 
 PEERS = {"rllib": "ray.rllib", "sb3": "stable_baselines3"}

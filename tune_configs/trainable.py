@@ -23,9 +23,10 @@ from actors.files import write_text
 from actors.policy import Policy
 from learner.checkpoint import has_checkpoint
 from learner.config import TrainConfig, overlay
+from learner.counters import Counters
 from learner.run_directory import RunDirectory
 from learner.telemetry import Telemetry
-from learner.trainer import Callback, Counters, Spares, Trainer
+from learner.trainer import Callback, Spares, Trainer
 from tune_configs.experiment import Trial, train_config
 from tune_configs.peers import PeerRun, train_peer
 

@@ -23,13 +23,14 @@ from torch import Tensor
 from actors.errors import NonFiniteError, UserError
 from actors.policy import Policy
 from learner.config import TrainConfig, overlay
+from learner.counters import Counters
 from learner.evaluate import evaluate
 from learner.hyperparameters import LossConfig
 from learner.learner_group import LearnerLostError
 from learner.losses import Metrics, Minibatch, Outputs, policy_gradient
 from learner.metrics_log import read_metrics
 from learner.presets import preset
-from learner.trainer import Callback, Counters, Spares, Trainer
+from learner.trainer import Callback, Spares, Trainer
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
