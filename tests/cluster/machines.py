@@ -137,16 +137,16 @@ class Network:
     """
 
     def __init__(self, directory: Path, shared: Sequence[Path] = ()) -> None:
-        self._directory = directory.resolve()
-        self._shared = [path.resolve() for path in (REPOSITORY, self._directory, *shared)]
+        self.directory = directory.resolve()
+        self._shared = [path.resolve() for path in (REPOSITORY, self.directory, *shared)]
         self.machines: dict[str, Machine] = {}
         self._switch: Machine
-        self._hosts = self._directory / "hosts"
+        self._hosts = self.directory / "hosts"
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._hosts.write_text("127.0.0.1 localhost\n")
-        self._switch = Machine("switch", (), self._directory, _UNSHARE)
+        self._switch = Machine("switch", (), self.directory, _UNSHARE)
         self._in_switch("mount --make-rprivate /; ip link add switch type bridge; ip link set switch up")
         return self
 
@@ -162,7 +162,7 @@ class Network:
             mounts: files and directories to see in other places: {where: what}. The places must exist.
         """
         assert name not in self.machines or not self.machines[name].alive, f"there is a machine {name} already"
-        disk = self._directory / name
+        disk = self.directory / name
         machine = Machine(name, addresses, disk, [*self._switch.enter, *_UNSHARE])
         self.machines[name] = machine
         for place in _PRIVATE:

@@ -1,0 +1,74 @@
+"""The computer that a cluster is brought up from, and what a training run on a cluster must leave."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.cluster.machines import Network
+from tests.serve.served import wait_for
+
+_DASHBOARD = 8265
+_STEPS = 4000
+
+
+class Laptop:
+    """The computer that a cluster is brought up from, with a cluster's file.
+
+    Args:
+        file: the cluster's YAML.
+        variables: in its environment.
+    """
+
+    def __init__(self, network: Network, file: str | Path, variables: Mapping[str, str]) -> None:
+        self.machine = network.add("laptop", "203.0.113.1")
+        self._file = file
+        self._ray = [sys.executable, "-m", "ray.scripts.scripts"]
+        home = Path("/home/me")
+        self.machine.environment.pop("RAY_ADDRESS", None)
+        self.machine.environment |= {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", **variables}
+        self.machine.run(["mkdir", "-p", home])
+
+    def ray(self, verb: str, *options: str, timeout: float) -> str:
+        """Run ``ray VERB`` on the file; returns the output."""
+        return self.machine.run([*self._ray, verb, self._file, *options], timeout=timeout).stdout
+
+    def train(self, run: Path, *options: str) -> dict[str, set[str]]:
+        """Submit a short training run through ``ray dashboard``'s tunnel, and await it.
+
+        Returns:
+            The addresses of the nodes on which actors of each class were.
+        """
+        address = ["--address", f"http://127.0.0.1:{_DASHBOARD}"]
+        tunnel = self.machine.start([*self._ray, "dashboard", self._file], stdin=subprocess.DEVNULL)
+        try:
+            reach = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {_DASHBOARD}))"]
+            wait_for(lambda: self.machine.run(reach, check=False).returncode == 0, "the tunnel leads to the dashboard")
+            command = ["python", "-m", "learner.train", "--config", "cluster/train.json", "--env", "CartPole-v1"]
+            short = ["--total-timesteps", str(_STEPS), "--evaluate-episodes", "2", "--no-video", "--run-dir", str(run)]
+            self.machine.run([*self._ray, "job", "submit", *address, "--", *command, *short, *options], timeout=300)
+            listing = [*self._ray, "list", "actors", *address, "--format", "json", "--detail", "--limit", "1000"]
+            actors = json.loads(self.machine.run(listing).stdout)
+            nodes = json.loads(self.machine.run([*self._ray, "list", "nodes", *address, "--format", "json"]).stdout)
+        finally:
+            tunnel.terminate()
+            tunnel.wait(30)
+        addresses = {node["node_id"]: node["node_ip"] for node in nodes}
+        return {
+            name: {addresses[actor["node_id"]] for actor in actors if actor["class_name"] == name}
+            for name in ("LearnerActor", "RolloutActor")
+        }
+
+
+def check_run(run: Path) -> None:
+    """A run directory has all its files, and its last update counts all steps."""
+    assert {"config.json", "made_by.json", "evaluation.json", "policy", "checkpoints"} <= {
+        path.name for path in run.iterdir()
+    }
+    assert (run / "policy/policy.safetensors").exists()
+    assert list((run / "checkpoints").iterdir())
+    last = (run / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["time/total_timesteps"] >= _STEPS

@@ -1,0 +1,129 @@
+"""The files for ``ray up``, as Ray checks them and against what they must agree with; no credentials."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from actors.errors import UserError
+from learner.config import TrainConfig, overlay
+from learner.presets import preset
+from learner.train import read_command
+from tests.cluster.test_lost_machines import QUICK_TO_NOTICE
+
+REPOSITORY = Path(__file__).parents[2]
+CLOUDS = ["gpu.yaml", "gcp.yaml"]
+ALL = [*CLOUDS, "onprem.yaml"]
+SPOT = {
+    "gpu.yaml": {"InstanceMarketOptions": {"MarketType": "spot"}},
+    "gcp.yaml": {"scheduling": {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}},
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((REPOSITORY / "cluster" / name).read_text())
+
+
+def training() -> TrainConfig:
+    return overlay(preset("ppo"), json.loads((REPOSITORY / "cluster/train.json").read_text()), "cluster/train.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "actor", "learner"),
+    [
+        ([], {"role": "actor"}, {"role": "learner"}),
+        (["--learner-labels", "role", "actor"], {"role": "actor"}, {"role": "actor"}),
+        (["--actor-labels", "kind", "cpu", "zone", "a"], {"kind": "cpu", "zone": "a"}, {"role": "learner"}),
+        (["--actor-labels"], {}, {"role": "learner"}),
+    ],
+)
+def test_labels_of_the_file_and_of_the_command_line(
+    arguments: list[str], actor: dict[str, str], learner: dict[str, str]
+) -> None:
+    options = read_command(["--config", str(REPOSITORY / "cluster/train.json"), *arguments]).options
+    assert options.fleet.actor_labels == actor
+    assert options.update.learner_labels == learner
+
+
+def test_a_label_without_a_value_is_told_in_one_line() -> None:
+    with pytest.raises(UserError, match="actor-labels: takes names and values in turn"):
+        read_command(["--actor-labels", "role"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_ray_takes_it_and_adds_no_commands_of_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    written = read(name)
+    config = prepare_config(read(name))
+    validate_config(config)
+    for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
+        assert config[commands] == written[commands]
+    # Ray's defaults would install a nightly build, and an old boto3.
+    assert config["head_setup_commands"] == config["worker_setup_commands"] == written["setup_commands"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_machines_get_this_project_and_its_version_of_ray(name: str) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    [version] = [
+        re.fullmatch(r"ray\[.*\]==(.+)", line) for line in project["project"]["dependencies"] if "ray[" in line
+    ]
+    install = read(name)["setup_commands"][-1].split()
+    assert f"ray=={version[1]}" in install
+    assert install[install.index("-c") : install.index("-c") + 2] == ["-c", "constraints.txt"]
+    mounts = read(name)["file_mounts"]
+    assert all((REPOSITORY / here).exists() and there == f"~/touchdown/{here}" for there, here in mounts.items())
+    packages = {package.removesuffix("*") for package in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    named = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml", "constraints.txt"}
+    assert packages | named | {"cluster"} == set(mounts.values())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_ray_starts_with_serves_variables_and_many_files(name: str) -> None:
+    for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
+        stop, start = read(name)[commands]
+        assert stop == "ray stop"
+        before, _, arguments = start.partition("ray start")
+        assert int(re.findall(r"ulimit -n (\d+);", before)[0]) >= 65536
+        assert 'eval "$(python -m serve.fast_ingress)";' in before
+        assert "--metrics-export-port=8080" in arguments
+    head = read(name)["head_start_ray_commands"][1]
+    assert "--dashboard-host=127.0.0.1" in head
+    assert f"export {' '.join(f'{key}={value}' for key, value in QUICK_TO_NOTICE.items())};" in head
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_types_of_machines_suit_what_runs_on_them(name: str) -> None:
+    config = read(name)
+    types = config["available_node_types"]
+    head = types.pop(config["head_node_type"])
+    assert head["resources"] == {"CPU": 0}, "the head runs no rollouts"
+    assert head["labels"] == {"role": "head"}
+    [learner] = [kind for kind in types.values() if training().update.learner_labels.items() <= kind["labels"].items()]
+    [actor] = [kind for kind in types.values() if training().fleet.actor_labels.items() <= kind["labels"].items()]
+    assert learner["resources"]["GPU"] == learner["min_workers"] == learner["max_workers"] == 1
+    assert "GPU" not in actor["resources"]
+    assert actor["min_workers"] == 0
+    assert actor["max_workers"] + learner["max_workers"] == config["max_workers"]
+    spot = SPOT[name]
+    assert spot.items() <= actor["node_config"].items()
+    assert not [kind for kind in (head, learner) if spot.items() <= kind["node_config"].items()]
+    assert config["provider"]["cache_stopped_nodes"] is False
+    if name == "gpu.yaml":
+        assert all(kind["node_config"]["ImageId"].startswith("ami-") for kind in (head, learner, actor))
+
+
+def test_on_machines_of_ones_own_start_commands_give_the_labels() -> None:
+    config = read("onprem.yaml")
+    head, worker = config["head_start_ray_commands"][1], config["worker_start_ray_commands"][1]
+    assert "--num-cpus=0" in head
+    assert "--labels=role=head" in head
+    learner, actor = training().update.learner_labels["role"], training().fleet.actor_labels["role"]
+    assert f"--labels=role=$(nvidia-smi -L > /dev/null 2>&1 && echo {learner} || echo {actor})" in worker
