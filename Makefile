@@ -26,7 +26,7 @@ serve: .venv/.installed ## serve the policy in RUN_DIR, and a page on which it f
 	@$(VENV_PYTHON) -m serve.app $(RUN_DIR) $(ARGS)
 
 test: lint ## lint, then run the tests
-	$(VENV_PYTHON) -m pytest -q $(ARGS)
+	$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.installed ## check style, format and types
 	$(VENV_PYTHON) -m ruff check

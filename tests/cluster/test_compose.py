@@ -194,6 +194,6 @@ def test_a_stopped_job_has_a_checkpoint_and_the_next_goes_on_to_its_end(stack: S
     assert before > 0
     options = stack.services["train"]["environment"]["TRAIN_ARGS"].replace("100000000", str(before + 10_000))
     stack.start("train", TRAIN_ARGS=options)
-    assert stack.processes["train"].wait(120) == 0, log.read_text()
+    assert stack.processes["train"].wait(240) == 0, log.read_text()
     assert before < before + 10_000 <= steps()
     assert (stack.runs / "first" / "evaluation.json").is_file()

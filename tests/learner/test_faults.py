@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import json
 import os
 import random
 import signal
@@ -116,27 +116,58 @@ def test_nodes_come_and_go(cluster: Cluster, driver: Driver) -> None:
     check_consistent(driver.rows())
 
 
+FORKING = """
+import json, os, sys
+import learner.events, learner.train  # once: a driver is then there in two seconds, not in six
+for line in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        learner.train.main(json.loads(line))
+        os._exit(0)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
 def test_a_driver_killed_twenty_times_goes_on(cluster: Cluster, tmp_path: Path) -> None:
     """At random moments, most of them while something is being written."""
     rng = random.Random(0)
     run_dir = tmp_path / "run"
-    arguments = [*COMMAND, "--run-dir", str(run_dir)]
+    command = [*COMMAND, "--run-dir", str(run_dir), "--go-on"]
+
+    def rows() -> list[dict[str, Any]]:
+        return read_metrics(run_dir / "metrics.jsonl")
+
     reached = []
-    for _ in range(20):
-        driver = Driver(cluster, run_dir, *arguments)
-        with contextlib.ExitStack() as stack:
-            stack.callback(driver.kill)
-            done = len(driver.rows())
-            driver.wait(lambda rows, done=done: len(rows) > done + 2)
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING],
+        env={**os.environ, "RAY_ADDRESS": cluster.address},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as drivers:
+        assert drivers.stdin
+        assert drivers.stdout
+        for _ in range(20):
+            done = len(rows())
+            print(json.dumps(command), file=drivers.stdin, flush=True)
+            pid = int(drivers.stdout.readline())
+            deadline = time.monotonic() + 60
+            while len(rows()) <= done + 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             time.sleep(rng.uniform(0, 0.3))
-        state, counters = load_checkpoint(RunDirectory(run_dir).checkpoints)
-        reached.append(counters["total_timesteps"])
-        if version := int(state["version"]):
-            assert counters["total_timesteps"] == driver.rows()[version - 1]["time/total_timesteps"]
-        arguments = ["--resume", str(run_dir), "--no-video", "--evaluate-episodes", "0"]
+            os.kill(pid, signal.SIGKILL)
+            assert drivers.stdout.readline() == "-9\n"
+            state, counters = load_checkpoint(RunDirectory(run_dir).checkpoints)
+            reached.append(counters["total_timesteps"])
+            if version := int(state["version"]):
+                assert counters["total_timesteps"] == rows()[version - 1]["time/total_timesteps"]
+        drivers.stdin.close()
     assert reached == sorted(reached)
     assert reached[-1] > reached[0]
-    last = Driver(cluster, run_dir, *arguments)
+    last = Driver(cluster, run_dir, *command)
     last.wait_for_updates(5)
     last.finish()
     check_consistent(last.rows())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ def test_a_run_can_be_made_again_from_its_directory(tmp_path: Path) -> None:
     assert RunDirectory(tmp_path / "runs" / "first").config() == config
     made_by = json.loads((tmp_path / "runs" / "first" / "made_by.json").read_text())
     assert made_by["preset"] == "ppo"
-    assert "pytest" in made_by["command"]
+    assert made_by["command"] == shlex.join(sys.orig_argv)
     assert made_by["python"] == platform.python_version()
     assert made_by["numpy"] == np.__version__
     assert made_by["torch"] == torch.__version__
