@@ -84,6 +84,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return _rows(path.read_bytes()) if path.exists() else []
 
 
+def read_rows(storage: Storage) -> list[dict[str, Any]]:
+    """The rows of the run that is kept there, as ``read_metrics`` gives them.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    try:
+        return _rows(storage.read(_ROWS))
+    except FileNotFoundError:
+        return []
+
+
 def _rows(content: bytes) -> list[dict[str, Any]]:
     rows = []
     for line in content.splitlines():

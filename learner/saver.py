@@ -11,10 +11,7 @@ from actors.policy import Policy
 from learner.checkpoint import save_checkpoint
 from learner.metrics_log import MetricsLog
 from learner.run_directory import RunDirectory
-from learner.writer import Writer
-
-_PATIENCE = 300.0
-"""Seconds that a run waits at its end for storage to take what it has learned."""
+from learner.writer import PATIENCE, Writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +87,7 @@ class Saver:
         Raises:
             OSError: the storage did not take it for minutes.
         """
-        self._writer.flush(_PATIENCE)
+        self._writer.flush(PATIENCE)
 
     def close(self) -> None:
         """End; writes what the storage takes at once."""

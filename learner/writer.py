@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 log = logging.getLogger("touchdown")
 
+PATIENCE = 300.0
+"""Seconds that a run waits at its end for storage to take what it has learned."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 """Seconds between two tries; each pause is twice the one before."""
 _REMIND_SECONDS = 60.0

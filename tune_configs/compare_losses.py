@@ -14,6 +14,7 @@ import dataclasses
 import logging
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.errors import UserError
-from actors.files import write_text
 from learner.command_line import one_line_errors, parse
-from learner.metrics_log import read_metrics
+from learner.metrics_log import read_rows
 from learner.progress import log_to
 from learner.ray_session import start_ray
+from learner.storage import Disk, Storage
 from tune_configs import report
 from tune_configs.experiment import (
     Experiment,
@@ -39,6 +40,7 @@ from tune_configs.experiment import (
     Trial,
     configs_of,
     load,
+    open_experiment,
     require_all,
     require_free,
     save,
@@ -63,9 +65,9 @@ class CompareCommand:
 
     name: str | None = None
     """The experiment's directory under --results; None: <env>-<time>."""
-    results: Path = Path("results/compare_losses")
-    """Where experiments are kept."""
-    resume: Path | None = None
+    results: str = "results/compare_losses"
+    """Where experiments are kept: a path, s3://… or gs://…"""
+    resume: str | None = None
     """Go on with the experiment in this directory: finished trials are kept, others go on from their checkpoints."""
     concurrent: int | None = None
     """Trials at once, at most; None: as many as the cluster has room for."""
@@ -97,7 +99,7 @@ def read_command(arguments: Sequence[str]) -> CompareCommand:
         known, _ = first.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise UserError(str(error)) from error
-    stored = load(Path(known.resume)).experiment if known.resume else Experiment()
+    stored = load(open_experiment(known.resume)).experiment if known.resume else Experiment()
     default = CompareCommand(experiment=stored)
     command = parse(tyro.conf.OmitArgPrefixes[CompareCommand], arguments, default, _PROG, __doc__ or "")
     if command.resume and command.experiment != stored:
@@ -108,13 +110,18 @@ def read_command(arguments: Sequence[str]) -> CompareCommand:
 
 
 @contextlib.contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
+def alone_in(directory: Storage) -> Iterator[None]:
     """Keep other processes from going on with the same experiment.
+
+    An object store has no locks: there, two processes are not kept apart.
 
     Raises:
         UserError: one already does.
     """
-    lock = filelock.FileLock(directory / ".lock")
+    if not isinstance(directory, Disk):
+        yield
+        return
+    lock = filelock.FileLock(directory.path / ".lock")
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
@@ -135,7 +142,7 @@ def compare(command: CompareCommand, console: Console) -> int:
     callbacks = loggers(command.mlflow, command.wandb)
     experiment = command.experiment
     name = command.name or f"{experiment.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    directory = command.resume or command.results / name
+    directory = open_experiment(command.resume) if command.resume else open_experiment(command.results).within(name)
     if command.resume:
         planned = load(directory)
     else:
@@ -162,7 +169,7 @@ def compare(command: CompareCommand, console: Console) -> int:
 def run_and_report(
     command: CompareCommand,
     planned: Planned,
-    directory: Path,
+    directory: Storage,
     resources: tune.PlacementGroupFactory,
     gpu_share: float,
     callbacks: Sequence[Any],
@@ -180,11 +187,11 @@ def run_and_report(
         table = LiveTable(console, trials, done)
         died = run_trials(pending, resources, gpu_share, command.concurrent, directory, table, callbacks)
     for trial in pending:
-        if trial.name in died and not (Path(trial.run_dir) / "failure.txt").exists():
-            write_text(Path(trial.run_dir) / "failure.txt", died[trial.name] + "\n")
+        if trial.name in died and "failure.txt" not in trial.storage.names():
+            trial.storage.write("failure.txt", f"{died[trial.name]}\n".encode())
     summary = report.write(planned, trials, directory)
     console.print(result_table(summary))
-    console.print(f"report: {directory / 'index.html'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {directory}/index.html", highlight=False, soft_wrap=True)
     for name, reason in summary["failed"].items():
         console.print(f"{name} failed: {reason.splitlines()[-1]}", style="red", highlight=False, markup=False)
     if set(summary["unfinished"]) - set(summary["failed"]):
@@ -198,25 +205,26 @@ def run_trials(
     resources: tune.PlacementGroupFactory,
     gpu_share: float,
     concurrent: int | None,
-    directory: Path,
+    directory: Storage,
     table: LiveTable,
     callbacks: Sequence[Any],
 ) -> dict[str, str]:
     """Run trials under Ray Tune, as many at once as there is room for; returns why processes of some were lost."""
     for trial in trials:
-        (Path(trial.run_dir) / "failure.txt").unlink(missing_ok=True)  # what failed is tried again
+        trial.storage.remove("failure.txt")  # what failed is tried again
     before, began = training_seconds(trials), time.monotonic()
-    tuner = tune.Tuner(
-        tune.with_resources(run_trial, resources),
-        param_space={
-            "trial": tune.grid_search([dataclasses.asdict(trial) for trial in trials]),
-            "gpu_share": gpu_share,
-        },
-        tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, reuse_actors=True),
-        run_config=run_config(directory, [table, *callbacks]),
-    )
-    with table:
-        results = tuner.fit()
+    with tunes_own_files(directory) as path:
+        tuner = tune.Tuner(
+            tune.with_resources(run_trial, resources),
+            param_space={
+                "trial": tune.grid_search([dataclasses.asdict(trial) for trial in trials]),
+                "gpu_share": gpu_share,
+            },
+            tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, reuse_actors=True),
+            run_config=run_config(path, [table, *callbacks]),
+        )
+        with table:
+            results = tuner.fit()
     at_once = max(1, min(len(trials), concurrent or len(trials), room_for(resources)))
     seconds, trained = time.monotonic() - began, training_seconds(trials) - before
     table.console.print(
@@ -227,9 +235,22 @@ def run_trials(
     return {Trial(**result.config["trial"]).name: str(result.error) for result in lost if result.config}
 
 
+@contextlib.contextmanager
+def tunes_own_files(directory: Storage) -> Iterator[Path]:
+    """Where Tune keeps its records: beside the results, or here for the time being if those are in an object store.
+
+    Only this process reads them: what a trial needs to go on is in its run's directory.
+    """
+    if isinstance(directory, Disk):
+        yield directory.path
+        return
+    with tempfile.TemporaryDirectory(prefix="touchdown-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
 def training_seconds(trials: Sequence[Trial]) -> float:
     """Seconds that trials have spent so far between their first rollouts and their last updates."""
-    logs = [read_metrics(Path(trial.run_dir) / "metrics.jsonl") for trial in trials]
+    logs = [read_rows(trial.storage) for trial in trials]
     return sum(float(rows[-1]["time/time_elapsed"]) for rows in logs if rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +12,15 @@ import pydantic
 
 from actors.environments import describe
 from actors.errors import UserError, unknown
-from actors.files import write_text
 from learner.config import TrainConfig, overlay, read_config
 from learner.presets import PRESETS, preset
-from learner.run_directory import versions
+from learner.run_directory import json_bytes, versions
+from learner.storage import Disk, Storage, open_storage
 from learner.trainer import own_loss
 from tune_configs.peers import PEERS, require_peer
 
 COURSE_EPISODES = 6000
+_FILE = "experiment.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Trial:
     config: dict[str, Any]
     """TrainConfig's fields; of a peer only the environment, the seed and the budget count."""
     run_dir: str
+    """A path or a URI that means the same on every node."""
     evaluation_episodes: int
     command: str
     """That started the experiment."""
@@ -87,6 +90,11 @@ class Trial:
     def name(self) -> str:
         """Unique in the experiment."""
         return f"{self.label}-{self.seed}"
+
+    @functools.cached_property
+    def storage(self) -> Storage:
+        """Its run's directory."""
+        return open_storage(self.run_dir)
 
 
 def label(loss: str) -> str:
@@ -141,15 +149,27 @@ def require_all(planned: Planned) -> None:
             raise UserError(f"peers fly vectors of observations and discrete actions only; {experiment.env} has others")
 
 
-def trials_of(planned: Planned, directory: Path) -> list[Trial]:
+def open_experiment(location: str) -> Storage:
+    """The directory of an experiment, or of several, at a path or a URI.
+
+    Raises:
+        UserError: the URI names no store that is known, or has options, which trials would not get.
+    """
+    if "://" in location and "?" in location:
+        raise UserError(f"give endpoint and region in AWS_ENDPOINT_URL and AWS_DEFAULT_REGION, not in {location}")
+    return open_storage(location)
+
+
+def trials_of(planned: Planned, directory: Storage) -> list[Trial]:
     """Every run of an experiment that lives in ``directory``."""
     experiment, configs, command = planned
+    root = directory.path.resolve() if isinstance(directory, Disk) else directory
     return [
         Trial(
             label=name,
             seed=seed,
             config={**config, "seed": seed},
-            run_dir=str(directory.resolve() / "runs" / f"{name}-{seed}"),
+            run_dir=f"{root}/runs/{name}-{seed}",
             evaluation_episodes=experiment.evaluation_episodes,
             command=command,
             is_peer=name in experiment.peers,
@@ -164,19 +184,20 @@ def train_config(trial: Trial) -> TrainConfig:
     return overlay(TrainConfig(), trial.config, trial.name)
 
 
-def require_free(planned: Planned, directory: Path) -> None:
+def require_free(planned: Planned, directory: Storage) -> None:
     """Make sure that a directory holds no experiment.
 
     Raises:
         UserError: it holds one.
+        OSError: it cannot be read.
     """
-    if (directory / "experiment.json").exists():
+    if _FILE in directory.names():
         same = load(directory)[:2] == planned[:2]
         advice = f"go on with --resume {directory}" if same else "choose another --name"
         raise UserError(f"{directory} already holds {'this' if same else 'another'} experiment: {advice}")
 
 
-def save(planned: Planned, directory: Path) -> None:
+def save(planned: Planned, directory: Storage) -> None:
     """Start an experiment's directory.
 
     Raises:
@@ -190,25 +211,26 @@ def save(planned: Planned, directory: Path) -> None:
         "configs": planned.configs,
     }
     try:
-        write_text(directory / "experiment.json", json.dumps(data, indent=2) + "\n")
+        directory.write(_FILE, json_bytes(data))
     except OSError as error:
-        raise UserError(f"cannot write to {directory}: {error.strerror}") from error
+        raise UserError(f"cannot write to {directory}: {error.strerror or error}") from error
 
 
-def load(directory: Path) -> Planned:
+def load(directory: Storage) -> Planned:
     """The experiment of a directory.
 
     Raises:
-        UserError: there is none, or its file is damaged.
+        UserError: there is none, or its file cannot be read or is damaged.
     """
-    path = directory / "experiment.json"
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(directory.read(_FILE))
         experiment = pydantic.TypeAdapter(Experiment).validate_python(data["experiment"])
         for name, config in data["configs"].items():
             overlay(TrainConfig(), config, name)
         return Planned(experiment, data["configs"], str(data["command"]))
     except FileNotFoundError:
-        raise UserError(f"no experiment in {directory}: {path.name} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"no experiment in {directory}: {_FILE} is missing") from None
+    except OSError as error:
+        raise UserError(f"cannot read {directory}/{_FILE}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{directory}/{_FILE} is damaged: {str(error).splitlines()[0]}") from error

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from actors.episode import Array
-from actors.files import replacing
 from tune_configs.statistics import mean_curve, performance_profile
 from tune_configs.summary import Run, by_label, scores_of
 
@@ -36,8 +35,8 @@ PANELS = (
 )
 
 
-def draw(runs: Sequence[Run], directory: Path) -> list[Path]:
-    """Write all figures as PNG files; returns their paths."""
+def draw(runs: Sequence[Run]) -> dict[str, bytes]:
+    """All figures as PNG files, by their names."""
     figures = {
         "four_panels": four_panels(runs),
         "return_by_steps": returns_by(runs, "time/total_timesteps", "environment steps"),
@@ -46,13 +45,12 @@ def draw(runs: Sequence[Run], directory: Path) -> list[Path]:
         "performance_profile": profile(runs),
         "final_scores": final_scores(runs),
     }
-    paths = []
+    files = {}
     for name, figure in figures.items():
-        path = directory / f"{name}.png"
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=130)
-        paths.append(path)
-    return paths
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=130)
+        files[f"{name}.png"] = file.getvalue()
+    return files
 
 
 def four_panels(runs: Sequence[Run]) -> Figure:

@@ -9,7 +9,6 @@ import importlib.util
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,7 +19,8 @@ from actors.policy import Policy
 from learner.config import TrainConfig
 from learner.counters import Counters
 from learner.metrics_log import MetricsLog
-from learner.storage import Disk
+from learner.storage import Storage
+from learner.writer import PATIENCE, Writer
 from tune_configs import recipe
 
 PEERS = {"rllib": "ray.rllib", "sb3": "stable_baselines3"}
@@ -45,20 +45,21 @@ def require_peer(name: str) -> None:
 
 
 class PeerRun:
-    """A peer's log and clock, in the form that our own runs have.
+    """A peer's log and clock, in the form that our own runs have. ``close`` ends it.
 
     Args:
         config: its environment, seed and budget.
-        run_dir: where metrics.jsonl, TensorBoard events and the policy go.
+        storage: the run's directory, for metrics.jsonl and TensorBoard events.
         on_row: told of every row, as ``Callback.on_update`` is.
     """
 
     def __init__(
-        self, config: TrainConfig, run_dir: Path, on_row: Callable[[Counters, dict[str, float]], None]
+        self, config: TrainConfig, storage: Storage, on_row: Callable[[Counters, dict[str, float]], None]
     ) -> None:
         self.config = config
         self.counters = Counters()
-        self._log = MetricsLog(Disk(run_dir), timesteps=-1)  # rows of a run that was cut short do not count
+        self._log = MetricsLog(storage, timesteps=-1)  # rows of a run that was cut short do not count
+        self._writer = Writer(str(storage))  # as our own runs have: a peer's clock must not wait for the storage either
         self._on_row = on_row
         self._began = time.monotonic()
 
@@ -91,8 +92,20 @@ class PeerRun:
             **{f"train/{name}": float(value) for name, value in train.items()},
         }
         self._log.write(row)
-        self._log.flush()
+        self._writer.submit("metrics", self._log.flush)
         self._on_row(counters, row)
+
+    def finish(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            OSError: the storage did not take it for minutes.
+        """
+        self._writer.flush(PATIENCE)
+
+    def close(self) -> None:
+        """End; what is not written stays unwritten."""
+        self._writer.close()
 
 
 def train_sb3(run: PeerRun) -> Policy:
@@ -231,6 +244,15 @@ def policy_from_layers(env_id: str, state: Mapping[str, Any], prefixes: tuple[st
 
 
 def train_peer(name: str, run: PeerRun) -> Policy:
-    """Train that peer; returns its final policy."""
+    """Train that peer; returns its final policy. All rows are written then.
+
+    Raises:
+        OSError: the storage did not take them for minutes.
+    """
     train = cast("Callable[[PeerRun], Policy]", {"rllib": train_rllib, "sb3": train_sb3}[name])
-    return train(run)
+    try:
+        policy = train(run)
+        run.finish()
+        return policy
+    finally:
+        run.close()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from actors.files import write_text
+from learner.run_directory import json_bytes
+from learner.storage import Storage
 from tune_configs import figures
 from tune_configs.experiment import Planned, Trial
 from tune_configs.summary import finished_runs, summarise
@@ -26,14 +26,20 @@ CAPTIONS = {
 HEADINGS = ("loss", "IQM", "95% interval", "mean ± std", "final", "best", "to threshold", "steps/s")
 
 
-def write(planned: Planned, trials: Sequence[Trial], directory: Path) -> dict[str, Any]:
-    """Write the whole report; returns the summary."""
+def write(planned: Planned, trials: Sequence[Trial], directory: Storage) -> dict[str, Any]:
+    """Write the whole report; returns the summary.
+
+    Raises:
+        OSError: the results cannot be read, or the report cannot be written.
+    """
     summary, command = summarise(planned.experiment, trials), planned.command
-    write_text(directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+    directory.write("summary.json", json_bytes(summary))
     runs = finished_runs(trials)
-    paths = figures.draw(runs, directory) if runs else []
-    write_text(directory / "summary.md", markdown(summary, command, [path.name for path in paths]))
-    write_text(directory / "index.html", page(summary, command, paths, trials))
+    images = figures.draw(runs) if runs else {}
+    for name, data in images.items():
+        directory.write(name, data)
+    directory.write("summary.md", markdown(summary, command, images).encode())
+    directory.write("index.html", page(summary, command, images, trials).encode())
     return summary
 
 
@@ -85,7 +91,7 @@ def explanation(summary: dict[str, Any]) -> str:
     return text
 
 
-def markdown(summary: dict[str, Any], command: str, images: Sequence[str]) -> str:
+def markdown(summary: dict[str, Any], command: str, images: Iterable[str]) -> str:
     """summary.md."""
     lines = [
         f"# {title(summary)}",
@@ -118,7 +124,7 @@ def title(summary: dict[str, Any]) -> str:
     return f"{experiment['env']}: {len(summary['losses'])} losses, {runs}"
 
 
-def page(summary: dict[str, Any], command: str, images: Sequence[Path], trials: Sequence[Trial]) -> str:
+def page(summary: dict[str, Any], command: str, images: Mapping[str, bytes], trials: Sequence[Trial]) -> str:
     """index.html: everything in one file."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -132,7 +138,7 @@ def page(summary: dict[str, Any], command: str, images: Sequence[Path], trials: 
         pairs=pairs(summary) if len(summary["losses"]) > 1 else [],
         failed=summary["failed"],
         unfinished=summary["unfinished"],
-        images=[(CAPTIONS[path.stem], base64.b64encode(path.read_bytes()).decode()) for path in images],
+        images=[(CAPTIONS[Path(name).stem], base64.b64encode(data).decode()) for name, data in images.items()],
         trials=[(trial.name, f"runs/{trial.name}") for trial in trials],
     )
 

@@ -76,6 +76,8 @@ class SearchCommand:
                 raise UserError(f"{name} must be 1 or more, not {value}")
         if self.scheduler == "pbt" and self.trials < 2:
             raise UserError(f"pbt needs a population: trials must be 2 or more, not {self.trials}")
+        if self.results.parts[:1] and self.results.parts[0].endswith(":"):  # s3:
+            raise UserError("searches are kept on a disk that all nodes share: --results must be a path")
 
 
 class ReportToScheduler(Callback):

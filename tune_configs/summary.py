@@ -7,14 +7,13 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from actors.environments import describe
 from actors.episode import Array
-from learner.metrics_log import read_metrics
+from learner.metrics_log import read_rows
 from tune_configs.experiment import Experiment, Trial
 from tune_configs.statistics import interquartile_mean, interval, probability_of_improvement
 
@@ -43,17 +42,19 @@ def finished_runs(trials: Sequence[Trial]) -> list[Run]:
     """Those that have an outcome."""
     runs = []
     for trial in trials:
-        path = Path(trial.run_dir)
-        if (path / "outcome.json").exists():
-            outcome = json.loads((path / "outcome.json").read_bytes())
-            runs.append(Run(trial, outcome, read_metrics(path / "metrics.jsonl")))
+        if "outcome.json" in trial.storage.names():
+            outcome = json.loads(trial.storage.read("outcome.json"))
+            runs.append(Run(trial, outcome, read_rows(trial.storage)))
     return runs
 
 
 def failures(trials: Sequence[Trial]) -> dict[str, str]:
     """Why trials failed, by their names."""
-    paths = {trial.name: Path(trial.run_dir) / "failure.txt" for trial in trials}
-    return {name: path.read_text().strip() for name, path in paths.items() if path.exists()}
+    return {
+        trial.name: trial.storage.read("failure.txt").decode().strip()
+        for trial in trials
+        if "failure.txt" in trial.storage.names()
+    }
 
 
 def by_label(runs: Sequence[Run]) -> dict[str, list[Run]]:

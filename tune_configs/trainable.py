@@ -7,9 +7,8 @@ and the actors in it: starting them is paid once for each place that trials run 
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from ray.tune import PlacementGroupFactory
 
 from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
-from actors.files import write_text
 from actors.policy import Policy
 from learner.checkpoint import has_checkpoint
 from learner.config import TrainConfig, overlay
@@ -27,6 +25,7 @@ from learner.counters import Counters
 from learner.run_directory import RunDirectory
 from learner.telemetry import Telemetry
 from learner.trainer import Callback, Spares, Trainer
+from learner.writer import PATIENCE, Writer
 from tune_configs.experiment import Trial, train_config
 from tune_configs.peers import PeerRun, train_peer
 
@@ -78,7 +77,6 @@ def run_trial(settings: dict[str, Any]) -> None:
     help, as it does when a process or a node is lost.
     """
     trial = Trial(**settings["trial"])
-    run_dir = Path(trial.run_dir)
     try:
         policy, counters = _train(trial, settings["gpu_share"])
         outcome = _outcome(trial, policy, counters)
@@ -86,10 +84,11 @@ def run_trial(settings: dict[str, Any]) -> None:
         cause = getattr(error, "cause", None)
         if isinstance(cause, RayError) and not isinstance(cause, RayTaskError):  # a process was lost after all
             raise
-        write_text(run_dir / "failure.txt", f"{error}\n")
+        text = f"{error}\n"
+        _write(trial, lambda: trial.storage.write("failure.txt", text.encode()))
         tune.report({"ep_rew_mean": float("nan"), "progress": 1.0, "failure": _last_line(error)})
         return
-    write_text(run_dir / "outcome.json", json.dumps(outcome) + "\n")
+    _write(trial, lambda: trial.storage.write("outcome.json", f"{json.dumps(outcome)}\n".encode()))
 
 
 def _train(trial: Trial, gpu_share: float) -> tuple[Policy, Counters]:
@@ -100,15 +99,26 @@ def _train(trial: Trial, gpu_share: float) -> tuple[Policy, Counters]:
     device = {"update": {"device": trial.config["update"]["device"]}}  # an interrupted run may go on on a GPU
     config = with_resources(overlay(stored, device, trial.name), gpu_share)
     if not resume:  # what a run leaves that stopped before its first checkpoint is worth nothing
-        shutil.rmtree(trial.run_dir, ignore_errors=True)
+        for name in directory.storage.names():
+            directory.storage.remove(name)
     if trial.is_peer:
         directory.create(config, trial.label, trial.command)
-        run = PeerRun(config, Path(trial.run_dir), lambda *row: reporter.report(config, *row))
+        run = PeerRun(config, directory.storage, lambda *row: reporter.report(config, *row))
         policy = train_peer(trial.label, run)
-        directory.write_policy(policy)
+        _write(trial, lambda: directory.write_policy(policy))
         return policy, run.counters
     result = Trainer(config, trial.run_dir, trial.label, resume, [reporter, Telemetry()], _SPARES, trial.command).run()
     return result.policy, result.counters
+
+
+def _write(trial: Trial, write: Callable[[], None]) -> None:
+    """Write what came of a trial; storage that is away for a minute must not cost a peer its whole run."""
+    writer = Writer(trial.run_dir)
+    try:
+        writer.submit("outcome", write)
+        writer.flush(PATIENCE)
+    finally:
+        writer.close()
 
 
 def with_resources(config: TrainConfig, gpu_share: float) -> TrainConfig:

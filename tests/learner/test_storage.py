@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from actors.errors import UserError
 from learner.checkpoint import load_checkpoint, save_checkpoint
@@ -18,22 +15,6 @@ from learner.storage import Disk, ObjectStore, Storage, open_storage
 from learner.trainer import Callback, Trainer
 from tests.learner.link import Link
 from tests.learner.test_trainer import cartpole
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Link]:
-    """A link to a server with an empty bucket named ``bucket``."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with Link(host, port) as link, pytest.MonkeyPatch.context() as patch:
-        for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
-            patch.setenv(f"AWS_{name}", value)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{link.port}")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        boto3.client("s3").create_bucket(Bucket="bucket")
-        yield link
-    server.stop()
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -371,7 +371,7 @@ def test_training_goes_on_while_the_disk_is_full(small_disk: Path, caplog: pytes
 def test_a_disk_that_stays_full_is_a_clear_error_and_loses_nothing(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("learner.saver._PATIENCE", 1.0)
+    monkeypatch.setattr("learner.saver.PATIENCE", 1.0)
     config = cartpole(stop={"total_timesteps": 20_000}, checkpoint={"checkpoint_seconds": 0.0})
     with pytest.raises(OSError, match="No space left on device"):
         Trainer(config, small_disk / "run", callbacks=[Act(5, lambda _: fill(small_disk))]).run()

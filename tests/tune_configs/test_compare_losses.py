@@ -18,7 +18,9 @@ import pytest
 import torch
 
 from actors.policy import Policy
-from learner.metrics_log import read_metrics
+from learner.evaluate import find_policy
+from learner.metrics_log import read_metrics, read_rows
+from learner.storage import open_storage
 
 SMALL = ["--env", "CartPole-v1", "--evaluation-episodes", "5"]
 needs_sb3 = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs the peers extra")
@@ -28,8 +30,8 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "tune_configs.compare_losses", *map(str, arguments)]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=280, check=False)
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=280, check=False, cwd=cwd)
 
 
 def summary_of(directory: Path) -> dict[str, Any]:
@@ -89,6 +91,36 @@ def test_a_killed_experiment_goes_on(tmp_path: Path) -> None:
         assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1)), run_dir.name
         assert json.loads((run_dir / "outcome.json").read_text())["steps"] == rows[-1]["time/total_timesteps"]
     assert not summary_of(directory)["unfinished"]
+
+
+@pytest.mark.usefixtures("s3")
+def test_results_in_an_object_store(tmp_path: Path) -> None:
+    """All of an experiment is in the bucket, none of it here; a resume with nothing to do writes the report again."""
+    location = "s3://bucket/experiments"
+    options = [*SMALL, "--losses", "cpg", "ppo", "--seeds", 1, "--episodes", 64, "--results", location, "--name", "x"]
+    first = run(*options, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert f"report: {location}/x/index.html" in first.stdout
+    directory = open_storage(f"{location}/x")
+    assert json.loads(directory.read("summary.json"))["losses"]["cpg"]["seeds"] == 1
+    assert directory.read("four_panels.png").startswith(b"\x89PNG")
+    for name in ("cpg-0", "ppo-0"):
+        trial = directory.within(f"runs/{name}")
+        assert json.loads(trial.read("outcome.json"))["steps"] == read_rows(trial)[-1]["time/total_timesteps"]
+        assert find_policy(str(trial)).spec.env_id == "CartPole-v1"
+
+    again = run(*options, cwd=tmp_path)
+    assert again.returncode == 2
+    assert f"already holds this experiment: go on with --resume {location}/x" in again.stderr
+
+    directory.remove("index.html")
+    summary = directory.read("summary.json")
+    resumed = run("--resume", f"{location}/x", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "0 of 2 trials to run" in resumed.stdout
+    assert b"cpg-0" in directory.read("index.html")
+    assert directory.read("summary.json") == summary
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_do_not_run_one_experiment(tmp_path: Path) -> None:

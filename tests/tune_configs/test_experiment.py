@@ -10,6 +10,7 @@ import pytest
 from actors.errors import UserError
 from learner.config import TrainConfig, overlay
 from learner.presets import PRESETS
+from learner.storage import Disk
 from tune_configs.compare_losses import main
 from tune_configs.experiment import Experiment, Planned, configs_of, load, save, trials_of
 from tune_configs.trainable import EVALUATION_SEED, placement, with_resources
@@ -22,7 +23,7 @@ def planned(experiment: Experiment) -> Planned:
 
 def test_the_default_is_the_course_work(tmp_path: Path) -> None:
     experiment = Experiment()
-    trials = trials_of(planned(experiment), tmp_path)
+    trials = trials_of(planned(experiment), Disk(tmp_path))
     assert [trial.name for trial in trials] == [f"{loss}-{seed}" for loss in PRESETS for seed in range(3)]
     for trial in trials:
         config = overlay(TrainConfig(), trial.config, "trial")
@@ -48,18 +49,18 @@ def test_a_file_is_a_loss_by_its_name(tmp_path: Path) -> None:
 
 def test_an_experiment_comes_back_from_its_directory(tmp_path: Path) -> None:
     experiment = Experiment(losses=("cpg",), seeds=2, env="CartPole-v1", threshold=450.0)
-    save(planned(experiment), tmp_path)
-    assert load(tmp_path) == planned(experiment)
+    save(planned(experiment), Disk(tmp_path))
+    assert load(Disk(tmp_path)) == planned(experiment)
 
 
 def test_a_directory_holds_one_experiment(tmp_path: Path) -> None:
     first = Experiment(losses=("cpg",))
-    save(planned(first), tmp_path)
+    save(planned(first), Disk(tmp_path))
     with pytest.raises(UserError, match=r"already holds this experiment: go on with --resume"):
-        save(planned(first), tmp_path)
+        save(planned(first), Disk(tmp_path))
     other = Experiment(losses=("vpg",))
     with pytest.raises(UserError, match=r"already holds another experiment: choose another --name"):
-        save(planned(other), tmp_path)
+        save(planned(other), Disk(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_directory_holds_one_experiment(tmp_path: Path) -> None:
 def test_a_damaged_experiment_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "experiment.json").write_text(content)
     with pytest.raises(UserError, match=r"experiment\.json is damaged"):
-        load(tmp_path)
+        load(Disk(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,8 @@ def test_a_damaged_experiment_is_named(content: str, tmp_path: Path) -> None:
         (["--gpu-share", "2"], "gpu_share must lie between 0 and 1, not 2"),
         (["--max-policy-lag", "3"], "needs advantage 'vtrace'"),
         (["--resume", "no/such"], "no experiment in no/such"),
+        (["--resume", "gopher://hole/x"], "cannot use gopher://hole/x"),
+        (["--resume", "s3://bucket/x?region=eu-west-1"], "give endpoint and region in AWS_ENDPOINT_URL"),
         (["--loses", "ppo"], "did you mean --losses"),
     ],
 )
@@ -141,7 +144,7 @@ def test_without_a_gpu_for_it_a_learner_takes_none() -> None:
 
 def test_resume_keeps_the_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = Experiment(losses=("cpg",))
-    save(planned(experiment), tmp_path)
+    save(planned(experiment), Disk(tmp_path))
     with pytest.raises(SystemExit):
         main(["--resume", str(tmp_path), "--seeds", "7"])
     assert "--resume keeps the experiment" in capsys.readouterr().err

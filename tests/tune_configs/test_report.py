@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from learner.storage import Disk
 from tune_configs import report
 from tune_configs.experiment import Experiment, Planned, Trial, configs_of, trials_of
 from tune_configs.summary import summarise
@@ -57,7 +58,7 @@ def write_run(trial: Trial, evaluation: list[float], means: list[float]) -> None
 @pytest.fixture
 def trials(tmp_path: Path) -> list[Trial]:
     """cpg-0 and cpg-1 and ppo-0 are finished, ppo-1 failed."""
-    found = trials_of(PLANNED, tmp_path)
+    found = trials_of(PLANNED, Disk(tmp_path))
     write_run(found[0], [0.0, 10.0, 20.0, 30.0], [10.0, 60.0, 40.0])
     write_run(found[1], [40.0, 50.0, 60.0, 70.0], [10.0, 20.0, 30.0])
     write_run(found[2], [55.0] * 4, [70.0, 80.0, 90.0])
@@ -92,7 +93,7 @@ def test_the_threshold_is_the_environments_own_where_none_is_given(trials: list[
 
 
 def test_the_files_of_a_report(trials: list[Trial], tmp_path: Path) -> None:
-    report.write(PLANNED, trials, tmp_path)
+    report.write(PLANNED, trials, Disk(tmp_path))
     text = (tmp_path / "summary.md").read_text()
     assert text.index("| ppo | 55.0 | – |") < text.index("| cpg | 35.0 | 15.0 to 55.0 | 35.0 ± 22.9 |")
     assert PLANNED.command in text
@@ -105,8 +106,8 @@ def test_the_files_of_a_report(trials: list[Trial], tmp_path: Path) -> None:
 
 
 def test_a_report_of_nothing_finished_is_still_one(tmp_path: Path) -> None:
-    trials = trials_of(PLANNED, tmp_path)
-    summary = report.write(PLANNED, trials, tmp_path)
+    trials = trials_of(PLANNED, Disk(tmp_path))
+    summary = report.write(PLANNED, trials, Disk(tmp_path))
     assert len(summary["unfinished"]) == 4
     assert "cpg-0" in (tmp_path / "index.html").read_text()
 
@@ -115,7 +116,7 @@ def test_a_report_of_nothing_finished_is_still_one(tmp_path: Path) -> None:
 def test_the_page_shows_everything_without_a_server(trials: list[Trial], tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
-    report.write(PLANNED, trials, tmp_path)
+    report.write(PLANNED, trials, Disk(tmp_path))
     requests: list[str] = []
     errors: list[str] = []
     with sync_playwright() as playwright:

@@ -75,13 +75,14 @@ def test_a_search_writes_a_preset_file(scheduler: str, tmp_path: Path) -> None:
         (["--trials", "0"], "trials must be 1 or more, not 0"),
         (["--trials", "1", "--scheduler", "pbt"], "pbt needs a population"),
         (["--scheduler", "grid"], "invalid choice 'grid'"),
+        (["--results", "s3://bucket/searches"], "--results must be a path"),
     ],
 )
 def test_a_bad_request_is_one_line_and_exit_2(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        main([*arguments, "--results", str(tmp_path)])
+        main(["--results", str(tmp_path), *arguments])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert said in error
