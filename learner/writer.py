@@ -38,7 +38,7 @@ class Writer:
         self._due: dict[str, float] = {}
         """When a job of that name may run again."""
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._flushing = False
         self._error: OSError | None = None
         self._broken: BaseException | None = None
         self._busy = ""
@@ -67,8 +67,10 @@ class Writer:
         deadline = time.monotonic() + patience
         with self._changed:
             self._due.clear()
+            self._flushing = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._broken or not (self._jobs or self._busy), timeout=patience)
+            self._flushing = False
             if self._broken:
                 raise self._broken
             if self._jobs or self._busy:
@@ -115,7 +117,8 @@ class Writer:
             now = time.monotonic()
             with self._changed:
                 self._busy = ""
-                self._due[name] = now + (now - began) * (1 / _SHARE - 1)
+                if not self._flushing:
+                    self._due[name] = now + (now - began) * (1 / _SHARE - 1)
                 self._changed.notify_all()
 
     def _next(self) -> tuple[str, Callable[[], None]] | None:
