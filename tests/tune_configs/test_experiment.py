@@ -12,7 +12,7 @@ from learner.config import TrainConfig, overlay
 from learner.presets import PRESETS
 from learner.storage import Disk
 from tune_configs.compare_losses import main
-from tune_configs.experiment import Experiment, Planned, configs_of, load, save, trials_of
+from tune_configs.experiment import Experiment, Planned, configs_of, load, open_experiment, save, trials_of
 from tune_configs.trainable import EVALUATION_SEED, placement, with_resources
 from tune_configs.tuning import gpu_share_of, room_for
 
@@ -61,6 +61,23 @@ def test_a_directory_holds_one_experiment(tmp_path: Path) -> None:
     other = Experiment(losses=("vpg",))
     with pytest.raises(UserError, match=r"already holds another experiment: choose another --name"):
         save(planned(other), Disk(tmp_path))
+
+
+@pytest.mark.usefixtures("s3")
+def test_an_experiment_in_an_object_store() -> None:
+    experiment = Experiment(losses=("cpg",), seeds=1)
+    directory = open_experiment("s3://bucket/experiments").within("x")
+    with pytest.raises(UserError, match=r"no experiment in s3://bucket/experiments/x: experiment\.json is missing"):
+        load(directory)
+    save(planned(experiment), directory)
+    assert load(directory) == planned(experiment)
+    assert trials_of(planned(experiment), directory)[0].run_dir == "s3://bucket/experiments/x/runs/cpg-0"
+    with pytest.raises(
+        UserError, match=r"already holds this experiment: go on with --resume s3://bucket/experiments/x"
+    ):
+        save(planned(experiment), directory)
+    with pytest.raises(UserError, match=r"cannot write to s3://no-such-bucket/x: .*bucket"):
+        save(planned(experiment), open_experiment("s3://no-such-bucket/x"))
 
 
 @pytest.mark.parametrize(
