@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("touchdown")
 
-_PATIENT_SECONDS = 15.0
-"""After which the log says what a learner that has not started waits for."""
+PATIENT_SECONDS = 15.0
+"""After which the log says what a process that has not started waits for."""
 
 Ref = ray.ObjectRef[Any]
 
@@ -89,7 +89,7 @@ class LearnerGroup:
         if update.learner_labels:
             options["label_selector"] = update.learner_labels
         actor_class: Any = ray.remote(LearnerActor).options(**options)
-        self._waits_for = {**({"GPU": gpus} if gpus else {}), **update.learner_labels}
+        self._wishes = wishes(gpus, "GPU", update.learner_labels)
         for _ in range(update.learners):
             self._learners.append(self._spares.pop() if self._spares else actor_class.remote())
         address = self._learners[0].address.remote() if update.learners > 1 else ""
@@ -115,10 +115,9 @@ class LearnerGroup:
             if self.is_done(self._prepared, done):
                 self.device = self.result(self._prepared)
                 return
-            if not said and time.monotonic() - began > _PATIENT_SECONDS:
+            if not said and time.monotonic() - began > PATIENT_SECONDS:
                 said = True
-                words = ", ".join(f"{name} {value}" for name, value in self._waits_for.items()) or "a process"
-                log.warning("still waiting for a node to learn on, with %s", words)
+                log.warning("still waiting for a node to learn on, with %s", self._wishes)
 
     def update(self, batches: Sequence[Ref], progress: float) -> tuple[Ref, list[Ref]]:
         """Learn from batches: references to the new policy, and to what ``result`` makes the metrics of."""
@@ -148,7 +147,7 @@ class LearnerGroup:
                 if isinstance(error, RayTaskError) and isinstance(error.cause, UserError | NonFiniteError):
                     raise error.cause
                 if error and first_error is None:  # perhaps only of one that misses another, which is found dead soon
-                    first_error, deadline = error, time.monotonic() + _PATIENT_SECONDS
+                    first_error, deadline = error, time.monotonic() + PATIENT_SECONDS
         if first_error is None:
             return ray.get(answers[0])
         cause = getattr(first_error, "cause", None)
@@ -189,3 +188,9 @@ def _error(ref: Ref) -> RayError | None:
     except RayError as error:
         return error
     return None
+
+
+def wishes(count: float, resource: str, labels: dict[str, str]) -> str:
+    """What a process asks of a node, in words."""
+    words = [f"{count:g} {resource}"] if count else []
+    return ", ".join([*words, *(f"label {name}={value}" for name, value in labels.items())]) or "room for a process"

@@ -20,7 +20,7 @@ from actors.policy import Policy
 from learner.checkpoint import has_checkpoint, load_checkpoint
 from learner.config import TrainConfig
 from learner.counters import Counters
-from learner.learner_group import LearnerGroup, LearnerLostError, RolloutLostError
+from learner.learner_group import PATIENT_SECONDS, LearnerGroup, LearnerLostError, RolloutLostError, wishes
 from learner.ray_session import start_ray
 from learner.run_directory import RunDirectory
 from learner.saver import Checkpoint, Saver
@@ -208,9 +208,18 @@ class Trainer:
             raise UserError(f"{self._stop_reason} before there was a learner; nothing is lost")
         if self.saver.last is None:
             self._save()
+        began, said = time.monotonic(), False
         while not self.fleet.size and self._stop_reason is None:  # the clock starts with the first rollout
+            self.fleet.resize()
             for ref in ray.wait(self.fleet.waiting_for, num_returns=1, timeout=0.1)[0]:
                 self.fleet.land(ref)
+            if not said and time.monotonic() - began > PATIENT_SECONDS:
+                said = True
+                config = self.config.fleet
+                log.warning(
+                    "still waiting for a node to fly on, with %s",
+                    wishes(config.cpus_per_actor, "CPU", config.actor_labels),
+                )
         self._began = time.monotonic() - self.counters.seconds
 
     def _loop(self) -> str:

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -387,6 +388,34 @@ def test_sigterm_ends_a_run_after_its_update(tmp_path: Path) -> None:
     assert result.reason == "SIGTERM received"
     resumed = Trainer(cartpole(), tmp_path / "run", resume=True)
     assert resumed.counters.total_timesteps == result.counters.total_timesteps
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fleet": {"actor_labels": {"role": "moon"}}}, "waiting for a node to fly on, with 1 CPU, label role=moon"),
+        ({"update": {"learner_labels": {"role": "moon"}}}, "waiting for a node to learn on, with label role=moon"),
+    ],
+)
+def test_who_waits_for_a_node_says_for_which(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, changes: Any, said: str
+) -> None:
+    for module in ("trainer", "learner_group"):
+        monkeypatch.setattr(f"learner.{module}.PATIENT_SECONDS", 0.0)
+    trainer = Trainer(cartpole(**changes), tmp_path / "run")
+
+    def stop() -> None:
+        wait_until(lambda: said in caplog.text)
+        trainer.stop("seen enough")
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    if "fleet" in changes:
+        assert trainer.run().counters.total_timesteps == 0
+    else:
+        with pytest.raises(UserError, match="seen enough before there was a learner; nothing is lost"):
+            trainer.run()
+    stopping.join()
 
 
 def test_in_flight_rollouts_stay_bounded_while_the_learner_is_slow(tmp_path: Path) -> None:
