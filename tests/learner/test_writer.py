@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Iterator
+
+import pytest
 
 from learner.writer import Writer
 
@@ -25,3 +29,80 @@ def test_who_waits_for_all_to_be_written_does_not_wait_for_a_jobs_turn() -> None
     writer.flush(patience=6.0)  # a job of one second may otherwise run again after nine
     writer.close()
     assert written == [1, 2]
+
+
+@pytest.fixture
+def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
+    monkeypatch.setattr("learner.writer._FIRST_PAUSE", 0.01)
+    writer = Writer("here")
+    yield writer
+    writer.close()
+
+
+def test_what_fails_is_tried_again_and_the_log_says_so_once(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
+    left = [OSError("full"), OSError("still full"), OSError("full yet")]
+
+    def write() -> None:
+        if left:
+            raise left.pop()
+
+    with caplog.at_level(logging.INFO, "touchdown"):
+        writer.submit("checkpoint", write)
+        writer.flush(patience=10)
+    assert not left
+    assert writer.failures == 3
+    failed, again = (record.getMessage() for record in caplog.records)
+    assert failed == "cannot write to here (full yet); training goes on, writing is tried again"
+    assert again.startswith("writing to here again after ")
+
+
+def test_only_the_newest_of_a_name_is_written(writer: Writer) -> None:
+    fails = threading.Event()
+    written: list[int] = []
+
+    def old() -> None:
+        fails.set()
+        raise OSError("full")
+
+    writer.submit("policy", old)
+    assert fails.wait(10)
+    for number in (2, 3):
+        writer.submit("policy", lambda number=number: written.append(number))
+    writer.submit("metrics", lambda: written.append(0))
+    writer.flush(patience=10)
+    assert 3 in written
+    assert 0 in written
+    assert len(written) <= 3
+
+
+def test_patience_ends_with_the_reason(writer: Writer) -> None:
+    def write() -> None:
+        raise OSError("full")
+
+    writer.submit("checkpoint", write)
+    with pytest.raises(OSError, match="full"):
+        writer.flush(patience=0.2)
+
+
+def test_a_storage_that_does_not_answer_is_not_waited_for_for_ever(writer: Writer) -> None:
+    answer = threading.Event()
+    writer.submit("checkpoint", lambda: assert_true(answer.wait(10)))
+    with pytest.raises(TimeoutError, match="here did not answer"):
+        writer.flush(patience=0.2)
+    answer.set()
+    writer.flush(patience=10)
+
+
+def assert_true(value: object) -> None:
+    assert value
+
+
+def test_a_mistake_of_ours_ends_the_run(writer: Writer) -> None:
+    def write() -> None:
+        raise ZeroDivisionError
+
+    writer.submit("metrics", write)
+    with pytest.raises(ZeroDivisionError):
+        writer.flush(patience=10)
+    with pytest.raises(ZeroDivisionError):
+        writer.submit("metrics", write)
