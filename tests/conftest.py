@@ -1,6 +1,7 @@
 """Fixtures that more than one room's tests need."""
 
 import os
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +36,8 @@ def s3() -> Iterator[Link]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()  # servers of one process share what they hold
     with Link(host, port) as link, pytest.MonkeyPatch.context() as patch:
         for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
             patch.setenv(f"AWS_{name}", value)
