@@ -250,7 +250,8 @@ class Fleet:
         cause = getattr(error, "cause", None)
         if isinstance(cause, NonFiniteError | UserError):
             raise cause
-        if isinstance(error, RayActorError) or not isinstance(error, RayTaskError):
+        lost = isinstance(cause, RayError) and not isinstance(cause, RayTaskError)  # the policy, with its node
+        if isinstance(error, RayActorError) or not isinstance(error, RayTaskError) or lost:
             slot.deaths += 1
             if slot.deaths >= _MAX_DEATHS:
                 raise error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -204,5 +205,11 @@ class Policy:
 
 
 def policy_directory(path: str | Path) -> Path:
-    """Where a run keeps its policy; a directory that holds just a policy is its own."""
+    """Where a run keeps its policy; a directory that holds just a policy is its own.
+
+    Raises:
+        UserError: this is a URI.
+    """
+    if re.match(r"[a-z][a-z0-9]+:/", str(path)):
+        raise UserError(f"{path} is no directory that this machine can see: copy the run from its store, or mount it")
     return Path(path) / "policy" if (Path(path) / "policy").is_dir() else Path(path)

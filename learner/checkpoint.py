@@ -18,6 +18,8 @@ from learner.storage import Storage
 log = logging.getLogger("touchdown")
 
 _FILE = "state.safetensors"
+_DAMAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""Of the errors that reading raises."""
 
 
 def save_checkpoint(
@@ -47,6 +49,7 @@ def load_checkpoint(storage: Storage) -> tuple[dict[str, Array], dict[str, Any]]
 
     Raises:
         UserError: there is no checkpoint, or none is whole.
+        OSError: the storage does not answer: who passed over a good checkpoint then would lose it.
     """
     checkpoints = _checkpoints(storage)
     for name in reversed(checkpoints):
@@ -56,7 +59,7 @@ def load_checkpoint(storage: Storage) -> tuple[dict[str, Array], dict[str, Any]]
                 raise ValueError("its contents do not match their checksum")
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             return safetensors.numpy.load(data), json.loads(header["__metadata__"]["counters"])
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        except (*_DAMAGE, ValueError, KeyError, safetensors.SafetensorError) as error:
             log.warning("checkpoint %s/%s is damaged (%s); trying the one before", storage, name, error)
     found = f"all {len(checkpoints)} are damaged" if checkpoints else "there is none"
     raise UserError(f"no readable checkpoint under {storage}: {found}")

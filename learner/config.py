@@ -54,7 +54,7 @@ class CheckpointConfig:
     """How often a run can be picked up again."""
 
     checkpoint_seconds: float = 10.0
-    """Seconds between checkpoints."""
+    """Seconds between checkpoints; more where the storage is so slow that they would take a tenth of the time."""
     keep_checkpoints: int = 3
     """Checkpoints kept; a damaged one is passed over for the one before."""
 

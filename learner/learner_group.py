@@ -79,11 +79,14 @@ class LearnerGroup:
     def start(self, state: dict[str, Array] | None) -> Ref:
         """Start learners from a state, or anew, in place of those that there are; answers the first one's policy."""
         self._end()
+        self.device = ""
         update = self._config
         there = ray.cluster_resources().get("GPU", 0) >= update.gpu_share * update.learners
         may_come = update.device == "cuda" and os.environ.get("RAY_ADDRESS", "local") != "local"  # of an autoscaler
         gpus = update.gpu_share if update.device != "cpu" and (there or may_come) else 0
-        if update.learners > 1 and not gpus:  # they cannot share a GPU that happens to be there
+        if (
+            update.learners > 1 and update.device == "auto" and not gpus
+        ):  # they cannot share a GPU that happens to be there
             self._arguments["update_config"] = dataclasses.replace(update, device="cpu")
         options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus}
         if update.learner_labels:
@@ -92,10 +95,12 @@ class LearnerGroup:
         self._wishes = wishes(gpus, "GPU", update.learner_labels)
         for _ in range(update.learners):
             self._learners.append(self._spares.pop() if self._spares else actor_class.remote())
-        address = self._learners[0].address.remote() if update.learners > 1 else ""
+        addresses = [
+            learner.address.remote() for learner in self._learners
+        ]  # nobody waits for one that has no node yet
         state_ref = ray.put(state) if state is not None else None
         self._prepared = [
-            learner.prepare.remote(update.threads, state_ref, rank, update.learners, address, **self._arguments)
+            learner.prepare.remote(update.threads, state_ref, rank, *addresses, **self._arguments)
             for rank, learner in enumerate(self._learners)
         ]
         policy: Ref = self._learners[0].policy.remote()
@@ -139,7 +144,7 @@ class LearnerGroup:
         """
         pending, first_error, deadline = list(answers), None, math.inf
         while pending and time.monotonic() < deadline:
-            done, pending = ray.wait(pending, num_returns=1, timeout=min(1.0, deadline - time.monotonic()))
+            done, pending = ray.wait(pending, num_returns=1, timeout=max(0.0, min(1.0, deadline - time.monotonic())))
             for ref in done:
                 error = _error(ref)
                 if isinstance(error, RayActorError):
@@ -166,7 +171,9 @@ class LearnerGroup:
         """
         try:
             state: dict[str, Array] = ray.get(self._learners[0].state.remote())
-        except RayActorError as error:
+        except RayTaskError:
+            raise
+        except RayError as error:  # it died, or what it answered went with its node
             raise LearnerLostError(str(error)) from error
         return state
 

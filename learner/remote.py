@@ -29,8 +29,7 @@ class LearnerActor:
         threads: int,
         state: dict[str, Array] | None,
         rank: int,
-        count: int,
-        address: str,
+        *addresses: str,
         **arguments: Any,
     ) -> str:
         """Make the learner; answers where it computes.
@@ -39,8 +38,7 @@ class LearnerActor:
             threads: CPU threads for torch; small networks are fastest with one.
             state: to go on from; None: to start anew.
             rank: its place among the learners that share the work.
-            count: how many they are.
-            address: the first one's; unused by one that is alone.
+            addresses: of all of them; the first one's is where they meet.
             arguments: of Learner.
         """
         import torch
@@ -49,7 +47,7 @@ class LearnerActor:
         from learner.sharding import Shard
 
         torch.set_num_threads(threads)
-        shard = Shard(rank, count, address, find_device(arguments["update_config"].device))
+        shard = Shard(rank, len(addresses), addresses[0], find_device(arguments["update_config"].device))
         self._learner = Learner(**arguments, shard=shard)
         if state is not None:
             self._learner.load_state(state)

@@ -48,7 +48,7 @@ class RunDirectory:
         """
         made_by = {"preset": preset, "command": command or shlex.join(sys.orig_argv), **versions()}
         try:
-            if self.exists():
+            if self.exists() or self.checkpoints.names():
                 raise UserError(f"{self} already holds a run: go on with --resume {self}, or choose another --run-dir")
             self.storage.write("config.json", json_bytes(config.to_dict()))
             self.storage.write("made_by.json", json_bytes(made_by))

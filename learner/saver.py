@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from typing import Any
 
@@ -12,6 +13,8 @@ from learner.checkpoint import save_checkpoint
 from learner.metrics_log import MetricsLog
 from learner.run_directory import RunDirectory
 from learner.writer import PATIENCE, Writer
+
+log = logging.getLogger("touchdown")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +93,11 @@ class Saver:
         self._writer.flush(PATIENCE)
 
     def close(self) -> None:
-        """End; writes what the storage takes at once."""
+        """End; writes what the storage takes at once. What it does not take is in the log, not an error: this is the
+        way out, also of a run that failed for a reason of its own."""
         try:
             self._writer.flush(patience=1.0)
-        except OSError:
-            pass  # the log has said so
+        except Exception as error:
+            log.warning("%.0f s of the run are not written to %s: %s", self.unsaved_seconds, self._directory, error)
         finally:
             self._writer.close()

@@ -5,6 +5,7 @@ Whatever the place, a file is the old one or the new one, never half, and an err
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import tempfile
@@ -71,8 +72,12 @@ def open_storage(location: str | Path) -> Storage:
         return Disk(Path(uri.removeprefix("file://")))
     from pyarrow import ArrowInvalid, fs
 
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        raise UserError("no credentials in a URI: it is written to logs; give them as the store's own tools take them")
     try:
         filesystem, root = fs.FileSystem.from_uri(uri)
+        if not root.strip("/"):
+            raise UserError(f"{uri} names no bucket")
         if isinstance(filesystem, fs.S3FileSystem) and "?" not in uri:
             filesystem = fs.S3FileSystem(
                 region=filesystem.region,  # the bucket's own, which from_uri has found out
@@ -82,6 +87,8 @@ def open_storage(location: str | Path) -> Storage:
                 connect_timeout=5,
                 request_timeout=5,
             )
+        elif isinstance(filesystem, fs.GcsFileSystem) and "?" not in uri:
+            filesystem = fs.GcsFileSystem(retry_time_limit=datetime.timedelta(seconds=15))  # not a quarter of an hour
     except (ArrowInvalid, NotImplementedError) as error:
         raise UserError(f"cannot use {uri}: {' '.join(str(error).split())}; give a path, s3://… or gs://…") from error
     return ObjectStore(filesystem, root.rstrip("/"), uri.partition("?")[0].rstrip("/"))

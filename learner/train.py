@@ -70,6 +70,10 @@ def read_command(arguments: list[str]) -> TrainCommand:
     except argparse.ArgumentError as error:
         raise UserError(str(error)) from error
     resume = known.resume
+    if "" in (known.resume, known.run_dir):
+        raise UserError("--resume and --run-dir take a directory; an empty name was given")
+    if known.go_on and not (known.run_dir or known.resume):
+        raise UserError("--go-on needs --run-dir: a run without a name of its own is never found again")
     if known.go_on and known.run_dir and RunDirectory(known.run_dir).exists():
         resume = known.run_dir
     base = RunDirectory(resume).config() if resume else preset(known.preset or "ppo")

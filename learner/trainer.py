@@ -168,19 +168,20 @@ class Trainer:
                     try:
                         reason = self._loop()
                         self._save()
+                        policy = self.policy()
                         break
                     except LearnerLostError as error:
                         self._go_back(error)
                 self.saver.finish()
-                result = Result(reason, self.policy(), self.directory, self.counters)
+                result = Result(reason, policy, self.directory, self.counters)
                 for callback in self._callbacks:
                     callback.on_end(self, result)
                 return result
             finally:
-                self.saver.close()
                 if self.fleet:
                     self.fleet.stop()
                 self.learners.stop()
+                self.saver.close()
 
     def _start(self) -> None:
         """Start actors and learners, all at once."""

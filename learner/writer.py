@@ -16,6 +16,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 """Seconds between two tries; each pause is twice the one before."""
 _REMIND_SECONDS = 60.0
 """Between two lines of the log about the same trouble."""
+_LONG_SECONDS = 30.0
+"""After which a write that has not ended is worth a line."""
 _SHARE = 0.1
 """Of the time that jobs of one name may take: a file that is sent whole each time takes longer and longer."""
 
@@ -42,6 +44,7 @@ class Writer:
         self._error: OSError | None = None
         self._broken: BaseException | None = None
         self._busy = ""
+        self._busy_since = 0.0
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
@@ -56,6 +59,9 @@ class Writer:
                 raise self._broken
             self._jobs[name] = job
             self._changed.notify_all()
+            if self._busy and time.monotonic() - self._busy_since > _LONG_SECONDS:
+                self._busy_since = time.monotonic()
+                log.warning("writing to %s takes long; training goes on", self._place)
 
     def flush(self, patience: float) -> None:
         """Wait until everything is written.
@@ -103,7 +109,11 @@ class Writer:
                 with self._changed:
                     self._busy = ""
                     self._jobs.setdefault(name, run)  # unless a newer one has come
-                    self._changed.wait_for(lambda: self._closing, timeout=pause)
+                    flushing = self._flushing
+                    self._changed.wait_for(
+                        lambda was=flushing: self._closing or self._flushing != was,  # type: ignore[misc]
+                        timeout=_FIRST_PAUSE if flushing else pause,
+                    )
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             except BaseException as error:  # a mistake of ours must end the run, not this thread in silence
@@ -128,7 +138,7 @@ class Writer:
                 now = time.monotonic()
                 for name in self._jobs:
                     if self._due.get(name, now) <= now:
-                        self._busy = name
+                        self._busy, self._busy_since = name, now
                         return name, self._jobs.pop(name)
                 waits = [self._due[name] - now for name in self._jobs]
                 self._changed.wait(timeout=min(waits) if waits else None)

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from actors.environments import describe
 from actors.errors import UserError
+from actors.policy import policy_directory
 from learner.command_line import one_line_errors, parse
 from learner.evaluate import evaluate, find_policy, report
 from serve.directories import whole_directory
@@ -52,6 +53,7 @@ class PublishCommand:
     """Seed of the first episode; the others count up from it."""
 
     def __post_init__(self) -> None:
+        policy_directory(self.run)  # may be a URI
         if self.repo_id is None and self.to is None:
             raise UserError("say where to: --repo-id user/name on the Hub, or --to a directory")
         if self.repo_id is None and (self.private or self.revision or self.commit_message):

@@ -358,6 +358,37 @@ def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, moon: su
     drive(fleet, until=lambda: fleet.size == 0 and len(fleet.waiting_for) == 1, between=fly)
 
 
+def test_a_slow_actor_costs_the_others_nothing(make_fleet: MakeFleet) -> None:
+    """Three think a tenth of a second for a rollout; then one of them takes ten times as long."""
+    fleet = make_fleet(actors=3, rollouts_per_update=6, cpus_per_actor=0.5)
+    start(fleet, 3)
+
+    def think(slot: int, seconds: float) -> None:
+        def slow_down(actor: Any) -> None:
+            collect = type(actor).collect
+            actor.collect = lambda policy: (time.sleep(seconds), collect(actor, policy))[1]
+
+        ray.get(fleet._slots[slot].actor.__ray_call__.remote(slow_down))
+
+    def flown_by_the_others(seconds: float) -> int:
+        before, end = fleet.flown[1] + fleet.flown[2], time.monotonic() + seconds
+        drive(fleet, until=lambda: time.monotonic() > end, between=fly)
+        return fleet.flown[1] + fleet.flown[2] - before
+
+    version = 0
+
+    def fly() -> None:
+        nonlocal version
+        version += bool(fleet.take(version))
+        fleet.launch(ordered(FLY, version), version)
+
+    for slot in range(3):
+        think(slot, 0.1)
+    alone = flown_by_the_others(6)
+    think(0, 1.0)
+    assert flown_by_the_others(6) > 0.8 * alone
+
+
 def test_a_fleet_that_shrinks_keeps_those_that_fly(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a node goes its actor; the one in its place has nowhere to start, and must not cost one that flies."""
     fleet = make_fleet(actors="auto", rollouts_per_update=8)

@@ -238,6 +238,18 @@ def test_what_is_saved_stays_though_a_damaged_one_has_a_higher_number(tmp_path: 
     assert_loads(tmp_path, 5)
 
 
+def test_a_storage_that_does_not_answer_is_not_damage(tmp_path: Path) -> None:
+    """Who passed over a good checkpoint would remove it at the next save."""
+
+    class Silent(Disk):
+        def read(self, name: str) -> bytes:
+            raise TimeoutError("no answer")
+
+    save(tmp_path, 1)
+    with pytest.raises(TimeoutError, match="no answer"):
+        load_checkpoint(Silent(tmp_path))
+
+
 # ---- interrupted writes
 
 

@@ -41,6 +41,12 @@ def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     assert directory.config().seed == 1
 
 
+def test_checkpoints_without_a_configuration_are_a_run_too(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "00000001").mkdir(parents=True)
+    with pytest.raises(UserError, match="already holds a run"):
+        RunDirectory(tmp_path).create(TrainConfig(), None)
+
+
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*file"):

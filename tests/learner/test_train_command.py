@@ -104,6 +104,8 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path) -> None:
     rows = read_metrics(run_dir / "metrics.jsonl")
     assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1]["time/total_timesteps"] >= 8000
+    with pytest.raises(UserError, match="--go-on needs --run-dir"):
+        read_command(["--go-on"])
     with pytest.raises(UserError, match="only stop options can change, not env"):
         read_command(["--run-dir", str(run_dir), "--go-on", "--env", "Acrobot-v1"])
     assert read_command(["--run-dir", str(tmp_path / "other"), "--go-on"]).resume is None
@@ -122,6 +124,9 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path) -> None:
         (["--backend", "envpool", "--env", "tests.learner.broken_environment:Broken-v0"], "EnvPool does not have it"),
         (["--loss", "pppo"], "unknown loss 'pppo'; did you mean ppo?"),
         (["--resume", "no/such/run"], "no run in no/such/run"),
+        (["--resume", ""], "--resume and --run-dir take a directory; an empty name was given"),
+        (["--run-dir", "s3://key:secret@bucket/run"], "no credentials in a URI"),
+        (["--learners", "2", "--gpu-share", "0.5"], "several learners need a GPU each"),
         (["--config", "no/such/file"], "cannot read no/such/file"),
         (["--max-policy-lag", "3"], "needs advantage 'vtrace'"),
         (["--total-timesteps", "None"], "a run needs an end"),

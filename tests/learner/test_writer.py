@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -73,6 +74,22 @@ def test_only_the_newest_of_a_name_is_written(writer: Writer) -> None:
     assert 3 in written
     assert 0 in written
     assert len(written) <= 3
+
+
+def test_who_waits_at_the_end_does_not_wait_out_a_long_pause(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learner.writer._FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("learner.writer._LONGEST_PAUSE", 60.0)
+    full = True
+
+    def write() -> None:
+        if full:
+            raise OSError("full")
+
+    writer.submit("checkpoint", write)
+    while writer.failures < 6:  # the pause is of several seconds by now
+        time.sleep(0.05)
+    full = False
+    writer.flush(patience=2)
 
 
 def test_patience_ends_with_the_reason(writer: Writer) -> None:
