@@ -66,7 +66,9 @@ class Machine:
 
     def __init__(self, name: str, addresses: Sequence[str], disk: Path, unshare: Sequence[str]) -> None:
         self.name, self.addresses, self.disk = name, tuple(addresses), disk
-        self.environment = dict(os.environ)
+        # Not what Ray has left in this process: whether it asks for a token, say.
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.environment["RAY_USAGE_STATS_ENABLED"] = "0"
         self._holder = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "--", *unshare, "bash", "-c", _INIT],
             stdin=subprocess.DEVNULL,

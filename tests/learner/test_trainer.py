@@ -180,7 +180,7 @@ def test_an_actor_killed_every_two_seconds_for_a_minute(tmp_path: Path) -> None:
     assert result.reason == "target reached after a minute"
     rows = check_consistent(tmp_path / "run", result.counters)
     assert killer.killed - 2 <= rows[-1]["rollout/actor_restarts"] <= killer.killed
-    assert rows[-1]["rollout/dropped"] <= killer.killed // 4  # an actor that starts can make another's rollout late
+    assert rows[-1]["rollout/dropped"] <= killer.killed  # an actor that starts can make another's rollout late
     assert rows[-1]["rollout/learner_restarts"] == 0
 
 

@@ -188,9 +188,13 @@ def test_taking_the_stick_and_handing_it_back(opened: Any, shots: Path) -> None:
     page.get_by_role("button", name="Hand it back").click()
     until(page, "document.querySelector('#live').textContent === 'Policy flies'")
     assert pilot.inner_text() == "Policy flies"
-    page.get_by_role("button", name="right engine").press("Enter")
-    page.wait_for_selector(".flight[data-pilot=you]")
-    page.wait_for_selector(".flight[data-pilot=policy]")
+    page.evaluate(
+        """() => { window.pilots = []; const flight = document.querySelector('.flight');
+        new MutationObserver(() => window.pilots.push(flight.dataset.pilot)).observe(flight, {
+            attributeFilter: ['data-pilot'] }); }"""
+    )
+    page.get_by_role("button", name="right engine").press("Enter")  # for a moment, which a busy machine may not show
+    until(page, "window.pilots.join() === 'you,policy'")
     page.get_by_label("Keyboard shortcuts").uncheck()
     page.keyboard.press("t")
     assert page.locator(".take").get_attribute("aria-pressed") == "false"
