@@ -51,7 +51,7 @@ LABEL org.opencontainers.image.title="Touchdown" \
       org.opencontainers.image.licenses="Apache-2.0"
 
 FROM base AS cuda-packages
-# PyPI's torch brings CUDA's libraries; the driver comes from the host, through NVIDIA's container toolkit.
+# torch as it comes brings CUDA's libraries; the driver comes from the host, through NVIDIA's container toolkit.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=sources /build/torch.txt /build/constraints.txt /build/
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -61,7 +61,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint /build/constraints.txt --requirement /build/requirements.txt
 
 FROM base AS cpu-packages
-# PyTorch's own index has builds without CUDA. What torch needs besides comes from PyPI, in the next layer.
+# PyTorch's own index has builds without CUDA. What torch needs besides comes in the next layer.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY --from=sources /build/torch.txt /build/
 RUN --mount=type=cache,target=/root/.cache/pip \

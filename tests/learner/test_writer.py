@@ -123,3 +123,21 @@ def test_a_mistake_of_ours_ends_the_run(writer: Writer) -> None:
         writer.flush(patience=10)
     with pytest.raises(ZeroDivisionError):
         writer.submit("metrics", write)
+
+
+def test_a_write_that_takes_long_is_worth_a_line(
+    writer: Writer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("learner.writer._LONG_SECONDS", 0.0)
+    began, answer = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        began.set()
+        assert answer.wait(10)
+
+    writer.submit("checkpoint", slow)
+    assert began.wait(10)
+    writer.submit("metrics", lambda: None)
+    answer.set()
+    writer.flush(patience=10)
+    assert "writing to here takes long; training goes on" in caplog.text
