@@ -17,6 +17,7 @@ import dataclasses
 import logging
 import math
 import statistics
+import threading
 import time
 from typing import Any, Literal
 
@@ -139,6 +140,8 @@ class Fleet:
         self._landed: list[Landed] = []
         self._seconds: collections.deque[float] = collections.deque(maxlen=32)
         self._resized = 0.0
+        self._last_room = 1
+        self._looking = threading.Thread()
         self.resize()
 
     @property
@@ -156,7 +159,7 @@ class Fleet:
         if time.monotonic() - self._resized < 2:
             return
         self._resized = time.monotonic()
-        wanted = self._room() if self.config.actors == "auto" else self.config.actors
+        wanted = self._seen_room() if self.config.actors == "auto" else self.config.actors
         if self.config.actors != "auto" and wanted > self.config.max_outstanding and not self._slots:
             log.warning(
                 "%d actors asked for, %d used: rollouts_per_update × (1 + max_policy_lag) rollouts can be out at once",
@@ -173,6 +176,18 @@ class Fleet:
             self._abandon(slot)
         del self._slots[wanted:]
         self._slots.sort(key=lambda slot: slot.index)
+
+    def _seen_room(self) -> int:
+        """The room at the last look; a thread of its own looks, because while the head is away that takes a minute."""
+        if not self._slots:
+            self._look()
+        elif not self._looking.is_alive():
+            self._looking = threading.Thread(target=self._look, daemon=True)
+            self._looking.start()
+        return self._last_room
+
+    def _look(self) -> None:
+        self._last_room = self._room()
 
     def _room(self) -> int:
         """Actors that the living nodes with our labels have CPUs for."""

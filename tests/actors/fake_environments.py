@@ -184,7 +184,9 @@ gymnasium.register("Obedient-v0", entry_point=f"{__name__}:Obedient", disable_en
 gymnasium.register("Unmakeable-v0", entry_point=f"{__name__}:Unmakeable", disable_env_checker=True)
 gymnasium.register("Echo-v0", entry_point=f"{__name__}:Echo", disable_env_checker=True)
 gymnasium.register("Filmed-v0", entry_point=f"{__name__}:Filmed", disable_env_checker=True)
-gymnasium.register("Broken-v0", entry_point=f"{__name__}:Filmed", kwargs={"fails_at": 3}, disable_env_checker=True)
+gymnasium.register(
+    "FallingCamera-v0", entry_point=f"{__name__}:Filmed", kwargs={"fails_at": 3}, disable_env_checker=True
+)
 gymnasium.register(
     "Worded-v0", entry_point=f"{__name__}:Filmed", kwargs={"picture": "a moon"}, disable_env_checker=True
 )

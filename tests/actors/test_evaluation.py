@@ -112,7 +112,7 @@ def test_a_video_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "replay.mp4"
     path.write_text("old")
     with pytest.raises(RuntimeError, match="the camera fell over"):
-        record_video(stubborn_policy("Broken-v0", 0), path, seed=0)
+        record_video(stubborn_policy("FallingCamera-v0", 0), path, seed=0)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

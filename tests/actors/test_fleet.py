@@ -398,8 +398,13 @@ def test_a_fleet_that_shrinks_keeps_those_that_fly(make_fleet: MakeFleet, monkey
     drive(fleet, until=lambda: fleet.restarts == 1, between=lambda: fleet.launch(ordered(FLY), 0))
     for room, indices in ((1, [1]), (2, [0, 1])):
         monkeypatch.setattr(fleet, "_room", lambda room=room: room)
-        fleet._resized = -math.inf
-        fleet.resize()
+
+        def look(indices: list[int] = indices) -> bool:
+            fleet._resized = -math.inf
+            fleet.resize()
+            return [slot.index for slot in fleet._slots] == indices
+
+        drive(fleet, until=look)
         assert [slot.index for slot in fleet._slots] == indices
         assert fleet._slots[-1].actor is flying
     start(fleet, 2)

@@ -29,6 +29,10 @@ def test_what_a_place_is_called(s3: Link) -> None:
     assert isinstance(open_storage("runs/first"), Disk)
     assert isinstance(open_storage("file:///runs/first"), Disk)
     assert str(open_storage("s3://bucket/runs/first/").within("policy")) == "s3://bucket/runs/first/policy"
+    with pytest.raises(UserError, match="no credentials in a URI"):
+        open_storage("s3://key:secret@bucket/run")
+    with pytest.raises(UserError, match=r"s3:// names no bucket|cannot use s3://"):
+        open_storage("s3://")
     with pytest.raises(UserError, match=r"^cannot use gopher://hole: .*; give a path, s3://… or gs://…$"):
         open_storage("gopher://hole")
 
