@@ -5,6 +5,7 @@ Ray puts ``ray_`` before these names. Nothing is listening on most laptops, and 
 
 from __future__ import annotations
 
+import math
 import time
 
 from ray.util.metrics import Counter, Gauge
@@ -93,7 +94,8 @@ class Telemetry(Callback):
         gauges = {name: self._row[figure] for name, figure in _NOW.items()}
         gauges["touchdown_unsaved_seconds"] = trainer.saver.unsaved_seconds
         for name, value in gauges.items():
-            self._gauges[name].set(value, tags)
+            if math.isfinite(value):  # not before the first episode ends
+                self._gauges[name].set(value, tags)
 
     def _add(self, counter: Counter, key: str, total: float, tags: dict[str, str]) -> None:
         change = total - self._told.get(key, 0)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from learner.metrics_log import read_metrics
 from tests.cluster.machines import Machine, Network, needs_machines
+from tests.learner.driver import FOR_EVER, Driver
 
 pytestmark = needs_machines()
 
@@ -24,11 +23,7 @@ QUICK_TO_NOTICE = {
 """As cluster/*.yaml sets them on the head."""
 
 RAY = str(Path(sys.executable).with_name("ray"))
-COMMAND = [
-    *("--env", "CartPole-v1", "--n-envs", "8", "--n-steps", "64", "--rollouts-per-update", "2"),
-    *("--total-timesteps", "500000000", "--checkpoint-seconds", "0.1", "--no-video", "--evaluate-episodes", "0"),
-    *("--actor-labels", "role", "actor", "--learner-labels", "role", "learner"),
-]
+COMMAND = [*FOR_EVER, "--learner-labels", "role", "learner"]
 
 
 @pytest.fixture
@@ -49,39 +44,11 @@ def start_node(network: Network, role: str, address: str, env: dict[str, str] | 
     return machine
 
 
-class Driver:
-    """The training run, on a machine of the cluster."""
-
-    def __init__(self, machine: Machine, run_dir: Path, *arguments: str) -> None:
-        self.run_dir = run_dir
-        self.process: subprocess.Popen[str] = machine.start(
-            [sys.executable, "-m", "learner.train", *arguments],
-            {"RAY_ADDRESS": "10.0.0.1:6379"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-
-    def rows(self) -> list[dict[str, Any]]:
-        return read_metrics(self.run_dir / "metrics.jsonl")
-
-    def wait(self, condition: Callable[[list[dict[str, Any]]], bool], seconds: float = 150) -> float:
-        began = time.monotonic()
-        while not condition(self.rows()):
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < began + seconds, self.rows()[-1:]
-            time.sleep(0.05)
-        return time.monotonic() - began
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def wait_for_updates(self, more: int) -> float:
-        done = len(self.rows())
-        return self.wait(lambda rows: len(rows) >= done + more)
-
-    def wait_for_actors(self, count: int) -> float:
-        return self.wait(lambda rows: bool(rows) and rows[-1]["rollout/actors"] == count)
+def train(machine: Machine, run_dir: Path, *arguments: str) -> Driver:
+    """A run whose driver is on that machine."""
+    command = [sys.executable, "-m", "learner.train", *arguments]
+    address = {"RAY_ADDRESS": "10.0.0.1:6379"}
+    return Driver(machine.start(command, address, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE), run_dir)
 
 
 def check_consistent(rows: list[dict[str, Any]]) -> None:
@@ -98,7 +65,7 @@ def test_a_node_that_falls_silent_is_noticed_within_ten_seconds(network: Network
     start_node(network, "head", "10.0.0.1", QUICK_TO_NOTICE)
     learner = start_node(network, "learner", "10.0.0.2")
     _, silent = start_node(network, "actor", "10.0.0.3"), start_node(network, "actor", "10.0.0.4")
-    driver = Driver(learner, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
+    driver = train(learner, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
     driver.wait_for_actors(2)
     unplug(silent)
     assert driver.wait_for_actors(1) < 10
@@ -106,7 +73,7 @@ def test_a_node_that_falls_silent_is_noticed_within_ten_seconds(network: Network
     start_node(network, "actor", "10.0.0.5")
     driver.wait_for_actors(2)
     driver.wait_for_updates(20)
-    driver.end()
+    driver.kill()
     check_consistent(driver.rows())
 
 
@@ -119,7 +86,7 @@ def test_with_redis_a_run_outlives_the_head(network: Network, tmp_path: Path) ->
     head = start_node(network, "head", "10.0.0.1", redis)
     learner = start_node(network, "learner", "10.0.0.2")
     start_node(network, "actor", "10.0.0.3")
-    driver = Driver(learner, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
+    driver = train(learner, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
     driver.wait_for_updates(20)
     head.kill()
     driver.wait_for_updates(150)  # for seconds: those that fly and learn need no head
@@ -127,7 +94,7 @@ def test_with_redis_a_run_outlives_the_head(network: Network, tmp_path: Path) ->
     start_node(network, "actor", "10.0.0.4")
     driver.wait_for_actors(2)  # the new head takes nodes and gives out actors
     driver.wait_for_updates(20)
-    driver.end()
+    driver.kill()
     check_consistent(driver.rows())
 
 
@@ -138,9 +105,9 @@ def test_without_redis_a_run_goes_on_on_a_new_cluster(network: Network, tmp_path
     for attempt in range(2):
         head = start_node(network, "head", "10.0.0.1")
         others = [start_node(network, "learner", "10.0.0.2"), start_node(network, "actor", "10.0.0.3")]
-        driver = Driver(head, tmp_path / "run", *arguments)
+        driver = train(head, tmp_path / "run", *arguments)
         driver.wait(lambda rows, least=done: len(rows) >= least + 30)
-        driver.end()
+        driver.kill()
         done = len(driver.rows())
         for machine in (head, *others):
             unplug(machine)

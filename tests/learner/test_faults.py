@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,13 @@ from ray.cluster_utils import Cluster
 from learner.checkpoint import load_checkpoint
 from learner.metrics_log import read_metrics
 from learner.run_directory import RunDirectory
+from tests.learner.driver import FOR_EVER, Driver
+from tests.serve.served import wait_for
 
 HEAD = {"num_cpus": 0, "labels": {"role": "head"}}
 WORKER = {"num_cpus": 1, "labels": {"role": "actor"}}
 
-COMMAND = [
-    *("--env", "CartPole-v1", "--n-envs", "8", "--n-steps", "64", "--rollouts-per-update", "2"),
-    *("--total-timesteps", "500000000", "--checkpoint-seconds", "0.1", "--no-video", "--evaluate-episodes", "0"),
-    *("--actor-labels", "role", "actor", "--learner-labels", "role", "head"),
-]
+COMMAND = [*FOR_EVER, "--learner-labels", "role", "head"]
 
 
 @pytest.fixture(scope="module")
@@ -41,53 +39,20 @@ def cluster() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-class Driver:
-    """``python -m learner.train`` on the cluster, as one runs it."""
-
-    def __init__(self, cluster: Cluster, run_dir: Path, *arguments: str) -> None:
-        self.run_dir = run_dir
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "learner.train", *arguments],
-            env={**os.environ, "RAY_ADDRESS": cluster.address},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def rows(self) -> list[dict[str, Any]]:
-        return read_metrics(self.run_dir / "metrics.jsonl")
-
-    def wait(self, condition: Callable[[list[dict[str, Any]]], bool], seconds: float = 60) -> float:
-        """Until the rows of the log are so; answers how long that took."""
-        began = time.monotonic()
-        while not condition(self.rows()):
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < began + seconds, self.rows()[-1:]
-            time.sleep(0.05)
-        return time.monotonic() - began
-
-    def wait_for_updates(self, more: int) -> None:
-        done = len(self.rows())
-        self.wait(lambda rows: len(rows) >= done + more)
-
-    def wait_for_actors(self, count: int, seconds: float = 60) -> float:
-        return self.wait(lambda rows: bool(rows) and rows[-1]["rollout/actors"] == count, seconds)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def finish(self) -> str:
-        """End it with Ctrl-C; answers its log."""
-        self.process.send_signal(signal.SIGINT)
-        _, said = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, said
-        return said
+def start(cluster: Cluster, run_dir: Path, *arguments: str) -> Driver:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "learner.train", *arguments],
+        env={**os.environ, "RAY_ADDRESS": cluster.address},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return Driver(process, run_dir)
 
 
 @pytest.fixture
 def driver(cluster: Cluster, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(cluster, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
+    driver = start(cluster, tmp_path / "run", *COMMAND, "--run-dir", str(tmp_path / "run"))
     yield driver
     driver.kill()
 
@@ -105,10 +70,10 @@ def test_nodes_come_and_go(cluster: Cluster, driver: Driver) -> None:
     for graceful in (False, True):
         lost = list(cluster.worker_nodes)[-1]
         cluster.remove_node(lost, allow_graceful=graceful)
-        assert driver.wait_for_actors(1, seconds=10) < 10
+        assert driver.wait_for_actors(1) < 10
         driver.wait_for_updates(10)
         cluster.add_node(**WORKER)
-        driver.wait_for_actors(2, seconds=30)
+        driver.wait_for_actors(2)
         driver.wait_for_updates(10)
     said = driver.finish()
     assert "died; replacing it" in said
@@ -153,11 +118,8 @@ def test_a_driver_killed_twenty_times_goes_on(cluster: Cluster, tmp_path: Path) 
             done = len(rows())
             print(json.dumps(command), file=drivers.stdin, flush=True)
             pid = int(drivers.stdout.readline())
-            deadline = time.monotonic() + 60
-            while len(rows()) <= done + 2:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0, 0.3))
+            wait_for(lambda done=done: len(rows()) > done + 2, "a driver starts")
+            time.sleep(rng.uniform(0, 0.3))  # the random moment
             os.kill(pid, signal.SIGKILL)
             assert drivers.stdout.readline() == "-9\n"
             state, counters = load_checkpoint(RunDirectory(run_dir).checkpoints)
@@ -167,7 +129,7 @@ def test_a_driver_killed_twenty_times_goes_on(cluster: Cluster, tmp_path: Path) 
         drivers.stdin.close()
     assert reached == sorted(reached)
     assert reached[-1] > reached[0]
-    last = Driver(cluster, run_dir, *command)
+    last = start(cluster, run_dir, *command)
     last.wait_for_updates(5)
     last.finish()
     check_consistent(last.rows())
