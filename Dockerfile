@@ -11,7 +11,7 @@ FROM python:${PYTHON}-slim-bookworm AS sources
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    print(*project['dependencies'], *project['optional-dependencies']['tensorboard'], sep='\n')" > requirements.txt \
+    print(*project['dependencies'], sep='\n')" > requirements.txt \
     && grep '^torch==' constraints.txt > torch.txt
 COPY README.md LICENSE ./
 COPY actors actors
@@ -38,12 +38,16 @@ ENV PYTHONUNBUFFERED=1 \
     RAY_SERVE_ENABLE_HA_PROXY=1 \
     RAY_SERVE_THROUGHPUT_OPTIMIZED=1 \
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.replica.shortcut \
+    RAY_SERVE_HAPROXY_BINARY_PATH=/usr/local/bin/touchdown-haproxy \
     RAY_SERVE_HAPROXY_RETRY_ON="conn-failure empty-response" \
     RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S=60 \
     RAY_SERVE_HAPROXY_MAXCONN=16384 \
     RAY_SERVE_HAPROXY_OBSERVE_MARK_DOWN_ENABLED=0 \
     RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL=5 \
     RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER=2s \
+    RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S=1 \
+    RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S=30 \
+    RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=2 \
     RAY_USE_UVLOOP=0
 WORKDIR /srv/touchdown
 LABEL org.opencontainers.image.title="Touchdown" \

@@ -3,12 +3,14 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv run serve test lint bench bench-serve bench-scaling
+.PHONY: help venv run serve test test-quick lint bench bench-serve bench-scaling
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11, \
             $(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))) python3)
 VENV_PYTHON := .venv/bin/python
+# A file's tests share what they start, so they stay in one process; tests/conftest.py says which files come first.
+PYTEST := $(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 RUN_DIR ?= runs/first
 ARGS ?=
 
@@ -19,19 +21,23 @@ help: ## list the targets
 venv: .venv/.installed ## build .venv with everything that running and testing need
 
 run: .venv/.installed ## learn to land on the moon, then serve it; the run is kept in RUN_DIR, runs/first by default
-	@$(VENV_PYTHON) -m learner.train --preset ppo --env LunarLander-v3 --target-return 200 --run-dir $(RUN_DIR) $(ARGS)
+	@$(VENV_PYTHON) -m learner.train --preset ppo --env LunarLander-v3 --target-return 255 --total-timesteps 500000 \
+	    --run-dir $(RUN_DIR) --missed-status 0 $(ARGS)
 	@$(VENV_PYTHON) -m serve.app $(RUN_DIR)
 
 serve: .venv/.installed ## serve the policy in RUN_DIR, and a page on which it flies
 	@$(VENV_PYTHON) -m serve.app $(RUN_DIR) $(ARGS)
 
 test: lint ## lint, then run the tests
-	$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-quick: .venv/.installed ## run the tests that start no Ray, browser or machines: for while you write
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 lint: .venv/.installed ## check style, format and types
 	$(VENV_PYTHON) -m ruff check
 	$(VENV_PYTHON) -m ruff format --check
-	$(VENV_PYTHON) -m mypy
+	$(VENV_PYTHON) -m mypy -n 2
 
 bench: .venv/.bench ## measure against RLlib and Stable-Baselines3; writes tests/benchmarks/results
 	@$(VENV_PYTHON) -m tests.benchmarks.run $(ARGS)
@@ -43,11 +49,13 @@ bench-serve: .venv/.bench ## measure the service against plain FastAPI and Ray S
 bench-scaling: .venv/.bench ## measure what one learner can take: 100 simulated actors over 8 Ray nodes on this machine; 10 GB
 	@$(VENV_PYTHON) -m tests.benchmarks.scaling.run $(ARGS)
 
-# $(call install,EXTRA): a line for each large download, not one for each of some 140 packages.
+# $(call install,EXTRA): a line for each large download, not one for each of some 140 packages. Modules are compiled on
+# all cores, which pip does on one; not at all would have every start compile them anew where Python may not write.
 define install
-@set -o pipefail; $(VENV_PYTHON) -m pip install --disable-pip-version-check --progress-bar off \
+@set -o pipefail; $(VENV_PYTHON) -m pip install --disable-pip-version-check --progress-bar off --no-compile \
     -c constraints.txt -e '.[$(1)]' \
   | sed -n -E 's/^ *(Downloading .*\([0-9]{2,}\.?[0-9]* MB\))$$/  \1/p; s/^Installing collected packages.*/  Unpacking .../p'
+@$(VENV_PYTHON) -W ignore -m compileall -qq -j 0 .venv/lib || true  # some packages bring templates, no Python
 endef
 
 .venv/.installed: pyproject.toml constraints.txt

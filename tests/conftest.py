@@ -2,29 +2,90 @@
 
 import os
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import hypothesis
+import psutil
 import pytest
 
 from tests.learner.link import Link
 
+hypothesis.settings.register_profile("patient", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")  # how slow a busy machine is says nothing of a test
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a test run reports nothing to anyone
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # Ray's agents look at every process, every five seconds
+
+
+STARTS_RAY = {"ray_cluster", "stack"}
+"""Fixtures; tests that start Ray, a browser or machines in another way have the mark ``slow`` of their own."""
+LONG = {
+    *("test_compare_losses", "test_search", "test_trainer", "test_faults", "test_signals", "test_app"),
+    *("test_ray_up", "test_onprem", "test_compose", "test_lost_machines"),
+}
+"""Files of more than half a minute. They come first: what comes last is short, so that no process is left waiting."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts Ray, and put long files first."""
+    for item in items:
+        if STARTS_RAY & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+def nodes() -> Iterator[Any]:
+    """Ray's own cluster of several nodes on one machine; its head has two CPUs."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()  # type: ignore[no-untyped-call]
+    # Nobody reads what a log monitor reads, and of the log files of a whole session that is a minute's work.
+    options: dict[str, Any] = {
+        "include_dashboard": False,
+        "include_log_monitor": False,
+        "object_store_memory": 256 * 1024**2,
+    }
+    cluster.add_node(num_cpus=2, labels={"role": "head"}, **options)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(nodes: Any) -> Iterator[None]:
     """A real Ray cluster of two CPUs on this machine, shared by all tests that ask for it."""
     import ray  # here, so that tests of pure code neither import nor start Ray
 
-    ray.init(
-        address="local",  # never the cluster that RAY_ADDRESS may name
-        num_cpus=2,
-        object_store_memory=256 * 1024**2,
-        include_dashboard=False,
-        log_to_driver=False,
-    )
+    ray.init(nodes.address, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def joined(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has programs that the test starts join the shared cluster: one of its own would take each of them seconds."""
+    import ray
+
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+
+
+AddNode = Callable[..., psutil.Process]
+
+
+@pytest.fixture
+def add_node(ray_cluster: None, nodes: Any) -> Iterator[AddNode]:
+    """Adds nodes to the shared cluster, by CPUs and labels; gives the raylet of each, with which it ends."""
+    added = []
+
+    def add(cpus: int, **labels: str) -> psutil.Process:
+        added.append(nodes.add_node(num_cpus=cpus, labels=labels, object_store_memory=100_000_000))
+        (raylet,) = added[-1].all_processes["raylet"]
+        return psutil.Process(raylet.process.pid)
+
+    yield add
+    for node in added:
+        nodes.remove_node(node, allow_graceful=False)
 
 
 @pytest.fixture(scope="module")
