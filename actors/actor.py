@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 from actors.environments import make_environments
 from actors.episode import Array, EpisodeBatch
+from actors.evaluation import fly_episodes
 from actors.policy import Policy
+from actors.registration import register
 from actors.rollout import Rollout, RolloutConfig
+from actors.seeds import ACTIONS, ENVIRONMENTS, Seed, sub_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,22 +36,30 @@ class RolloutActor:
     exception in a call what it was, but of one in a constructor only that the actor died.
     """
 
-    def prepare(self, env_id: str, config: RolloutConfig, seed: int) -> str:
+    def prepare(self, env_id: str, config: RolloutConfig, seed: Seed, registered: bytes | None = None) -> str:
         """Get ready to collect; answers who simulates.
 
         Args:
             env_id: a Gymnasium id.
             config: what a rollout is.
-            seed: of the environments and the actions.
+            seed: what the environments' and the actions' seeds are derived from.
+            registered: see ``registration``.
         """
-        environments = make_environments(env_id, config.n_envs, seed, config.backend)
-        self._config, self._rollout = config, Rollout(environments, seed)
+        register(env_id, registered)
+        environments = make_environments(
+            env_id,
+            config.n_envs,
+            sub_seed(seed, ENVIRONMENTS),
+            config.backend,
+            None if config.episodes_per_env is None else config.max_episode_steps,
+        )
+        self._config, self._rollout = config, Rollout(environments, sub_seed(seed, ACTIONS))
         return environments.backend
 
-    def collect(self, policy: Policy) -> tuple[EpisodeBatch, RolloutReport]:
-        """One rollout."""
+    def collect(self, policy: Policy, seed: Seed | None = None) -> tuple[EpisodeBatch, RolloutReport]:
+        """One rollout; ``seed`` decides what its whole episodes are, whoever flies them."""
         start = time.perf_counter()
-        batch = self._rollout.collect(policy, self._config)
+        batch = self._rollout.collect(policy, self._config, seed)
         seconds = time.perf_counter() - start
         report = RolloutReport(
             batch.num_steps,
@@ -58,3 +70,7 @@ class RolloutActor:
             seconds,
         )
         return batch, report
+
+    def evaluate(self, policy: Policy, seeds: Sequence[int]) -> tuple[Array, Array, Array]:
+        """Greedy episodes on Gymnasium, one for each seed; see ``fly_episodes``."""
+        return fly_episodes(policy, seeds, max_episode_steps=self._config.max_episode_steps)

@@ -68,7 +68,8 @@ class Gaussian:
 
     def __init__(self, log_std: Array) -> None:
         self.log_std = log_std
-        self.std = np.exp(log_std)
+        with np.errstate(over="ignore"):  # a policy with an infinite one is refused by name
+            self.std = np.exp(log_std)
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Standard normal noise."""

@@ -33,7 +33,7 @@ class EpisodeBatch:
     """
 
     observations: Array
-    """[T, *obs] float32: o_t."""
+    """[T, *obs] of the policy's observation_dtype: o_t."""
     actions: Array
     """[T] int64 (categorical) or [T, *act] float32 (Gaussian): a_t, as sampled, before any clipping to bounds."""
     rewards: Array
@@ -43,7 +43,7 @@ class EpisodeBatch:
     segment_lengths: Array
     """[E] int32, sums to T: where segments end."""
     final_observations: Array
-    """[E, *obs] float32: the observation after the segment's last step; the bootstrap state."""
+    """[E, *obs], as observations: the observation after the segment's last step; the bootstrap state."""
     terminated: Array
     """[E] bool: the segment ended in a terminal state, whose value is 0."""
     truncated: Array

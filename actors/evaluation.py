@@ -11,11 +11,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from actors.environments import make_gymnasium
+from actors.environments import MAX_EPISODE_STEPS, fault, make_gymnasium
 from actors.episode import Array
 from actors.errors import UserError
 from actors.files import replacing
 from actors.policy import Policy
+
+FILMED = 3
+"""Episodes of a video."""
+_FILM_STEPS = 3_000
+"""As many steps of an episode without a limit are filmed: a minute or two."""
 
 
 def fly_episodes(
@@ -24,7 +29,8 @@ def fly_episodes(
     deterministic: bool = True,
     slots: int = 64,
     env_id: str | None = None,
-) -> tuple[Array, Array]:
+    max_episode_steps: int = MAX_EPISODE_STEPS,
+) -> tuple[Array, Array, Array]:
     """Fly one whole episode for each seed.
 
     Args:
@@ -33,32 +39,40 @@ def fly_episodes(
         deterministic: take the most likely action; otherwise sample, reproducibly.
         slots: environments stepped together.
         env_id: another environment than the policy's own.
+        max_episode_steps: where an episode is cut if the environment has no limit of its own.
 
     Returns:
-        Undiscounted returns [n] float64 and lengths [n] int64, in the order of ``seeds``.
+        Undiscounted returns [n] float64, lengths [n] int64, and whether a time limit cut the episode [n] bool, in the
+        order of ``seeds``.
 
     Raises:
         ValueError: ``slots`` is not positive.
+        EnvironmentFault: the environment raised; carries its traceback.
     """
     if slots < 1:
         raise ValueError(f"slots must be 1 or more, not {slots}")
-    envs = [make_gymnasium(env_id or policy.spec.env_id) for _ in range(min(slots, len(seeds)))]
+    env_id = env_id or policy.spec.env_id
+    envs = [make_gymnasium(env_id, max_episode_steps) for _ in range(min(slots, len(seeds)))]
     rng = None if deterministic else np.random.default_rng([*seeds])
-    returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
+    returns, lengths, cut = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64), np.zeros(len(seeds), bool)
     flying = np.arange(len(envs))  # the episode in each slot; a free slot takes the next seed, so every seed is flown
-    observations = [env.reset(seed=int(seeds[i]))[0] for i, env in enumerate(envs)]
+    observations = [_reset(env, env_id, seeds[i]) for i, env in enumerate(envs)]
     following = len(envs)
     while envs:
-        actions = policy.act(np.asarray(observations, np.float32), rng)
+        actions = policy.act(np.asarray(observations, policy.spec.observation_dtype), rng)
         landed = []
         for slot, env in enumerate(envs):
-            observations[slot], reward, terminated, truncated, _ = env.step(actions[slot])
-            returns[flying[slot]] += float(reward)
+            try:
+                observations[slot], reward, terminated, truncated, _ = env.step(actions[slot])
+                returns[flying[slot]] += float(reward)
+            except Exception as error:
+                raise fault(env_id, "step", error) from error
             lengths[flying[slot]] += 1
             if not (terminated or truncated):
                 continue
+            cut[flying[slot]] = not terminated
             if following < len(seeds):
-                observations[slot], _ = env.reset(seed=int(seeds[following]))
+                observations[slot] = _reset(env, env_id, seeds[following])
                 flying[slot] = following
                 following += 1
             else:
@@ -67,26 +81,46 @@ def fly_episodes(
             envs.pop(slot).close()
             observations.pop(slot)
             flying = np.delete(flying, slot)
-    return returns, lengths
+    return returns, lengths, cut
 
 
-def record_video(policy: Policy, path: str | Path, seed: int, episodes: int = 3) -> list[float]:
+def _reset(env: gymnasium.Env[Any, Any], env_id: str, seed: int) -> Any:
+    try:
+        observation, _ = env.reset(seed=int(seed))
+    except Exception as error:
+        raise fault(env_id, "reset", error) from error
+    return observation
+
+
+def record_video(
+    policy: Policy, path: str | Path, seed: int, episodes: int = FILMED, max_episode_steps: int = _FILM_STEPS
+) -> list[float]:
     """Film whole greedy episodes to an mp4 file, written atomically.
+
+    Args:
+        policy: who flies.
+        path: the file; .mp4 is added where it is missing.
+        seed: of the first episode; the others count up from it.
+        episodes: so many.
+        max_episode_steps: where a film is cut if the environment has no limit of its own.
 
     Returns:
         The return of each episode.
 
     Raises:
         UserError: the environment cannot be rendered.
+        EnvironmentFault: it raised; carries its traceback.
     """
     import imageio.v2
 
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # pygame draws the frames; it needs neither screen nor sound
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
-        env = make_gymnasium(policy.spec.env_id, render_mode="rgb_array")
-    except (TypeError, AssertionError) as error:
-        raise UserError(f"{policy.spec.env_id} renders no pictures: no video") from error
+        env = make_gymnasium(policy.spec.env_id, max_episode_steps, render_mode="rgb_array")
+    except UserError as error:
+        if isinstance(error.__cause__, TypeError | AssertionError):  # it knows no render_mode
+            raise UserError(f"{policy.spec.env_id} renders no pictures: no video") from error
+        raise
     path = Path(path)
     path = path if path.suffix == ".mp4" else path.with_name(f"{path.name}.mp4")
     fps = env.metadata.get("render_fps", 30)
@@ -98,15 +132,22 @@ def record_video(policy: Policy, path: str | Path, seed: int, episodes: int = 3)
 
 def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) -> float:
     """One greedy episode, a frame a step; returns its return."""
-    observation, _ = env.reset(seed=seed)
+    env_id = policy.spec.env_id
+    observation = _reset(env, env_id, seed)
     total, done = 0.0, False
     while not done:
-        frame: Any = env.render()
+        try:
+            frame: Any = env.render()
+        except Exception as error:
+            raise fault(env_id, "render", error) from error
         if not isinstance(frame, np.ndarray):
-            raise UserError(f"{policy.spec.env_id} renders no pictures: no video")
+            raise UserError(f"{env_id} renders no pictures: no video")
         writer.append_data(frame)
-        action = policy.act(np.asarray(observation, np.float32)[None])[0]
-        observation, reward, terminated, truncated, _ = env.step(action)
-        total += float(reward)
+        action = policy.act(np.asarray(observation, policy.spec.observation_dtype)[None])[0]
+        try:
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total += float(reward)
+        except Exception as error:
+            raise fault(env_id, "step", error) from error
         done = terminated or truncated
     return total

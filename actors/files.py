@@ -1,12 +1,20 @@
-"""Files that are either the old ones or the new ones, never half."""
+"""Files that are either the old ones or the new ones, never half; and JSON that any reader takes."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from actors.errors import UserError
+
+INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
+"""What JSON has no number for, by the strings that we write in their place."""
 
 
 @contextlib.contextmanager
@@ -32,6 +40,31 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically."""
+    """Write ``text`` to ``path`` atomically, in UTF-8 whatever the locale."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(data: Any, indent: int | None = 2) -> str:
+    """JSON by RFC 8259: infinities become strings, and NaNs, which are figures that nobody knows, null."""
+    return json.dumps(_plain(data), indent=indent, allow_nan=False)
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return None if math.isnan(data) else "Infinity" if data > 0 else "-Infinity"
+    if isinstance(data, dict):
+        return {name: _plain(value) for name, value in data.items()}
+    return [_plain(value) for value in data] if isinstance(data, list | tuple) else data
+
+
+def read_json(data: bytes | str, origin: str) -> Any:
+    """The value of a JSON text, whoever wrote it.
+
+    Raises:
+        UserError: it is not JSON, or so deeply nested that it is nothing of ours; names ``origin``.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{origin} is damaged or not JSON: {error}") from error

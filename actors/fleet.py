@@ -5,28 +5,40 @@ Three rules keep it honest:
 - *Bounded in flight.* At most ``rollouts_per_update × (1 + max_policy_lag)`` rollouts are in the air, waiting or being
   learned from, so a slow learner slows the actors and memory stays flat.
 - *Bounded lag.* No batch is learned from that was flown more than ``max_policy_lag`` versions ago. An update waits for
-  a rollout that it would make too old, unless a straggler flies that one: nobody waits for those, and what they
-  bring too late is dropped, and counted.
-- *Nothing is lost twice.* A dead actor is replaced and its rollout flown again by another.
+  a rollout that it would make too old. Fragments of a straggler are not waited for: each is as many steps as any
+  other's, whatever happens in them, and what comes too late is dropped, and counted. Whole episodes are always waited
+  for, since the long ones take long, and who drops those learns from short ones.
+- *Nothing is lost twice.* A dead actor is replaced and its rollout flown again by another; whole episodes from the same
+  seeds, since long ones are lost more often. An actor whose policy was lost with the learner flies on with another one,
+  and so do rollouts of policies that were not lost.
+
+A rollout has a ticket, counted from the beginning of the run. The seeds of whole episodes are derived from it: whoever
+flies them, before or after a resume, they are the same. An actor's fragments go on from one to the next; their
+seeds are derived from the ticket at which the actor began, which no other had.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import heapq
 import logging
 import math
 import statistics
 import threading
 import time
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeGuard
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from actors.actor import RolloutActor, RolloutReport
-from actors.errors import NonFiniteError, UserError
+from actors.errors import EnvironmentFault, NonFiniteError, PolicyLostError, UserError
+from actors.registration import registration
 from actors.rollout import RolloutConfig
+from actors.score import Score
+from actors.seeds import sub_seed
 
 log = logging.getLogger("touchdown")
 
@@ -88,10 +100,13 @@ class _Flight:
     slot: _Slot
     ticket: int
     version: int
+    policy: ray.ObjectRef[Any]
     batch: ray.ObjectRef[Any]
     started: float
     void: bool = False
     """Its policy is no more; what it brings is thrown away."""
+    again: bool = False
+    """It was lost once; a second time it is given up, since its seeds may be what kills its actor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +125,9 @@ class Fleet:
         env_id: what they fly.
         rollout: one rollout.
         config: the fleet.
-        seed: actors count their own seeds up from it.
+        seed: of the run.
+        first_ticket: rollouts that the run began before, when it goes on.
+        unlearned: those of them that were not learned from; see ``unlearned``.
         spares: idle actors of an earlier fleet with the same resources, to use before any is started; ``stop`` leaves
             this fleet's there. None: ``stop`` ends them.
     """
@@ -122,6 +139,8 @@ class Fleet:
         config: FleetConfig,
         seed: int,
         spares: list[Any] | None = None,
+        first_ticket: int = 0,
+        unlearned: Sequence[int] = (),
     ) -> None:
         self.config = config
         self._spares = spares
@@ -133,11 +152,21 @@ class Fleet:
         self.in_update = 0
         """Rollouts that the learner works on; the Trainer keeps this up to date."""
         self._env_id, self._rollout, self._seed = env_id, rollout, seed
-        self._made = self._tickets = 0
+        self.tickets = first_ticket
+        """Rollouts begun so far, in the whole run."""
+        self._again: list[int] = []
+        """Tickets of whole episodes that were lost, as a heap: they are flown before new ones."""
+        self._fly_again(unlearned)
+        self._registered = registration(env_id)
         self._slots: list[_Slot] = []
         self._starting: dict[ray.ObjectRef[Any], _Slot] = {}
         self._flights: dict[ray.ObjectRef[Any], _Flight] = {}
         self._landed: list[Landed] = []
+        self._score: Score | None = None
+        self._evaluations: dict[ray.ObjectRef[Any], tuple[_Slot, Score, range]] = {}
+        """Parts of a score in the air."""
+        self._newest: ray.ObjectRef[Any] | None = None
+        """The policy that was launched with last."""
         self._seconds: collections.deque[float] = collections.deque(maxlen=32)
         self._resized = 0.0
         self._last_room = 1
@@ -152,10 +181,10 @@ class Fleet:
     @property
     def waiting_for(self) -> list[ray.ObjectRef[Any]]:
         """References whose completion ``land`` wants to hear of."""
-        return [*self._starting, *self._flights]
+        return [*self._starting, *self._flights, *self._evaluations]
 
     def resize(self) -> None:
-        """With ``actors="auto"``, follow the cluster; looks at most every two seconds."""
+        """Start or end actors so that their number fits the cluster; looks at most every two seconds."""
         if time.monotonic() - self._resized < 2:
             return
         self._resized = time.monotonic()
@@ -203,52 +232,106 @@ class Fleet:
         actor_class: Any = ray.remote(RolloutActor).options(**options)
         slot.actor = self._spares.pop() if self._spares else actor_class.remote()
         slot.ready, slot.in_flight = False, 0
-        seed = self._seed * 10_007 + self._made
-        self._made += 1
-        self._starting[slot.actor.prepare.remote(self._env_id, self._rollout, seed)] = slot
+        seed = sub_seed(self._seed, self.tickets, slot.index)
+        self._starting[slot.actor.prepare.remote(self._env_id, self._rollout, seed, self._registered)] = slot
         return slot
 
     def _abandon(self, slot: _Slot) -> None:
-        """Kill a slot's actor and forget what it flies."""
+        """Kill a slot's actor and forget what it flies, but for the tickets."""
         self._starting = {ref: other for ref, other in self._starting.items() if other is not slot}
+        self._fly_again(flight.ticket for flight in self._flights.values() if flight.slot is slot and not flight.void)
         self._flights = {ref: flight for ref, flight in self._flights.items() if flight.slot is not slot}
+        for ref, (other, score, part) in list(self._evaluations.items()):
+            if other is slot:
+                del self._evaluations[ref]
+                score.put_back(part)
         ray.kill(slot.actor)
 
     def launch(self, policy: ray.ObjectRef[Any], version: int) -> None:
         """Start rollouts with this policy wherever the bound on rollouts in flight leaves room."""
         repeatable = self.config.max_policy_lag == 0
-        if repeatable and not all(slot.ready for slot in self._slots):
-            return  # which actor flies which rollout must not depend on who started first
+        if repeatable and (self._score or not all(slot.ready for slot in self._slots)):
+            return  # which actor flies which rollout must not depend on who started or was done first
         queue = self.config.rollouts_per_update if repeatable else 1
+        self._newest = policy
         while len(self._flights) + len(self._landed) + self.in_update < self.config.max_outstanding:
-            idle = [slot for slot in self._slots if slot.ready and slot.in_flight < queue]
+            idle = [slot for slot in self._slots if slot.ready and slot.in_flight < queue and not self._evaluates(slot)]
             if not idle:
                 return
             slot = min(idle, key=lambda slot: (slot.in_flight, slot.index))
-            batch, report = slot.actor.collect.options(num_returns=2).remote(policy)
-            self._flights[report] = _Flight(slot, self._tickets, version, batch, time.monotonic())
-            self._tickets += 1
+            again = bool(self._again)
+            ticket = heapq.heappop(self._again) if again else self.tickets
+            self.tickets += not again
+            seed = sub_seed(self._seed, ticket) if self._whole_episodes else None
+            batch, report = slot.actor.collect.options(num_returns=2).remote(policy, seed)
+            self._flights[report] = _Flight(slot, ticket, version, policy, batch, time.monotonic(), again=again)
             slot.in_flight += 1
+
+    def evaluate(self, score: Score) -> None:
+        """Have the actors fly this score's episodes, beside their rollouts; ``evaluated`` tells when they are down."""
+        self._score = score
+
+    @property
+    def is_evaluating(self) -> bool:
+        """Whether a policy is being evaluated."""
+        return self._score is not None
+
+    def evaluated(self) -> Score | None:
+        """The score, once its episodes are down or given up; told once."""
+        under_way = any(score is self._score for _, score, _ in self._evaluations.values())
+        if self._score is None or under_way or self._score.has_parts:
+            return None
+        score, self._score = self._score, None
+        return score
+
+    def _evaluates(self, slot: _Slot) -> bool:
+        return any(other is slot for other, *_ in self._evaluations.values())
+
+    def launch_evaluation(self) -> None:
+        """Start parts of the evaluation on actors that are free. It goes before rollouts: each actor is soon back."""
+        score = self._score
+        for slot in self._slots:
+            if score and score.has_parts and slot.ready and not slot.in_flight and not self._evaluates(slot):
+                part = score.next_part()
+                ref = slot.actor.evaluate.remote(score.policy, [score.seeds[i] for i in part])
+                self._evaluations[ref] = (slot, score, part)
 
     def land(self, ref: ray.ObjectRef[Any]) -> None:
         """Take note of a reference from ``waiting_for`` that is done.
 
         Raises:
+            PolicyLostError: the newest policy is lost; the actors are well.
             NonFiniteError: an observation, reward or action was not finite.
             UserError: the actor cannot fly this environment as told.
-            RayTaskError: the environment raised, ``max_failures`` times in a row; carries its traceback.
+            EnvironmentFault: the environment raised, ``max_failures`` times in a row; carries its traceback.
+            RayTaskError: the actor itself did.
         """
         if ref in self._starting:
             slot = self._starting.pop(ref)
         elif ref in self._flights:
             slot = self._flights[ref].slot
+        elif ref in self._evaluations:
+            slot = self._evaluations[ref][0]
         else:
             return  # flown by an actor that was replaced meanwhile
         flight = self._flights.pop(ref, None)
         try:
             result = ray.get(ref)
         except RayError as error:
-            self._replace(slot, error)
+            if ref in self._evaluations and _is_of_the_policy(error):
+                _, score, _ = self._evaluations.pop(ref)
+                self._score = None if score is self._score else self._score
+            elif flight and _is_of_the_policy(error):
+                slot.in_flight -= 1
+                self._fly_again([] if flight.void else [flight.ticket])
+                if flight.policy == self._newest and not flight.void:
+                    raise PolicyLostError(str(error.cause)) from error
+            else:
+                self._replace(slot, error, flight)
+            return
+        if ref in self._evaluations:
+            _, score, part = self._evaluations.pop(ref)
+            score.add(part, *result)
             return
         if flight is None:
             self.backend, slot.ready = result, True
@@ -261,21 +344,23 @@ class Fleet:
         if not flight.void:
             self._landed.append(Landed(flight.ticket, flight.batch, result))
 
-    def _replace(self, slot: _Slot, error: RayError) -> None:
+    def _replace(self, slot: _Slot, error: RayError, flight: _Flight | None) -> None:
         cause = getattr(error, "cause", None)
         if isinstance(cause, NonFiniteError | UserError):
             raise cause
-        lost = isinstance(cause, RayError) and not isinstance(cause, RayTaskError)  # the policy, with its node
-        if isinstance(error, RayActorError) or not isinstance(error, RayTaskError) or lost:
+        if isinstance(error, RayActorError) or not isinstance(error, RayTaskError):
             slot.deaths += 1
             if slot.deaths >= _MAX_DEATHS:
                 raise error
             log.warning("actor %d died; replacing it", slot.index)
+            if flight and not (flight.void or flight.again):
+                self._fly_again([flight.ticket])
         else:
             slot.failures += 1
             if slot.failures >= self.config.max_failures:
-                raise error
-            log.warning("actor %d: the environment raised %r; replacing the actor", slot.index, cause)
+                raise cause if isinstance(cause, EnvironmentFault) else error
+            log.warning("actor %d: %s; replacing the actor", slot.index, cause)
+            log.debug("%s", error)
         self.restarts += 1
         self._abandon(slot)
         self._fill(slot)
@@ -285,27 +370,61 @@ class Fleet:
         oldest = version - self.config.max_policy_lag
         fresh = [landed for landed in self._landed if landed.report.policy_version >= oldest]
         self.dropped += len(self._landed) - len(fresh)
-        self._landed = sorted(fresh, key=lambda landed: landed.ticket)
+        self._landed = sorted(fresh, key=lambda landed: (landed.report.policy_version, landed.ticket))
         count = self.config.rollouts_per_update
-        if len(self._landed) < count or any(
-            flight.version <= oldest and not flight.void and not self._straggles(flight)
-            for flight in self._flights.values()
-        ):
+        taken, rest = self._landed[:count], self._landed[count:]
+        if len(taken) < count:
             return []
-        taken, self._landed = self._landed[:count], self._landed[count:]
+        flying = [
+            flight.version for flight in self._flights.values() if not flight.void and not self._straggles(flight)
+        ]
+        ages = [*flying, *(landed.report.policy_version for landed in rest)]
+        for latest in range(oldest, max(version, oldest + 1)):  # those up to it have latest - oldest updates left
+            some_fly = any(flown <= latest for flown in flying)
+            if some_fly and sum(flown <= latest for flown in ages) > count * (latest - oldest):
+                return []
+        self._landed = rest
         return taken
 
     def _straggles(self, flight: _Flight) -> bool:
-        if not self._seconds:
+        if self._whole_episodes or not self._seconds:
             return False
         limit = _STRAGGLER * statistics.median(self._seconds)
         return max(time.monotonic() - flight.started, flight.slot.last_seconds) > limit
 
-    def forget(self) -> None:
-        """Throw away all rollouts, down or in the air: the policy that flew them is no more."""
-        self._landed.clear()
+    @property
+    def unlearned(self) -> list[int]:
+        """Tickets of whole episodes that no update has taken: a run that goes on from here flies them first."""
+        if not self._whole_episodes:
+            return []
+        flying = [flight.ticket for flight in self._flights.values() if not flight.void]
+        return sorted([*self._again, *flying, *(landed.ticket for landed in self._landed)])
+
+    def go_back(self, tickets: int, unlearned: Iterable[int]) -> None:
+        """Fly again, from the same seeds, whatever whole episodes were begun since ``tickets`` or ``unlearned`` were
+        noted: what was learned from them is no more. Those that are down or in the air count."""
+        self._again.clear()
+        self._fly_again({*unlearned, *range(tickets, self.tickets)}.difference(self.unlearned))
+
+    def give_back(self, landed: Iterable[Landed]) -> None:
+        """Take rollouts back that were lost before they could be learned from."""
+        self._fly_again(rollout.ticket for rollout in landed)
+
+    def _fly_again(self, tickets: Iterable[int]) -> None:
+        for ticket in tickets if self._whole_episodes else ():
+            heapq.heappush(self._again, ticket)
+
+    @property
+    def _whole_episodes(self) -> bool:
+        return self._rollout.episodes_per_env is not None
+
+    def forget(self, version: int) -> None:
+        """Throw away rollouts, down or in the air, of policies after this version: those are no more."""
+        self._landed = [landed for landed in self._landed if landed.report.policy_version <= version]
+        self._score = None
         for flight in self._flights.values():
-            flight.void = True
+            flight.void |= flight.version > version
+        self._newest = None
 
     def stop(self) -> None:
         """End all actors, or keep them as spares."""
@@ -316,3 +435,9 @@ class Fleet:
                 self._abandon(slot)
         self._slots.clear()
         self._landed.clear()
+
+
+def _is_of_the_policy(error: RayError) -> TypeGuard[RayTaskError]:
+    """Whether a rollout failed because the one thing that it needs from elsewhere did not come."""
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    return isinstance(cause, RayError) and not isinstance(cause, RayTaskError)

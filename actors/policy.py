@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import safetensors.numpy
 
+from actors.action_bounds import ActionBounds
 from actors.distributions import Categorical, Distribution, Gaussian
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError, unknown
-from actors.files import replacing
+from actors.files import INFINITIES, json_text, read_json, replacing
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
@@ -25,6 +27,14 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 NORMALIZED_LIMIT = 10.0
 """Normalised observations are clipped to ± this many standard deviations, as is customary."""
+MOST_BYTES = 256 * 1024**2
+"""In a policy's file: a thousand times what one of the usual sizes needs."""
+
+_MOST_HEADER = 1024**2
+_MOST_TRAINED = 64 * 1024
+_MOST_DIMENSIONS = 32
+_ENV_ID = re.compile(r"([\w.]+:)?([\w-]+/)?[\w.-]+")
+"""What ``gymnasium.make`` can make: [module:][namespace/]name-v0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,39 +54,76 @@ class PolicySpec:
     action_size: int
     """Number of discrete actions, or of components of a continuous one."""
     action_low: tuple[float, ...] = ()
-    """Continuous actions are clipped to these bounds when flown (±inf: unbounded)."""
+    """Continuous actions lie within these bounds when flown (±inf: unbounded)."""
     action_high: tuple[float, ...] = ()
     action_shape: tuple[int, ...] = ()
     """Shape of one continuous action; () for a discrete one."""
+    scale_actions: bool = False
+    """Components with both bounds are scaled from the network's [-1, 1] to them; False, and where a file does not say:
+    just clipped, as Stable-Baselines3 does."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of each hidden layer."""
     activation: str = "tanh"
     """tanh, relu or elu."""
     normalize_observations: bool = False
     """Observations are standardised with running statistics that travel in the weights."""
+    observation_dtype: Literal["float32", "float64"] = "float32"
+    """The type of observations and of their statistics until they are standardised: float64 keeps a small signal on a
+    large offset. All that comes after is float32."""
     version: int = 0
     """How many updates made it."""
     trained: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How it was trained: preset, seed, steps, library version."""
 
     def __post_init__(self) -> None:
+        if not (len(self.env_id) <= 200 and _ENV_ID.fullmatch(self.env_id)):
+            raise UserError(f"env_id must be a Gymnasium id, such as LunarLander-v3, not {self.env_id[:200]!r}")
         if self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
         if self.actions not in ("categorical", "gaussian"):
             raise unknown("action distribution", self.actions, ("categorical", "gaussian"))
-        if self.action_size < 1 or any(size < 1 for size in (*self.hidden_sizes, *self.observation_shape)):
-            raise UserError(f"sizes must be positive: {self}")
+        for name in ("observation_shape", "action_shape", "hidden_sizes"):
+            sizes = getattr(self, name)
+            if not all(0 < size < 2**31 for size in sizes):
+                raise UserError(f"sizes must be positive: {name} is {sizes}")
+            if name != "hidden_sizes" and len(sizes) > _MOST_DIMENSIONS:
+                raise UserError(f"{name} has {len(sizes)} dimensions, more than {_MOST_DIMENSIONS}")
+        if not 0 < self.action_size < 2**31:
+            raise UserError(f"sizes must be positive: action_size is {self.action_size}")
+        if not 0 <= self.version < 2**63:
+            raise UserError("version must be zero or more, and below 2**63")
+        if self.observation_dtype not in ("float32", "float64"):
+            raise unknown("observation_dtype", self.observation_dtype, ("float32", "float64"))
+        if self.observation_dtype == "float64" and not self.normalize_observations:
+            raise UserError("observation_dtype float64 is of normalized observations, and these are not")
         if self.actions == "gaussian":
-            bounds = np.array([self.action_low, self.action_high], np.float64)
-            if bounds.shape != (2, self.action_size) or np.isnan(bounds).any():
-                raise UserError(f"action_low and action_high must be {self.action_size} numbers each: {self}")
-            if int(np.prod(self.action_shape)) != self.action_size:
-                raise UserError(f"action_shape {self.action_shape} does not have {self.action_size} components")
+            self._check_bounds()
+        elif self.action_low or self.action_high or self.action_shape:
+            raise UserError(
+                "action_low, action_high and action_shape are of continuous actions, and these are discrete"
+            )
+        try:
+            size = len(json.dumps(self.trained, ensure_ascii=False, allow_nan=False).encode())
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"trained must hold plain JSON: {error}") from error
+        if size > _MOST_TRAINED:
+            raise UserError(f"trained has {size:,} bytes of JSON, more than {_MOST_TRAINED:,}")
+
+    def _check_bounds(self) -> None:
+        bounds = np.array([self.action_low, self.action_high], np.float64)
+        if bounds.shape != (2, self.action_size):
+            raise UserError(f"action_low and action_high must be {self.action_size} numbers each")
+        low, high = bounds
+        beyond = np.isfinite(bounds) & (np.abs(bounds) > np.finfo(np.float32).max)
+        if beyond.any() or not ((low <= high) & (low < np.inf) & (high > -np.inf)).all():
+            raise UserError("action_low must be at most action_high, and both numbers of 32-bit floats")
+        if math.prod(self.action_shape) != self.action_size:
+            raise UserError(f"action_shape {self.action_shape} does not have {self.action_size} components")
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Units from input to output: (observation, *hidden, action)."""
-        return (int(np.prod(self.observation_shape)), *self.hidden_sizes, self.action_size)
+        return (math.prod(self.observation_shape), *self.hidden_sizes, self.action_size)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The name and shape of every weight: a layer is ``x @ w{i} + b{i}``."""
@@ -94,20 +141,26 @@ class Policy:
     """A spec and its weights: acts on batches of observations in numpy, saves and loads without pickle.
 
     Raises:
-        UserError: a weight is missing, unexpected or misshapen.
-        NonFiniteError: a weight holds a NaN or an infinity.
+        UserError: a weight is missing, unexpected, misshapen or impossible.
+        NonFiniteError: a weight holds a NaN or an infinity, or stands for one.
     """
 
     def __init__(self, spec: PolicySpec, weights: dict[str, Array]) -> None:
         expected = spec.weight_shapes()
         found = {name: array.shape for name, array in weights.items()}
-        if found != expected:
-            raise UserError(f"weights do not fit the policy: expected {expected}, found {found}")
+        for name in sorted({*expected, *found}):
+            if expected.get(name) != found.get(name):
+                has, needs = (shapes.get(name, "missing") for shapes in (found, expected))
+                needs = "unknown" if needs == "missing" else f"{needs} is needed"
+                raise UserError(f"weights do not fit the policy: {name[:200]} is {has}, {needs}")
         for name, array in weights.items():
-            if array.dtype != np.float32:
-                raise UserError(f"policy weight {name} is {array.dtype}, not float32")
+            dtype = spec.observation_dtype if name in ("observation_mean", "observation_std") else "float32"
+            if array.dtype != dtype:
+                raise UserError(f"policy weight {name} is {array.dtype}, not {dtype}")
             if not np.isfinite(array).all():
                 raise NonFiniteError(f"policy weight {name} holds a NaN or an infinity")
+        if spec.normalize_observations and not (weights["observation_std"] > 0).all():
+            raise UserError("policy weight observation_std must be positive")
         self.spec = spec
         self.weights = weights
         self._activation = ACTIVATIONS[spec.activation]
@@ -115,16 +168,24 @@ class Policy:
         self.distribution: Distribution = (
             Gaussian(weights["log_std"]) if spec.actions == "gaussian" else Categorical(spec.action_size)
         )
+        if isinstance(self.distribution, Gaussian) and not np.isfinite(self.distribution.std).all():
+            raise NonFiniteError("policy weight log_std is of an infinite standard deviation")
+        self.bounds = ActionBounds(spec.action_low, spec.action_high, spec.scale_actions)
+        """Where continuous actions may lie; without components where they are discrete."""
 
     def __reduce__(self) -> tuple[type[Policy], tuple[PolicySpec, dict[str, Array]]]:
         return Policy, (self.spec, self.weights)
 
     def forward(self, observations: Array) -> Array:
-        """The distribution's parameters: observations [B, *obs] float32 -> logits or means [B, A] float32."""
+        """The distribution's parameters: observations [B, *obs] -> logits or means [B, A] float32.
+
+        Args:
+            observations: of ``spec.observation_dtype``.
+        """
         x = observations.reshape(len(observations), -1)
         if self.spec.normalize_observations:
             x = (x - self.weights["observation_mean"]) / self.weights["observation_std"]
-            x = np.clip(x, -NORMALIZED_LIMIT, NORMALIZED_LIMIT)
+            x = np.clip(x, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False)
         for w, b in self._layers[:-1]:
             x = self._activation(x @ w + b)
         w, b = self._layers[-1]
@@ -134,7 +195,7 @@ class Policy:
         """Actions for a batch: the most likely ones, or sampled when ``rng`` is given.
 
         Args:
-            observations: [B, *obs] float32.
+            observations: [B, *obs] of ``spec.observation_dtype``.
             rng: the source of randomness; None acts greedily.
 
         Returns:
@@ -147,12 +208,10 @@ class Policy:
         return self.flyable(self.distribution.sample(parameters, noise))
 
     def flyable(self, actions: Array) -> Array:
-        """Actions as the environment takes them: continuous ones clipped to their bounds and in their shape."""
+        """Actions as the environment takes them: continuous ones within their bounds and in their shape."""
         if self.spec.actions == "categorical":
             return actions
-        low, high = (np.asarray(bound, np.float32) for bound in (self.spec.action_low, self.spec.action_high))
-        clipped = np.clip(actions, low, high)
-        return clipped.reshape(len(actions), *self.spec.action_shape)
+        return self.bounds.actions(actions).reshape(len(actions), *self.spec.action_shape)
 
     def files(self) -> dict[str, bytes]:
         """What a policy's directory holds: policy.safetensors, whose header carries the spec too, and policy.json.
@@ -162,8 +221,8 @@ class Policy:
         spec = dataclasses.asdict(self.spec)
         arrays = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
         return {
-            "policy.safetensors": safetensors.numpy.save(arrays, metadata={"spec": json.dumps(spec)}),
-            "policy.json": (json.dumps(spec, indent=2) + "\n").encode(),
+            "policy.safetensors": safetensors.numpy.save(arrays, metadata={"spec": json_text(spec, indent=None)}),
+            "policy.json": f"{json_text(spec)}\n".encode(),
         }
 
     def save(self, directory: str | Path) -> None:
@@ -182,26 +241,44 @@ class Policy:
         path = Path(directory) / "policy.safetensors"
         if not path.is_file():
             raise UserError(f"no policy in {directory}: {path.name} is missing")
-        return Policy.parse(path.read_bytes(), str(path))
+        with path.open("rb") as file:
+            return Policy.parse(file.read(MOST_BYTES + 1), str(path))
 
     @staticmethod
     def parse(data: bytes, origin: str) -> Policy:
         """A policy from the contents of its policy.safetensors.
 
         Raises:
-            UserError: they are damaged; names ``origin``.
+            UserError: they are damaged, or more than a policy has; names ``origin``.
         """
+        header = int.from_bytes(data[:8], "little")
+        if len(data) > MOST_BYTES or len(data) > header > _MOST_HEADER:
+            raise UserError(
+                f"{origin} is no policy: it has more than {MOST_BYTES // 1024**2} MiB, or a header of more than one"
+            )
         try:
             weights = safetensors.numpy.load(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            spec = json.loads(header["__metadata__"]["spec"])
-            for name in ("observation_shape", "action_low", "action_high", "action_shape", "hidden_sizes"):
-                spec[name] = tuple(spec[name])
-            return Policy(PolicySpec(**spec), weights)
-        except (safetensors.SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
+            spec = read_json(data[8 : 8 + header], "its header")["__metadata__"]["spec"]
+            return Policy(_read_spec(read_json(spec, "its spec")), weights)
+        except (safetensors.SafetensorError, LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise UserError(f"{origin} is damaged: {error}") from error
-        except (ArithmeticError, RecursionError) as error:
-            raise UserError(f"{origin} is damaged: {error}") from error
+
+
+def _read_spec(data: Any) -> PolicySpec:
+    """A spec from plain JSON, each field of its own type to the letter: no 8.0 for 8, no true for 1.
+
+    Raises:
+        ValueError: a field is unknown, missing, of another type or impossible.
+    """
+    import msgspec  # here: actors, which read no files, start without it
+
+    if isinstance(data, dict):
+        for name in data.keys() - {field.name for field in dataclasses.fields(PolicySpec)}:
+            raise UserError(f"{name[:200]!r} is no field of a policy's spec; it may be of a newer version of Touchdown")
+        for name in ("action_low", "action_high"):
+            if isinstance(data.get(name), list):
+                data[name] = [INFINITIES.get(x, x) if isinstance(x, str) else x for x in data[name]]
+    return msgspec.convert(data, PolicySpec)
 
 
 def policy_directory(path: str | Path) -> Path:

@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from actors.environments import Environments
+from actors.environments import MAX_EPISODE_STEPS, Environments
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.policy import Policy
+from actors.seeds import ACTIONS, ENVIRONMENTS, Seed, sub_seed
 
 _NOISE_STEPS = 128
 """How many steps' worth of action noise is drawn in one call."""
@@ -26,6 +27,8 @@ class RolloutConfig:
     """Steps in each environment, 2 or more, since one can be a reset; episodes go on in the next rollout."""
     episodes_per_env: int | None = None
     """Whole episodes in each environment, instead of n_steps."""
+    max_episode_steps: int = MAX_EPISODE_STEPS
+    """Steps after which whole episodes, and those flown for a score, are cut where the environment sets no limit."""
     backend: Literal["auto", "gymnasium", "envpool"] = "auto"
     """Who simulates; auto: EnvPool where it has the environment."""
 
@@ -35,7 +38,7 @@ class RolloutConfig:
                 f"set either n_steps or episodes_per_env, and None for the other: "
                 f"n_steps is {self.n_steps}, episodes_per_env {self.episodes_per_env}"
             )
-        for name, least in (("n_envs", 1), ("n_steps", 2), ("episodes_per_env", 1)):
+        for name, least in (("n_envs", 1), ("n_steps", 2), ("episodes_per_env", 1), ("max_episode_steps", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name} must be {least} or more, not {value}")
@@ -46,9 +49,13 @@ class Rollout:
 
     ``fragments``: every slot flies the same number of steps; episodes go on from one call to the next.
     ``episodes``: every slot flies the same number of whole episodes, however long each is; a slot that is done waits.
+
+    Args:
+        environments: what is flown.
+        seed: decides the actions that are sampled; the environments have their own.
     """
 
-    def __init__(self, environments: Environments, seed: int) -> None:
+    def __init__(self, environments: Environments, seed: Seed) -> None:
         self._environments = environments
         self._rng = np.random.default_rng(seed)
         self._observations: Array | None = None
@@ -56,12 +63,12 @@ class Rollout:
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
 
-    def collect(self, policy: Policy, config: RolloutConfig) -> EpisodeBatch:
-        """One rollout of either kind."""
+    def collect(self, policy: Policy, config: RolloutConfig, seed: Seed | None = None) -> EpisodeBatch:
+        """One rollout of either kind; ``seed`` is of whole episodes only."""
         if config.n_steps is not None:
             return self.fragments(policy, config.n_steps)
         assert config.episodes_per_env is not None
-        return self.episodes(policy, config.episodes_per_env)
+        return self.episodes(policy, config.episodes_per_env, seed)
 
     def fragments(self, policy: Policy, n_steps: int) -> EpisodeBatch:
         """``n_steps`` steps in every slot, going on where the last call stopped."""
@@ -69,13 +76,20 @@ class Rollout:
             self._reset()
         return self._fly(policy, n_steps=n_steps)
 
-    def episodes(self, policy: Policy, episodes_per_slot: int) -> EpisodeBatch:
-        """``episodes_per_slot`` whole episodes in every slot, each flown by ``policy`` from its first step."""
-        self._reset()
+    def episodes(self, policy: Policy, episodes_per_slot: int, seed: Seed | None = None) -> EpisodeBatch:
+        """``episodes_per_slot`` whole episodes in every slot, each flown by ``policy`` from its first step.
+
+        ``seed``: it and the policy then decide all that happens, whatever was flown before; None: random streams go on.
+        """
+        of_environments = None
+        if seed is not None:
+            self._rng = np.random.default_rng(sub_seed(seed, ACTIONS))
+            of_environments = sub_seed(seed, ENVIRONMENTS)
+        self._reset(of_environments)
         return self._fly(policy, episodes_per_slot=episodes_per_slot)
 
-    def _reset(self) -> None:
-        self._observations = self._environments.reset()
+    def _reset(self, seed: Seed | None = None) -> None:
+        self._observations = self._environments.reset(seed)
         self._done[:] = False
         self._returns[:] = 0
         self._lengths[:] = 0
@@ -92,7 +106,7 @@ class Rollout:
             row = len(rows) % _NOISE_STEPS
             if row == 0:
                 noise = distribution.noise(self._rng, (_NOISE_STEPS, environments.num_envs))
-            observations = current[flying].copy()
+            observations = current[flying].astype(policy.spec.observation_dtype)
             parameters = policy.forward(observations)
             actions = distribution.sample(parameters, noise[row][flying])
             following, rewards, terminated, truncated = environments.step(policy.flyable(actions), slots)
@@ -129,7 +143,7 @@ class Rollout:
                 rewards=rewards,
                 log_probs=policy.distribution.log_prob(parameters, actions),
                 segment_lengths=lengths.astype(np.int32),
-                final_observations=following[ends],
+                final_observations=following[ends].astype(policy.spec.observation_dtype, copy=False),
                 terminated=terminated[ends],
                 truncated=truncated[ends],
                 policy_version=np.full(len(ends), policy.spec.version, np.int64),

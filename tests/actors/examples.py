@@ -18,6 +18,8 @@ def random_policy(spec: PolicySpec, seed: int = 0) -> Policy:
     weights: dict[str, Array] = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
     if spec.normalize_observations:
         weights["observation_std"] = np.abs(weights["observation_std"]) + 0.1
+        for name in ("observation_mean", "observation_std"):
+            weights[name] = weights[name].astype(spec.observation_dtype)
     return Policy(spec, weights)
 
 

@@ -98,6 +98,23 @@ class Echo(gymnasium.Env[Array, Any]):
         return np.array(action), float(action.sum()), False, self._step == 10, {}
 
 
+class Aim(gymnasium.Env[Array, Any]):
+    """One step an episode, which pays the more the nearer the action is to the target; 0 is the best, -1 a corner."""
+
+    observation_space = Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, low: float, high: float, target: float) -> None:
+        self.action_space = Box(low, high, (1,), np.float32)
+        self._target, self._farthest = target, max(high - target, target - low)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Step:
+        reward = -abs(float(action[0]) - self._target) / self._farthest
+        return np.zeros(1, np.float32), reward, True, False, {}
+
+
 class Spaces(gymnasium.Env[Any, Any]):
     """Any spaces; never flown."""
 
@@ -129,6 +146,56 @@ class Obedient(gymnasium.Env[Array, Any]):
         self._step += 1
         value = np.nan if action == NAN else self._step
         return np.array([value], np.float32), 1.0, self._step == 5, False, {}
+
+
+LONG = 1500
+
+
+class Coin(gymnasium.Env[Array, Any]):
+    """Its seed decides whether an episode takes one step or ``LONG``. Hands the seed on, as many environments do."""
+
+    observation_space = Box(0, LONG, (2,), np.float32)
+    action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            np.random.seed(seed)  # takes no more than 32 bits
+            np.array(seed, np.int32)
+        self._drawn, self._step = self.np_random.random(), 0
+        return np.array([self._drawn, 0], np.float32), {}
+
+    def step(self, action: Any) -> Step:
+        self._step += 1
+        ended = self._step == (1 if self._drawn < 0.5 else LONG)
+        return np.array([self._drawn, self._step], np.float32), 1.0, ended, False, {}
+
+
+class Wrong(gymnasium.Env[Array, Any]):
+    """Ends no episode, and gives back what it is told to: callables that take what would be right.
+
+    Args:
+        on_reset: makes (observation, info) something else.
+        on_step: makes (observation, reward, terminated, truncated, info) something else.
+    """
+
+    observation_space = Box(-1, 1, (3,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, on_reset: Any = tuple, on_step: Any = tuple) -> None:
+        self._on_reset, self._on_step = on_reset, on_step
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return self._on_reset((np.zeros(3, np.float32), {}))
+
+    def step(self, action: Any) -> Any:
+        return self._on_step((np.zeros(3, np.float32), 1.0, False, False, {}))
+
+
+def old_step(result: Step) -> Any:
+    """As before Gymnasium."""
+    return result[:3] + result[4:]
 
 
 class Unmakeable(gymnasium.Env[Array, Any]):
@@ -180,9 +247,40 @@ class Unseen(gymnasium.Env[Array, Any]):
     action_space = Discrete(2)
 
 
+class Faint(gymnasium.Env[Array, Any]):
+    """The action that the sign of a small signal on a large offset tells earns 1; ten steps an episode."""
+
+    observation_space = Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = Discrete(2)
+    offset, signal = 1e9, 0.01
+
+    def _observation(self) -> Array:
+        self._sign = int(self.np_random.integers(2))
+        return np.array([self.offset + self.signal * (2 * self._sign - 1)])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._step = 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> Step:
+        self._step += 1
+        reward = float(action == self._sign)
+        return self._observation(), reward, self._step == 10, False, {}
+
+
 gymnasium.register("Obedient-v0", entry_point=f"{__name__}:Obedient", disable_env_checker=True)
+gymnasium.register("Coin-v0", entry_point=f"{__name__}:Coin", disable_env_checker=True)
+gymnasium.register("Endless-v0", entry_point=f"{__name__}:Wrong", disable_env_checker=True)
+gymnasium.register("Limited-v0", entry_point=f"{__name__}:Wrong", max_episode_steps=70, disable_env_checker=True)
+gymnasium.register(
+    "OldStep-v0", entry_point=f"{__name__}:Wrong", kwargs={"on_step": old_step}, disable_env_checker=True
+)
 gymnasium.register("Unmakeable-v0", entry_point=f"{__name__}:Unmakeable", disable_env_checker=True)
 gymnasium.register("Echo-v0", entry_point=f"{__name__}:Echo", disable_env_checker=True)
+gymnasium.register("AimNear-v0", entry_point=f"{__name__}:Aim", kwargs={"low": 3, "high": 5, "target": 4.5})
+gymnasium.register("AimFar-v0", entry_point=f"{__name__}:Aim", kwargs={"low": 0, "high": 1000, "target": 300})
+gymnasium.register("Faint-v0", entry_point=f"{__name__}:Faint")
 gymnasium.register("Filmed-v0", entry_point=f"{__name__}:Filmed", disable_env_checker=True)
 gymnasium.register(
     "FallingCamera-v0", entry_point=f"{__name__}:Filmed", kwargs={"fails_at": 3}, disable_env_checker=True

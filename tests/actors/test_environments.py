@@ -20,6 +20,7 @@ from actors.environments import (
 )
 from actors.episode import Array
 from actors.errors import UserError
+from actors.seeds import sub_seed
 from tests.actors.fake_environments import Spaces
 
 BACKENDS = ["gymnasium", "envpool"]
@@ -87,6 +88,12 @@ def test_lunar_lander_is_described() -> None:
     assert (spec.hidden_sizes, spec.version) == ((32,), 4)
 
 
+@pytest.mark.parametrize("name", ["CartPole", "tests.actors.fake_environments:Obedient"])
+def test_a_name_without_a_version_gets_the_one_that_it_stands_for(name: str) -> None:
+    versions = {"CartPole": "CartPole-v1"}
+    assert describe(name).env_id == versions.get(name, f"{name}-v0")
+
+
 def test_beresheet_is_lunar_lander_with_less_time() -> None:
     lander, beresheet = describe("LunarLander-v3"), describe("Beresheet-v2")
     assert (beresheet.reward_threshold, beresheet.max_episode_steps) == (200, 300)
@@ -100,6 +107,7 @@ def test_continuous_actions_are_described_by_bounds_and_shape(register: Any) -> 
     spec = describe("Arm-v0").policy_spec()
     assert (spec.actions, spec.action_size, spec.action_shape) == ("gaussian", 2, (1, 2))
     assert (spec.action_low, spec.action_high) == ((-1, -2), (1, np.inf))
+    assert spec.scale_actions
 
 
 @pytest.mark.parametrize(
@@ -209,6 +217,19 @@ def test_envpool_declines_other_spaces_than_its_own(change: dict[str, Any]) -> N
         require_envpool(other)
 
 
+@pytest.mark.parametrize(
+    ("stored", "flown"),
+    [
+        *((name, "float32") for name in ("uint8", "int16", "float16", "float32")),
+        *((name, "float64") for name in ("int32", "int64", "float64")),
+    ],
+)
+def test_policies_see_normalised_observations_in_a_type_that_holds_them(stored: str, flown: str) -> None:
+    info = dataclasses.replace(describe("CartPole-v1"), observation_space=Box(0, 100, (4,), np.dtype(stored).type))
+    assert info.policy_spec(normalize_observations=True).observation_dtype == flown
+    assert info.policy_spec().observation_dtype == "float32"
+
+
 @both_backends
 @pytest.mark.parametrize("env_id", ["LunarLander-v3", "LunarLanderContinuous-v3", "CartPole-v1", "Acrobot-v1"])
 def test_rows_have_the_promised_shapes_and_types(made: Any, env_id: str, backend: str) -> None:
@@ -259,7 +280,7 @@ def test_a_part_of_the_slots_steps_in_their_order(made: Any, backend: str) -> No
                     np.testing.assert_array_equal(column, wanted[part])
 
 
-def fly(environments: Environments, action_space: gymnasium.Space[Any], steps: int = 150) -> list[Array]:
+def fly(environments: Environments, action_space: gymnasium.Space[Any], steps: int = 300) -> list[Array]:
     """All that comes back of random actions, a reset in the middle included."""
     action_space.seed(1)
     seen = [environments.reset()]
@@ -280,6 +301,28 @@ def test_one_seed_flies_the_same_twice(made: Any, env_id: str, backend: str) -> 
     for one, two in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, two)
     assert (first[0] != other[0]).any()
+
+
+@both_backends
+def test_a_seed_begins_random_streams_anew(made: Any, backend: str) -> None:
+    environments, other = made("LunarLander-v3", 3, 1, backend), made("LunarLander-v3", 3, 2, backend)
+    actions = np.zeros(3, np.int64)
+    environments.reset()
+    environments.step(actions, np.arange(3))
+    first, second = environments.reset(sub_seed(5, 6)), other.reset(sub_seed(5, 6))
+    np.testing.assert_array_equal(first, second)
+    for one, two in zip(environments.step(actions, np.arange(3)), other.step(actions, np.arange(3)), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert (environments.reset() != first).any()
+    assert len(np.unique(first, axis=0)) == 3
+
+
+@pytest.mark.parametrize("seed", [0, 3, 5, 2**31 - 1])
+def test_any_seed_of_a_run_is_flown(made: Any, seed: int) -> None:
+    """By an environment that hands its seed to what takes 31 bits; EnvPool is such a one."""
+    for env_id, backend in (("tests.actors.fake_environments:Coin-v0", "gymnasium"), ("CartPole-v1", "envpool")):
+        environments = made(env_id, 64, sub_seed(seed, 10**6, 999), backend)
+        assert len(np.unique(environments.reset(), axis=0)) == 64
 
 
 @both_backends

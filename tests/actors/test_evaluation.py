@@ -1,17 +1,33 @@
+import pickle
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import imageio.v2
 import numpy as np
 import pytest
 
-import tests.actors.fake_environments  # noqa: F401  registers what is flown here
 from actors.environments import describe, make_gymnasium
-from actors.errors import UserError
+from actors.errors import EnvironmentFault, UserError
 from actors.evaluation import fly_episodes, record_video
 from actors.policy import Policy
 from tests.actors.examples import policy_for, stubborn_policy
+from tests.actors.fake_environments import RAISE, Wrong
 
 SEEDS = list(range(10_000, 10_020))
+
+
+class EndlessFilm(Wrong):
+    """Shows the same picture for ever."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        return np.zeros((48, 64, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +55,25 @@ def fly_one(policy: Policy, seed: int) -> tuple[float, int]:
 def test_each_seed_gets_its_own_result_whatever_the_slots(policy: Policy, slots: int) -> None:
     expected = [fly_one(policy, seed) for seed in SEEDS]
     assert len({length for _, length in expected}) > 5
-    returns, lengths = fly_episodes(policy, SEEDS, slots=slots)
+    returns, lengths, _ = fly_episodes(policy, SEEDS, slots=slots)
     assert list(zip(returns.tolist(), lengths.tolist(), strict=True)) == expected
 
 
 def test_results_follow_the_order_of_the_seeds(policy: Policy) -> None:
-    forward, _ = fly_episodes(policy, SEEDS, slots=3)
-    backward, _ = fly_episodes(policy, SEEDS[::-1], slots=3)
+    forward, *_ = fly_episodes(policy, SEEDS, slots=3)
+    backward, *_ = fly_episodes(policy, SEEDS[::-1], slots=3)
     np.testing.assert_array_equal(backward, forward[::-1])
 
 
 def test_a_seed_flown_twice_counts_twice(policy: Policy) -> None:
-    returns, _ = fly_episodes(policy, [SEEDS[0], SEEDS[0], SEEDS[1]], slots=2)
+    returns, *_ = fly_episodes(policy, [SEEDS[0], SEEDS[0], SEEDS[1]], slots=2)
     assert returns[0] == returns[1]
     assert len(returns) == 3
 
 
 def test_continuous_and_shaped_actions_are_flown() -> None:
     echo = policy_for("tests.actors.fake_environments:Echo-v0")
-    returns, lengths = fly_episodes(echo, [0, 1, 2])
+    returns, lengths, _ = fly_episodes(echo, [0, 1, 2])
     assert lengths.tolist() == [10, 10, 10]
     assert len(set(returns)) == 1  # nothing is random in it
     assert np.abs(returns).max() <= 40
@@ -72,15 +88,45 @@ def test_sampled_episodes_repeat_and_differ_from_greedy_ones() -> None:
 
 
 def test_another_environment_can_be_flown_than_the_policy_s_own() -> None:
-    _, lengths = fly_episodes(stubborn_policy("LunarLander-v3", 0), [0, 1])
-    _, in_beresheet = fly_episodes(stubborn_policy("LunarLander-v3", 0), [0, 1], env_id="Beresheet-v2")
+    _, lengths, _ = fly_episodes(stubborn_policy("LunarLander-v3", 0), [0, 1])
+    _, in_beresheet, _ = fly_episodes(stubborn_policy("LunarLander-v3", 0), [0, 1], env_id="Beresheet-v2")
     np.testing.assert_array_equal(in_beresheet, lengths)  # the same world: both fall for less than 300 steps
-    _, in_cart_pole = fly_episodes(stubborn_policy("CartPole-v0", 0), [0], env_id="CartPole-v1")
+    _, in_cart_pole, _ = fly_episodes(stubborn_policy("CartPole-v0", 0), [0], env_id="CartPole-v1")
     assert in_cart_pole == fly_episodes(stubborn_policy("CartPole-v1", 0), [0])[1]
 
 
+def test_an_episode_without_an_end_is_cut_and_counted(policy: Policy) -> None:
+    endless, limited = (stubborn_policy(f"{name}-v0", 0) for name in ("Endless", "Limited"))
+    for flown, expected in ((endless, 50), (limited, 70)):  # a limit of the environment's own stays
+        returns, lengths, cut = fly_episodes(flown, [0, 1, 2], slots=2, max_episode_steps=50)
+        assert returns.tolist() == lengths.tolist() == [expected] * 3
+        assert cut.all()
+    _, lengths, cut = fly_episodes(policy, SEEDS)
+    np.testing.assert_array_equal(cut, lengths == 500)
+    assert not cut.all()
+
+
+def test_a_film_without_an_end_is_cut(tmp_path: Path) -> None:
+    gymnasium.register("EndlessFilm-v0", entry_point=EndlessFilm, disable_env_checker=True)
+    try:
+        policy = stubborn_policy("EndlessFilm-v0", 0)
+        assert record_video(policy, tmp_path / "replay.mp4", seed=0, episodes=2, max_episode_steps=7) == [7, 7]
+    finally:
+        del gymnasium.registry["EndlessFilm-v0"]
+
+
+@pytest.mark.parametrize(("method", "env_id"), [("step", "Obedient-v0"), ("step", "OldStep-v0")])
+def test_an_environment_that_raises_is_named_with_its_method(method: str, env_id: str) -> None:
+    with pytest.raises(EnvironmentFault, match=f"^{env_id}: {method} raised (RuntimeError|ValueError): ") as caught:
+        fly_episodes(stubborn_policy(env_id, RAISE if env_id == "Obedient-v0" else 0), [0])
+    assert "\n" not in str(caught.value)
+    assert "Traceback" in caught.value.details
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.details) == (str(caught.value), caught.value.details)
+
+
 def test_no_seeds_are_no_episodes(policy: Policy) -> None:
-    returns, lengths = fly_episodes(policy, [])
+    returns, lengths, _ = fly_episodes(policy, [])
     assert len(returns) == len(lengths) == 0
 
 

@@ -1,3 +1,5 @@
+import json
+import math
 import subprocess
 import sys
 import threading
@@ -5,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.files import replacing, write_text
+from actors.errors import UserError
+from actors.files import json_text, read_json, replacing, write_text
 
 FULL_DISK = """
 import resource, sys
@@ -94,3 +97,16 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     writer.join()
     assert seen <= set(texts)
     assert path.read_text() == texts[-1]
+
+
+def test_json_has_no_numbers_that_json_does_not_know() -> None:
+    data = {"high": (1.5, math.inf), "low": [[-math.inf]], "unknown": math.nan, "count": 3, "name": "ä"}
+    read = json.loads(json_text(data), parse_constant=pytest.fail)
+    assert read == {"high": [1.5, "Infinity"], "low": [["-Infinity"]], "unknown": None, "count": 3, "name": "ä"}
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b"\xff", b"9" * 5000])
+def test_what_is_not_json_is_one_line_that_names_it(text: bytes) -> None:
+    with pytest.raises(UserError, match=r"notes\.json is damaged or not JSON") as refused:
+        read_json(text, "notes.json")
+    assert "\n" not in str(refused.value)

@@ -2,25 +2,25 @@ import dataclasses
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError
 
 import actors.fleet
 from actors.episode import EpisodeBatch
-from actors.errors import NonFiniteError, UserError
+from actors.errors import EnvironmentFault, NonFiniteError, PolicyLostError, UserError
 from actors.fleet import Fleet, FleetConfig, Landed
 from actors.rollout import RolloutConfig
+from actors.score import Score
 from tests.actors.examples import policy_for, stubborn_policy
-from tests.actors.fake_environments import DIE, FLY, NAN, RAISE
+from tests.actors.fake_environments import DIE, FLY, LONG, NAN, RAISE
+from tests.conftest import AddNode
 
 OBEDIENT = "tests.actors.fake_environments:Obedient-v0"
 ROLLOUT = RolloutConfig(n_envs=2, n_steps=8, backend="gymnasium")
@@ -30,24 +30,67 @@ PATIENCE = 120
 MakeFleet = Callable[..., Fleet]
 
 
+@pytest.fixture(scope="module")
+def idle(ray_cluster: None) -> Iterator[list[Any]]:
+    """Actors that fly for no fleet now: to start a process takes longer than most tests."""
+    actors: list[Any] = []
+    yield actors
+    for actor in actors:
+        ray.kill(actor)
+
+
+def is_well(actor: Any) -> bool:
+    """Whether an actor answers; one that does not is ended."""
+    try:
+        ray.get(actor.__ray_ready__.remote(), timeout=PATIENCE)
+    except RayError:
+        ray.kill(actor)
+        return False
+    return True
+
+
 @pytest.fixture
-def make_fleet(ray_cluster: None) -> Iterator[MakeFleet]:
-    """Fleets of obedient environments, grounded when the test ends."""
+def make_fleet(ray_cluster: None, idle: list[Any]) -> Iterator[MakeFleet]:
+    """Fleets of obedient environments, grounded when the test ends.
+
+    A fleet begins with idle actors, as far as there are any, and takes no CPUs; whom it replaces, it replaces with new
+    ones. If ``fresh`` all are new, take CPUs, and end with it. If ``spares`` are given they are the fleet's own.
+    """
     fleets: list[Fleet] = []
+    lent: list[list[Any]] = []
+
+    def gather() -> None:
+        for left in lent:
+            idle.extend(left)
+            left.clear()
 
     def make(
         env_id: str = OBEDIENT,
         rollout: RolloutConfig = ROLLOUT,
         seed: int = 0,
         spares: list[Any] | None = None,
+        first_ticket: int = 0,
+        unlearned: Sequence[int] = (),
+        fresh: bool = False,
         **config: Any,
     ) -> Fleet:
-        fleets.append(Fleet(env_id, rollout, FleetConfig(**config), seed, spares))
+        lend = not fresh and spares is None
+        if lend:
+            gather()
+            spares = [actor for actor in idle if is_well(actor)]
+        if not fresh:
+            config = {"cpus_per_actor": 0} | config
+        fleets.append(Fleet(env_id, rollout, FleetConfig(**config), seed, spares, first_ticket, unlearned))
+        if lend and spares is not None:
+            idle[:] = spares  # those that it has no use for
+            spares.clear()
+            lent.append(spares)
         return fleets[-1]
 
     yield make
     for fleet in fleets:
         fleet.stop()
+    gather()
 
 
 def ordered(action: int, version: int = 0) -> ray.ObjectRef[Any]:
@@ -189,7 +232,7 @@ def test_forgotten_rollouts_are_neither_waited_for_nor_learned_from(
     fleet.launch(ordered(FLY), 0)
     down, in_the_air = fleet.waiting_for
     land(fleet, down)
-    fleet.forget()
+    fleet.forget(-1)
     assert fleet.take(0) == []
     fleet.launch(ordered(FLY, 1), 1)
     (again,) = [ref for ref in fleet.waiting_for if ref is not in_the_air]
@@ -198,6 +241,160 @@ def test_forgotten_rollouts_are_neither_waited_for_nor_learned_from(
     land(fleet, in_the_air)
     assert fleet.take(0) == []
     assert fleet.dropped == 0
+
+
+def episodes_of(*numbers: int) -> RolloutConfig:
+    n_envs, episodes_per_env = numbers
+    return RolloutConfig(n_envs=n_envs, n_steps=None, episodes_per_env=episodes_per_env, backend="gymnasium")
+
+
+def test_every_whole_episode_is_learned_from_however_long_it_is(make_fleet: MakeFleet) -> None:
+    """Half of them are 1,500 times as long as the others: no lag makes the learner see fewer of those."""
+    coin, many = "tests.actors.fake_environments:Coin-v0", 24
+    for rollouts_per_update, max_policy_lag in ((1, 1), (1, 2), (2, 1), (1, 4), (2, 3), (3, 0)):
+        fleet = make_fleet(
+            coin,
+            episodes_of(1, 1),
+            actors=3,
+            rollouts_per_update=rollouts_per_update,
+            max_policy_lag=max_policy_lag,
+        )
+        learned: list[Landed] = []
+        version = 0
+
+        def learn(fleet: Fleet = fleet, learned: list[Landed] = learned) -> None:
+            nonlocal version
+            if taken := fleet.take(version):
+                assert all(version - each.report.policy_version <= fleet.config.max_policy_lag for each in taken)
+                learned += taken
+                version += 1
+            if fleet.tickets < many:
+                fleet.launch(ray.put(stubborn_policy(coin, 0, version)), version)
+
+        drive(fleet, until=lambda fleet=fleet: fleet.tickets >= many and not fleet.waiting_for, between=learn)
+        while len(learned) < fleet.tickets - fleet.tickets % rollouts_per_update:
+            learn()
+        assert fleet.dropped == 0
+        assert sorted(each.ticket for each in learned) == list(range(len(learned)))
+        lengths = [int(each.report.episode_lengths[0]) for each in learned]
+        assert many / 4 < lengths.count(LONG) < many * 3 / 4
+        assert lengths.count(1) == len(lengths) - lengths.count(LONG)
+        fleet.stop()
+
+
+def test_whole_episodes_are_those_of_their_tickets(make_fleet: MakeFleet) -> None:
+    """Whoever flies them: one actor or two, one that was replaced, or a run that goes on."""
+    policy = ray.put(policy_for("CartPole-v1"))
+
+    def fly(count: int, kill_at: int = -1, **arguments: Any) -> tuple[dict[str, Any], dict[int, EpisodeBatch]]:
+        fleet = make_fleet("CartPole-v1", episodes_of(2, 2), 7, rollouts_per_update=2, **arguments)
+        taken: list[Landed] = []
+        killed = False
+
+        def learn() -> None:
+            nonlocal killed
+            fleet.launch(policy, 0)
+            if len(taken) >= kill_at >= 0 and not killed:
+                killed = True
+                ray.kill(fleet._slots[0].actor)
+            taken.extend(fleet.take(0))
+
+        drive(fleet, until=lambda: len(taken) == count, between=learn)
+        assert fleet.restarts == (kill_at >= 0)
+        flown = {each.ticket: ray.get(each.batch) for each in taken}
+        begun = {"first_ticket": fleet.tickets, "unlearned": fleet.unlearned}
+        fleet.forget(-1)
+        fleet.go_back(4, [1])
+        assert fleet.unlearned == [1, *range(4, fleet.tickets)]
+        fleet.stop()
+        return begun, flown
+
+    _, expected = fly(6, actors=1, max_policy_lag=0)
+    assert sorted(expected) == list(range(6))
+    begun, flown = fly(4, kill_at=2, actors=2, max_policy_lag=1)
+    assert sorted([*flown, *begun["unlearned"]]) == list(range(begun["first_ticket"]))
+    _, rest = fly(2, actors=2, max_policy_lag=0, **begun)
+    assert sorted(flown | rest) == list(range(6))
+    for ticket, batch in (flown | rest).items():
+        for field in dataclasses.fields(EpisodeBatch):
+            np.testing.assert_array_equal(getattr(batch, field.name), getattr(expected[ticket], field.name))
+
+
+def test_fragments_of_a_run_that_goes_on_are_new(make_fleet: MakeFleet) -> None:
+    policy = ray.put(policy_for("CartPole-v1"))
+
+    def fly(first_ticket: int) -> tuple[int, EpisodeBatch]:
+        fleet = make_fleet("CartPole-v1", RolloutConfig(4, 50), actors=1, max_policy_lag=0, first_ticket=first_ticket)
+        taken: list[Landed] = []
+
+        def learn() -> None:
+            fleet.launch(policy, 0)
+            taken.extend(fleet.take(0))
+
+        drive(fleet, until=lambda: len(taken) == 3, between=learn)
+        fleet.stop()
+        return fleet.tickets, EpisodeBatch.concatenate(ray.get([each.batch for each in taken]))
+
+    tickets, first = fly(0)
+    _, second = fly(tickets)
+    seen = {tuple(observation) for observation in first.observations.tolist()}
+    assert not seen.intersection(map(tuple, second.observations.tolist()))
+
+
+class Learner:
+    def policy(self) -> None:
+        time.sleep(PATIENCE)
+
+
+def lost_policy() -> ray.ObjectRef[Any]:
+    """What a learner was to make when it was killed."""
+    learner_class: Any = ray.remote(num_cpus=0)(Learner)
+    learner = learner_class.remote()
+    policy: ray.ObjectRef[Any] = learner.policy.remote()
+    ray.kill(learner)
+    return policy
+
+
+def test_a_lost_policy_costs_no_actor_and_no_rollout_of_another(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(actors=2, rollouts_per_update=1, max_policy_lag=1)
+    start(fleet, 2)
+    fleet.launch(ordered(FLY), 0)
+    first, in_the_air = fleet.waiting_for
+    land(fleet, first)
+    assert versions(fleet.take(0)) == [0]
+    fleet.launch(lost_policy(), 1)
+    (lost,) = [ref for ref in fleet.waiting_for if ref is not in_the_air]
+    with pytest.raises(PolicyLostError):
+        land(fleet, lost)
+    fleet.forget(0)
+    land(fleet, in_the_air)
+    assert versions(fleet.take(0)) == [0]
+    fleet.launch(ordered(FLY, 1), 1)
+    assert len(fleet.waiting_for) == 2
+    drive(fleet, until=lambda: not fleet.waiting_for)
+    assert versions(fleet.take(1)) == [1]
+    assert fleet.restarts == 0
+
+
+def test_a_policy_that_was_given_up_is_lost_in_silence(make_fleet: MakeFleet) -> None:
+    """One death of the learner, told once, however many rollouts had the policy."""
+    fleet = make_fleet(actors=2, rollouts_per_update=2, max_policy_lag=0)
+    start(fleet, 2)
+    fleet.launch(lost_policy(), 0)
+    first, second = fleet.waiting_for
+    with pytest.raises(PolicyLostError):
+        land(fleet, first)
+    fleet.forget(0)
+    fleet.launch(ordered(FLY), 0)
+    land(fleet, second)
+    taken: list[Landed] = []
+
+    def learn() -> None:
+        fleet.launch(ordered(FLY), 0)
+        taken.extend(fleet.take(0))
+
+    drive(fleet, until=lambda: len(taken) == 2, between=learn)
+    assert fleet.restarts == 0
 
 
 def test_a_killed_actor_is_replaced_and_its_rollout_flown_again(make_fleet: MakeFleet) -> None:
@@ -256,10 +453,10 @@ def test_an_environment_that_raises_is_replaced_until_it_has_raised_too_often_in
     assert len(fleet.take(0)) == 1
     fly(RAISE)
     assert fleet.restarts == 2
-    with pytest.raises(RayTaskError, match="the lander is on fire") as caught:
+    with pytest.raises(EnvironmentFault) as caught:
         fly(RAISE)
-    assert isinstance(caught.value, RuntimeError)
-    assert "fake_environments.py" in str(caught.value)  # the traceback leads to the line
+    assert str(caught.value) == f"{OBEDIENT}: step raised RuntimeError: the lander is on fire"
+    assert "fake_environments.py" in caught.value.details  # the traceback leads to the line
     assert fleet.restarts == 2
 
 
@@ -280,7 +477,7 @@ def test_an_actor_that_cannot_fly_the_environment_says_why_at_once(make_fleet: M
 
 def test_an_environment_that_raises_as_it_is_made_stops_the_run(make_fleet: MakeFleet) -> None:
     fleet = make_fleet("tests.actors.fake_environments:Unmakeable-v0", actors=1, max_failures=2)
-    with pytest.raises(ray.exceptions.RayError, match="the hangar is locked"):
+    with pytest.raises(UserError, match="cannot be made: __init__ raised RuntimeError: the hangar is locked"):
         drive(fleet, until=lambda: fleet.restarts > 2)
 
 
@@ -321,28 +518,16 @@ def test_without_lag_one_seed_flies_the_same_twice(make_fleet: MakeFleet) -> Non
     ],
 )
 def test_the_fleet_is_as_large_as_it_is_useful(make_fleet: MakeFleet, config: dict[str, Any], expected: int) -> None:
-    fleet = make_fleet(**config)
+    fleet = make_fleet(fresh=True, **config)
     assert len(fleet.waiting_for) == expected
     fleet.stop()
     assert fleet.waiting_for == []
 
 
-@pytest.fixture
-def moon(ray_cluster: None) -> Iterator[subprocess.Popen[bytes]]:
-    """A second node of two CPUs that joins the cluster with the label planet=moon."""
-    address = ray.get_runtime_context().gcs_address
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--address", address]
-    options = ["--num-cpus", "2", "--labels", "planet=moon", "--object-store-memory", "100000000"]
-    node = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield node
-    for process in psutil.Process(node.pid).children(recursive=True):
-        process.kill()
-    node.kill()
-    node.wait()
-
-
-def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, moon: subprocess.Popen[bytes]) -> None:
-    fleet, policy = make_fleet(actors="auto", rollouts_per_update=8, actor_labels={"planet": "moon"}), ordered(FLY)
+def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, add_node: AddNode) -> None:
+    moon = add_node(2, planet="moon")
+    fleet = make_fleet(fresh=True, actors="auto", rollouts_per_update=8, actor_labels={"planet": "moon"})
+    policy = ordered(FLY)
 
     def fly() -> None:
         fleet.resize()
@@ -353,40 +538,47 @@ def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, moon: su
     (home,) = [node["NodeID"] for node in ray.nodes() if node["Labels"].get("planet") == "moon"]
     for slot in fleet._slots:
         assert ray.get(slot.actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
-    (raylet,) = [process for process in psutil.Process(moon.pid).children() if process.name() == "raylet"]
-    raylet.terminate()  # the node leaves
+    moon.terminate()  # the node leaves
     drive(fleet, until=lambda: fleet.size == 0 and len(fleet.waiting_for) == 1, between=fly)
 
 
-def test_a_slow_actor_costs_the_others_nothing(make_fleet: MakeFleet) -> None:
-    """Three think a tenth of a second for a rollout; then one of them takes ten times as long."""
-    fleet = make_fleet(actors=3, rollouts_per_update=6, cpus_per_actor=0.5)
+def test_a_slow_actor_costs_the_others_nothing(make_fleet: MakeFleet, tmp_path: Path) -> None:
+    """Three fly; then one of them takes as long for a rollout as the others for sixty."""
+    fleet = make_fleet(actors=3, rollouts_per_update=6)
     start(fleet, 3)
-
-    def think(slot: int, seconds: float) -> None:
-        def slow_down(actor: Any) -> None:
-            collect = type(actor).collect
-            actor.collect = lambda policy: (time.sleep(seconds), collect(actor, policy))[1]
-
-        ray.get(fleet._slots[slot].actor.__ray_call__.remote(slow_down))
-
-    def flown_by_the_others(seconds: float) -> int:
-        before, end = fleet.flown[1] + fleet.flown[2], time.monotonic() + seconds
-        drive(fleet, until=lambda: time.monotonic() > end, between=fly)
-        return fleet.flown[1] + fleet.flown[2] - before
-
-    version = 0
+    version, idle, launches = 0, 0, 0
 
     def fly() -> None:
-        nonlocal version
+        nonlocal version, idle, launches
         version += bool(fleet.take(version))
         fleet.launch(ordered(FLY, version), version)
+        launches += 1
+        idle += not {1, 2} <= {flight.slot.index for flight in fleet._flights.values()}
 
-    for slot in range(3):
-        think(slot, 0.1)
-    alone = flown_by_the_others(6)
-    think(0, 1.0)
-    assert flown_by_the_others(6) > 0.8 * alone
+    drive(fleet, until=lambda: min(fleet.flown[index] for index in range(3)) > 0, between=fly)
+    here, go_on = tmp_path / "here", tmp_path / "go on"
+
+    def slow_down(actor: Any) -> None:
+        collect = actor._rollout.collect
+
+        def collect_slowly(*arguments: Any) -> Any:
+            here.touch()
+            while not go_on.exists():
+                time.sleep(0.01)
+            return collect(*arguments)
+
+        actor._rollout.collect = collect_slowly
+
+    ray.get(fleet._slots[0].actor.__ray_call__.remote(slow_down))
+    drive(fleet, until=here.exists, between=fly)
+    before, was = version, fleet.flown.copy()
+    idle = launches = 0
+    drive(fleet, until=lambda: (fleet.flown - was).total() >= 60 * 14, between=fly)  # 14 steps make a rollout
+    assert fleet.flown[0] == was[0]
+    assert version - before >= 9
+    assert idle < launches / 4
+    go_on.touch()
+    drive(fleet, until=lambda: fleet.flown[0] > was[0], between=fly)
 
 
 def test_a_fleet_that_shrinks_keeps_those_that_fly(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +603,7 @@ def test_a_fleet_that_shrinks_keeps_those_that_fly(make_fleet: MakeFleet, monkey
 
 
 def test_a_fleet_starts_and_stops(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet(actors=1, rollouts_per_update=4)
+    fleet = make_fleet(fresh=True, actors=1, rollouts_per_update=4)
     assert fleet.backend is None
     start(fleet, 1)
     assert fleet.backend == "gymnasium"
@@ -425,9 +617,9 @@ def test_a_fleet_starts_and_stops(make_fleet: MakeFleet) -> None:
         ray.get(actor.__ray_ready__.remote(), timeout=PATIENCE)
 
 
-def test_a_fleet_leaves_its_actors_for_the_next(make_fleet: MakeFleet) -> None:
+def test_a_fleet_leaves_its_actors_for_the_next(make_fleet: MakeFleet, idle: list[Any]) -> None:
     """A dead one among them is replaced like any other."""
-    spares: list[Any] = []
+    spares, idle[:2] = idle[:2], []
     first = make_fleet(actors=2, rollouts_per_update=2, spares=spares)
     start(first, 2)
     first.launch(ordered(FLY), 0)
@@ -447,8 +639,7 @@ def test_a_fleet_leaves_its_actors_for_the_next(make_fleet: MakeFleet) -> None:
     batch = ray.get(second.take(0)[0].batch)
     assert batch.observations.shape[1] == 4, "it flies what the second fleet flies"
     second.stop()
-    for actor in spares:
-        ray.kill(actor)
+    idle += spares
 
 
 @pytest.mark.parametrize(
@@ -466,3 +657,60 @@ def test_a_fleet_leaves_its_actors_for_the_next(make_fleet: MakeFleet) -> None:
 def test_impossible_configurations_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         FleetConfig(**fields)
+
+
+def evaluate(fleet: Fleet, score: Score, between: Callable[[], object] = lambda: None) -> None:
+    """Have a score flown to its end."""
+    ended: list[Score] = []
+
+    def step() -> None:
+        fleet.launch_evaluation()
+        between()
+        if down := fleet.evaluated():
+            ended.append(down)
+
+    fleet.evaluate(score)
+    drive(fleet, lambda: bool(ended), step)
+    assert ended == [score]
+    assert not fleet.is_evaluating
+
+
+def test_actors_evaluate_beside_their_rollouts(make_fleet: MakeFleet) -> None:
+    fleet, policy = make_fleet(actors=2, rollouts_per_update=1, max_policy_lag=1), ordered(FLY, 4)
+    start(fleet, 2)
+    landed: list[Landed] = []
+
+    def train() -> None:
+        fleet.launch(policy, 4)
+        landed.extend(fleet.take(4))
+
+    evaluate(fleet, score := Score(policy, 4, range(30), 2), train)
+    returns, lengths, _ = score.flown
+    assert returns.tolist() == lengths.tolist() == [5] * 30  # no step of a rollout, and no rollout's step, among them
+    drive(fleet, lambda: len(landed) >= 4, train)
+    assert {length for each in landed for length in each.report.episode_lengths.tolist()} == {5}
+    assert fleet.restarts == 0
+
+
+def test_what_an_actor_was_evaluating_when_it_died_is_flown_again(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(actors=2)
+    start(fleet, 2)
+    score = Score(ordered(FLY), 0, range(40), 2)
+    fleet.evaluate(score)
+    fleet.launch_evaluation()
+    ray.kill(fleet._slots[0].actor)
+    evaluate(fleet, score)
+    assert fleet.restarts == 1
+    assert score.flown[0].tolist() == [5] * 40
+
+
+def test_where_runs_repeat_rollouts_wait_for_the_evaluation(make_fleet: MakeFleet) -> None:
+    fleet, policy = make_fleet(actors=1, max_policy_lag=0), ordered(FLY)
+    start(fleet, 1)
+    fleet.evaluate(Score(policy, 0, range(10), 1))
+    fleet.launch(policy, 0)
+    assert not fleet.waiting_for
+    fleet.forget(-1)  # the policy is lost with its learner
+    assert not fleet.is_evaluating
+    fleet.launch(policy, 0)
+    assert fleet.waiting_for

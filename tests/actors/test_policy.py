@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import pickle
 import subprocess
 import sys
@@ -9,15 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.distributions import Categorical
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
-from actors.policy import ACTIVATIONS, NORMALIZED_LIMIT, Policy, PolicySpec
+from actors.policy import ACTIVATIONS, MOST_BYTES, NORMALIZED_LIMIT, Policy, PolicySpec
 from learner.networks import ActorCritic
 from tests.actors.examples import random_policy
+from tests.learner import property_test
 
 CATEGORICAL = PolicySpec("CartPole-v1", (4,), "categorical", 2, hidden_sizes=(16, 8), version=7, trained={"seed": 3})
 GAUSSIAN = PolicySpec("Arm-v0", (2, 3), "gaussian", 4, (-1.0,) * 4, (1.0, 1.0, 0.5, np.inf), (2, 2), hidden_sizes=(8,))
@@ -26,6 +31,8 @@ SPECS = {
     "gaussian": GAUSSIAN,
     "linear": dataclasses.replace(CATEGORICAL, hidden_sizes=()),
     "normalised": dataclasses.replace(GAUSSIAN, normalize_observations=True),
+    "normalised in float64": dataclasses.replace(GAUSSIAN, normalize_observations=True, observation_dtype="float64"),
+    "scaled": dataclasses.replace(GAUSSIAN, action_high=(5.0, 0.0, -0.5, np.inf), scale_actions=True),
     **{f"categorical {name}": dataclasses.replace(CATEGORICAL, activation=name) for name in ACTIVATIONS},
     **{f"gaussian {name}": dataclasses.replace(GAUSSIAN, activation=name) for name in ACTIVATIONS},
 }
@@ -94,6 +101,18 @@ def test_the_json_beside_the_weights_is_the_spec(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "policy.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(CATEGORICAL)))
 
 
+@pytest.mark.parametrize("actions", [CATEGORICAL, GAUSSIAN], ids=["categorical", "gaussian"])
+def test_every_reader_takes_its_json_and_older_files_still_load(tmp_path: Path, actions: PolicySpec) -> None:
+    policy = random_policy(actions)
+    policy.save(tmp_path)
+    with safetensors.safe_open(tmp_path / "policy.safetensors", "numpy") as file:
+        for text in (file.metadata()["spec"], (tmp_path / "policy.json").read_text()):
+            spec = json.loads(text, parse_constant=pytest.fail)
+            assert spec["action_high"] == ([1.0, 1.0, 0.5, "Infinity"] if actions is GAUSSIAN else [])
+    write_policy(tmp_path, {"spec": json.dumps(dataclasses.asdict(actions))}, policy.weights)  # as Python writes it
+    assert Policy.load(tmp_path).spec == actions
+
+
 def test_weights_that_are_not_contiguous_are_saved_right(tmp_path: Path) -> None:
     policy = random_policy(CATEGORICAL)
     turned = {name: np.asfortranarray(array) for name, array in policy.weights.items()}
@@ -159,6 +178,16 @@ def test_continuous_actions_are_clipped_and_shaped() -> None:
         assert flat[:, 3].max() > 1  # its upper bound is infinite
 
 
+def test_a_file_that_does_not_speak_of_scaling_is_of_a_policy_that_clips(tmp_path: Path) -> None:
+    policy = random_policy(dataclasses.replace(GAUSSIAN, action_low=(3.0,) * 4, action_high=(5.0,) * 4))
+    spec = dataclasses.asdict(policy.spec)
+    del spec["scale_actions"]
+    write_policy(tmp_path, {"spec": json.dumps(spec)}, policy.weights)
+    o = observations(GAUSSIAN)
+    expected = policy.forward(o).clip(3, 5).reshape(-1, 2, 2)
+    np.testing.assert_array_equal(Policy.load(tmp_path).act(o), expected)
+
+
 def test_greedy_actions_are_the_modes() -> None:
     policy = random_policy(CATEGORICAL)
     o = observations(CATEGORICAL)
@@ -188,6 +217,19 @@ def test_weights_that_do_not_fit_are_refused(change: dict[str, Array]) -> None:
     weights = random_policy(CATEGORICAL).weights | change
     with pytest.raises(UserError, match="weights do not fit"):
         Policy(CATEGORICAL, weights)
+
+
+def test_statistics_have_the_observations_dtype() -> None:
+    spec = SPECS["normalised in float64"]
+    weights = random_policy(spec).weights
+    with pytest.raises(UserError, match="policy weight observation_mean is float32, not float64"):
+        Policy(spec, weights | {"observation_mean": weights["observation_mean"].astype(np.float32)})
+    with pytest.raises(UserError, match="policy weight observation_mean is float64, not float32"):
+        Policy(dataclasses.replace(spec, observation_dtype="float32"), weights)
+    with pytest.raises(UserError, match="observation_dtype float64 is of normalized observations"):
+        dataclasses.replace(spec, normalize_observations=False)
+    with pytest.raises(UserError, match="unknown observation_dtype 'float16'"):
+        dataclasses.replace(spec, observation_dtype="float16")  # type: ignore[arg-type]
 
 
 def test_a_missing_weight_is_refused() -> None:
@@ -284,6 +326,31 @@ def test_a_spec_that_is_none_is_damaged(tmp_path: Path, spec: str | None) -> Non
         {"observation_shape": [float("inf")]},
         {"activation": []},
         {"throttle": 1},
+        {"env_id": 7},
+        {"env_id": ["CartPole-v1"]},
+        {"env_id": ""},
+        {"env_id": "x" * 201},
+        {"env_id": "[/bold]-v0"},
+        {"env_id": "\x1b[2J-v0"},
+        {"env_id": "Cart\ud800-v0"},
+        {"observation_shape": [4.0]},
+        {"observation_shape": [2**40, 2**24]},
+        {"observation_shape": [4, *[1] * 64]},
+        {"hidden_sizes": [True, 8]},
+        {"normalize_observations": 1},
+        {"scale_actions": "no"},
+        {"version": "x"},
+        {"version": None},
+        {"version": True},
+        {"version": 7.0},
+        {"version": -1},
+        {"version": 10**400},
+        {"trained": None},
+        {"trained": []},
+        {"trained": {"seed": "\ud800"}},
+        {"trained": {"seed": float("nan")}},
+        {"trained": {"seed": float("-inf")}},
+        {"trained": {"notes": "x" * 70_000}},
     ],
 )
 def test_a_spec_of_wrong_values_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -295,11 +362,17 @@ def test_a_spec_of_wrong_values_is_damaged(tmp_path: Path, change: dict[str, Any
 @pytest.mark.parametrize(
     "change",
     [
+        {"actions": "categorical"},
         {"action_low": []},
         {"action_low": [-1.0, -1.0]},
         {"action_high": ["a", "b", "c", "d"]},
         {"action_high": [1.0, 1.0, 0.5, float("nan")]},
+        {"action_high": [1.0, 1.0, 0.5, 1e300]},
+        {"action_high": [1.0, 1.0, 0.5, "infinite"]},
+        {"action_high": [1.0, 1.0, 0.5, -2.0]},
+        {"action_low": [float("inf"), -1.0, -1.0, -1.0], "action_high": [float("inf"), 1.0, 1.0, 1.0]},
         {"action_shape": [5]},
+        {"action_shape": [2**32, 2**32, 4]},
     ],
 )
 def test_action_bounds_that_do_not_fit_are_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -313,6 +386,59 @@ def test_a_file_with_a_nan_is_damaged_and_names_the_weight(tmp_path: Path) -> No
     policy.weights["b1"][0] = np.nan
     policy.save(tmp_path)
     assert_refused_in_one_line(tmp_path, "b1")
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.sampled_from([None, True, -1, 0, 1, 2, 2.0, 2**31, 2**63, 10**400, math.inf, math.nan, 1e300, "", "\ud800"]),
+        st.text(max_size=5),
+        st.sampled_from(["\x1b[2J", "[/bold]-v0", "tanh", "gaussian", "Infinity"]),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@property_test
+@given(
+    st.sampled_from([CATEGORICAL, SPECS["scaled"], SPECS["normalised"]]),
+    st.dictionaries(st.sampled_from([field.name for field in dataclasses.fields(PolicySpec)]), JSON, max_size=3),
+)
+def test_whatever_a_spec_says_it_is_a_policy_or_one_printable_line(spec: PolicySpec, change: dict[str, Any]) -> None:
+    text = json.dumps(dataclasses.asdict(spec) | change)
+    data = safetensors.numpy.save(random_policy(spec).weights, {"spec": text})
+    refused = None
+    try:
+        policy = Policy.parse(data, "a file")
+    except UserError as error:
+        refused = str(error)
+    if refused is None:
+        assert policy.act(observations(spec)).shape == (50, *spec.action_shape)
+        assert Policy.parse(policy.files()["policy.safetensors"], "it").spec == policy.spec
+        json.dumps(dataclasses.asdict(policy.spec), ensure_ascii=False).encode()
+    else:
+        assert refused.startswith("a file is damaged: ")
+        assert refused.isprintable()
+
+
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
+    random_policy(CATEGORICAL).save(tmp_path)
+    with (tmp_path / "policy.safetensors").open("r+b") as file:
+        file.truncate(10 * MOST_BYTES)  # a hole, which takes no room
+    assert_refused_in_one_line(tmp_path, "more than 256 MiB")
+
+
+def test_a_header_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
+    write_policy(tmp_path, {"spec": " " * 2_000_000}, random_policy(CATEGORICAL).weights)
+    assert_refused_in_one_line(tmp_path, "a header of more than one")
+
+
+@pytest.mark.parametrize(("name", "value"), [("observation_std", 0), ("observation_std", -1), ("log_std", 100)])
+def test_an_impossible_standard_deviation_is_refused_by_name(tmp_path: Path, name: str, value: float) -> None:
+    policy = random_policy(SPECS["normalised"])
+    policy.weights[name][0] = value
+    policy.save(tmp_path)
+    assert_refused_in_one_line(tmp_path, name)
 
 
 def test_a_file_with_a_misshapen_weight_is_damaged(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.policy import Policy, PolicySpec
 from actors.rollout import Rollout, RolloutConfig
+from actors.seeds import sub_seed
 from tests.actors.examples import policy_for, random_policy
 from tests.actors.fake_environments import Scripted, steps_environments
 
@@ -260,6 +261,19 @@ def test_one_seed_flies_the_same_twice(env_id: str, backend: Any, config: Rollou
     assert (batch.observations[:count] != other.observations[:count]).any()
 
 
+@pytest.mark.parametrize("backend", ["gymnasium", "envpool"])
+def test_a_seed_decides_whole_episodes_whatever_was_flown_before(backend: Any) -> None:
+    policy = policy_for("LunarLander-v3")
+
+    def fly(before: int) -> EpisodeBatch:
+        rollout = Rollout(make_environments("LunarLander-v3", 3, before, backend), before)
+        for _ in range(before):
+            rollout.episodes(policy, 1)
+        return rollout.episodes(policy, 2, seed=sub_seed(7, 1))
+
+    assert_same(fly(0), fly(2))
+
+
 def test_the_seed_decides_the_actions_too() -> None:
     actions = [Rollout(steps_environments([[100]]), seed).fragments(POLICY, 100).actions for seed in (0, 0, 1)]
     np.testing.assert_array_equal(actions[0], actions[1])
@@ -279,9 +293,20 @@ def test_an_actor_reports_what_it_flew() -> None:
     assert report.seconds > 0
 
 
+@pytest.mark.parametrize(("env_id", "length"), [("Endless-v0", 30), ("Limited-v0", 70)])
+def test_whole_episodes_without_an_end_are_cut(env_id: str, length: int) -> None:
+    actor, env_id = RolloutActor(), f"tests.actors.fake_environments:{env_id}"
+    actor.prepare(env_id, RolloutConfig(2, None, 3, max_episode_steps=30, backend="gymnasium"), seed=0)
+    batch, _ = actor.collect(policy_for(env_id), seed=0)
+    assert batch.segment_lengths.tolist() == batch.episode_lengths.tolist() == [length] * 6
+    assert batch.truncated.all()
+    assert not batch.terminated.any()
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"max_episode_steps": 0}, "max_episode_steps must be 1 or more, not 0"),
         ({"n_steps": None}, "set either n_steps or episodes_per_env"),
         ({"episodes_per_env": 1}, "set either n_steps or episodes_per_env"),
         ({"n_steps": 1}, "n_steps must be 2 or more, not 1"),

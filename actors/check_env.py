@@ -1,0 +1,133 @@
+"""``python -m actors.check_env package.module:Id-v0``: whether an environment keeps to Gymnasium's interface, and ours.
+
+It runs Gymnasium's own ``check_env``, then flies a few episodes at random. What is wrong is said with its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import numbers
+import sys
+import traceback
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils.env_checker import check_env
+
+from actors.environments import describe, fault, make_gymnasium
+from actors.errors import EnvironmentFault, UserError
+
+log = logging.getLogger("touchdown")
+
+
+def try_out(env_id: str, steps: int = 1) -> list[int]:
+    """Reset an environment and take a few random steps, to find what is wrong with it before anything starts.
+
+    Args:
+        env_id: a Gymnasium id.
+        steps: so many, episode after episode.
+
+    Returns:
+        Lengths of the episodes that ended.
+
+    Raises:
+        UserError: it raises, or gives back something else than Gymnasium's interface says; names it and the method.
+    """
+    env = make_gymnasium(env_id, disable_env_checker=True)
+    if isinstance(env, gymnasium.wrappers.TimeLimit):
+        env = env.env  # what it makes of a step that is not as it should be is no help
+    env.action_space.seed(0)
+    method, lengths, length = "reset", [], 0
+    try:
+        _check_reset(env_id, env, env.reset(seed=0))
+        for _ in range(steps):
+            method, length = "step", length + 1
+            if _check_step(env_id, env, env.step(env.action_space.sample())):
+                lengths.append(length)
+                method, length = "reset", 0
+                _check_reset(env_id, env, env.reset())
+    except UserError:
+        raise
+    except Exception as error:
+        found = fault(env_id, method, error)
+        log.debug("%s", found.details)
+        raise UserError(f"{found}; python -m actors.check_env {env_id} shows where") from error
+    finally:
+        env.close()
+    return lengths
+
+
+def _check_reset(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> None:
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise UserError(f"{env_id}: reset must return (observation, info), not {_in_words(result)}")
+    _check_observation(env_id, env, "reset", result[0])
+
+
+def _check_step(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> bool:
+    """Also answers whether the episode is over."""
+    if not (isinstance(result, tuple) and len(result) == 5):
+        raise UserError(
+            f"{env_id}: step must return (observation, reward, terminated, truncated, info), not {_in_words(result)}"
+        )
+    observation, reward, terminated, truncated, _ = result
+    _check_observation(env_id, env, "step", observation)
+    if not (isinstance(reward, numbers.Real) or (np.ndim(reward) == 0 and np.asarray(reward).dtype.kind in "fiub")):
+        raise UserError(f"{env_id}: step must return a number as the reward, not {_in_words(reward)}")
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if not isinstance(flag, bool | np.bool_):
+            raise UserError(f"{env_id}: step must return True or False for {name}, not {_in_words(flag)}")
+    return bool(terminated or truncated)
+
+
+def _check_observation(env_id: str, env: gymnasium.Env[Any, Any], method: str, observation: Any) -> None:
+    space, array = env.observation_space, np.asarray(observation)
+    assert space.dtype is not None
+    if array.shape != space.shape:
+        raise UserError(
+            f"{env_id}: {method} gives an observation of shape {array.shape}; its observation_space has {space.shape}"
+        )
+    if not np.can_cast(array.dtype, space.dtype, "same_kind"):
+        raise UserError(
+            f"{env_id}: {method} gives an observation of {array.dtype}; its observation_space is of {space.dtype}"
+        )
+    if array.dtype != space.dtype and method == "reset":
+        log.warning("%s: %s gives %s; its observation_space is of %s", env_id, method, array.dtype, space.dtype)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} values"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    return f"{value!r}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m actors.check_env", description=__doc__)
+    parser.add_argument("env", help="a Gymnasium id; package.module:Id-v0 imports the module first")
+    parser.add_argument("--steps", type=int, default=1000, help="steps to fly at random")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    try:
+        describe(options.env)
+        lengths = try_out(options.env, options.steps)
+        env = make_gymnasium(options.env, disable_env_checker=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            check_env(env.unwrapped, skip_render_check=True)
+    except Exception as error:
+        if error.__cause__ or not isinstance(error, UserError | EnvironmentFault):
+            traceback.print_exception(error.__cause__ or error)
+        print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    print(
+        f"{options.env} keeps to Gymnasium's interface; {len(lengths)} episodes ended in {options.steps} random steps"
+    )
+
+
+if __name__ == "__main__":
+    main()
