@@ -19,7 +19,7 @@ log = logging.getLogger("touchdown")
 
 _FILE = "state.safetensors"
 _DAMAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-"""Of the errors that reading raises."""
+"""Errors of reading a checkpoint that mean it is damaged, not that the storage is away."""
 
 
 def save_checkpoint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import pydantic
 
 from actors.errors import UserError, unknown
+from actors.files import INFINITIES, json_text, read_json
 from actors.fleet import FleetConfig
 from actors.rollout import RolloutConfig
+from actors.seeds import check_seeds
 from learner.hyperparameters import LossConfig, NetworkConfig, UpdateConfig
 
 
@@ -21,9 +24,9 @@ class StopConfig:
     """When a run ends: at whichever of these comes first."""
 
     target_return: float | None = None
-    """The mean return of the last ``window`` episodes reaches this."""
+    """The policy that the run hands over scores this: the mean of ``eval_episodes`` greedy episodes on Gymnasium."""
     window: int = 100
-    """Episodes that the running mean is taken over."""
+    """Episodes that the running mean of training is taken over."""
     total_timesteps: int | None = 1_000_000
     """Environment steps."""
     max_episodes: int | None = None
@@ -43,10 +46,32 @@ class StopConfig:
         if self.target_return is None and all(value is None for value in limits.values()):
             raise UserError(f"a run needs an end: set target_return or one of {', '.join(limits)}")
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether it ends for another reason than its target return."""
+        return any(limit is not None for limit in (self.total_timesteps, self.max_episodes, self.max_seconds))
+
     def progress(self, timesteps: int, episodes: int, seconds: float) -> float:
         """Share of the budget that is used up, from 0 to 1; the target return does not count."""
         used = ((timesteps, self.total_timesteps), (episodes, self.max_episodes), (seconds, self.max_seconds))
         return min(1.0, max((spent / budget for spent, budget in used if budget is not None), default=0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Policies that are scored while training goes on."""
+
+    eval_every: int | None = 500_000
+    """Environment steps between evaluations, of which the best policy is kept in best/; None: none. More where
+    evaluations would take over a tenth of all steps."""
+    eval_episodes: int = 100
+    """Greedy episodes of an evaluation, flown by the actors on Gymnasium from seeds of their own."""
+
+    def __post_init__(self) -> None:
+        if self.eval_every is not None and self.eval_every < 1:
+            raise UserError(f"eval_every must be 1 or more, or None, not {self.eval_every}")
+        if self.eval_episodes < 1:
+            raise UserError(f"eval_episodes must be 1 or more, not {self.eval_episodes}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,18 +97,18 @@ class TrainConfig:
     env: str = "LunarLander-v3"
     """A Gymnasium id; package.module:Id-v0 imports the module first."""
     seed: int = 0
-    """Of weights, minibatches, environments and actions."""
+    """The seed of weights, minibatches, environments and actions."""
     rollout: RolloutConfig = RolloutConfig()
     fleet: FleetConfig = FleetConfig()
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     update: UpdateConfig = UpdateConfig()
     stop: StopConfig = StopConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"seed must be zero or more and below 2**31, not {self.seed}")
+        check_seeds(self.seed)
         if not self.loss.has_critic and self.rollout.episodes_per_env is None:
             raise UserError(
                 f"advantage {self.loss.advantage!r} has no critic to judge the rest of an episode: "
@@ -96,9 +121,15 @@ class TrainConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON data."""
-        data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        """As plain JSON data: infinities are strings, see ``json_text``."""
+        data: dict[str, Any] = json.loads(json_text(dataclasses.asdict(self)))
         return data
+
+
+@functools.cache
+def _adapter() -> pydantic.TypeAdapter[TrainConfig]:
+    """Made once, when it is first needed: that takes longer than all that it then checks."""
+    return pydantic.TypeAdapter(TrainConfig)
 
 
 def overlay(base: TrainConfig, changes: dict[str, Any], origin: str) -> TrainConfig:
@@ -120,8 +151,12 @@ def overlay(base: TrainConfig, changes: dict[str, Any], origin: str) -> TrainCon
             if name not in merged[key]:
                 raise UserError(f"{origin}: {unknown(f'field of {key}', name, merged[key])}")
         merged[key].update(value)
+    for key, section in merged.items():
+        for option in dataclasses.fields(getattr(base, key)) if isinstance(section, dict) else ():
+            if "float" in str(option.type) and section[option.name] in (*INFINITIES,):
+                section[option.name] = INFINITIES[section[option.name]]
     try:
-        return pydantic.TypeAdapter(TrainConfig).validate_json(json.dumps(merged), strict=True)
+        return _adapter().validate_json(json.dumps(merged), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error")
@@ -145,10 +180,7 @@ def read_config(path: str | Path, base: TrainConfig) -> TrainConfig:
 
 def read_config_text(text: bytes, base: TrainConfig, origin: str) -> TrainConfig:
     """``base`` with a JSON object put over it; see ``read_config``."""
-    try:
-        changes = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{origin} is damaged or not JSON: {error}") from error
+    changes = read_json(text, origin)
     if not isinstance(changes, dict):
         raise UserError(f"{origin} must hold a JSON object, not {type(changes).__name__}")
     return overlay(base, changes, origin)

@@ -26,7 +26,7 @@ class LossConfig:
     gae_lambda: float = 0.95
     """λ of GAE and V-trace: 0 trusts the critic, 1 the returns."""
     clip_range: float = 0.2
-    """PPO: the ratio π/π_behaviour may earn nothing beyond 1 ± this."""
+    """PPO: the ratio π/π_old may earn nothing beyond 1 ± this."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
     normalize_entropy: bool = False
@@ -68,13 +68,18 @@ class UpdateConfig:
     learning_rate: float = 3e-3
     """Step size at the start."""
     schedule: Literal["constant", "linear"] = "constant"
-    """Whether the learning rate stays, or falls to zero at the end of the run."""
+    """Whether the learning rate stays, or falls to zero at the end of the budget. A resume with another budget lets it
+    fall from where it was to the new end."""
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
     """torch.optim's."""
+    optimizer_eps: float = 1e-8
+    """ε of adam, adamw and rmsprop. PPO's is customarily 1e-5; with rewards × 0.01 the root mean square of an actor's
+    gradients is 3e-5 to 4e-4, and that would shorten steps by up to a quarter: torch's 1e-8 does not."""
     max_grad_norm: float = 0.5
     """Gradients longer than this are shortened to it; inf: never."""
     target_kl: float | None = None
-    """No further epoch after the KL divergence from the behaviour policy passes 1.5 times this."""
+    """No further epoch after one that takes the KL divergence from the policy that flew (with vtrace: from that before
+    the update), over the whole batch, past 1.5 times this."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the learner computes; auto: on a GPU where it is given one."""
     gpu_share: float = 1.0
@@ -111,6 +116,8 @@ class UpdateConfig:
             raise UserError(f"batch_size must be 2 or more, or None for the whole batch, not {self.batch_size}")
         if not 0 < self.learning_rate < math.inf:
             raise UserError(f"learning_rate must be positive, not {self.learning_rate}")
+        if not 0 < self.optimizer_eps < math.inf:
+            raise UserError(f"optimizer_eps must be positive, not {self.optimizer_eps}")
         if not self.max_grad_norm > 0:
             raise UserError(f"max_grad_norm must be positive, not {self.max_grad_norm}")
         if self.target_kl is not None and not self.target_kl > 0:

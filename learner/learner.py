@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,14 +18,24 @@ from torch import Tensor
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.policy import NORMALIZED_LIMIT, Policy, PolicySpec
-from learner.compiled import record
+from learner.compiled import RecordedStep
 from learner.hyperparameters import LossConfig, UpdateConfig
-from learner.losses import ESTIMATORS, Loss, Minibatch, find_loss, standardise
+from learner.losses import ESTIMATORS, Loss, Minibatch, approx_kl, check_answer, find_loss, standardise
 from learner.networks import ActorCritic
 from learner.normalizer import Normalizer
 from learner.optimizers import OPTIMIZERS, memory_for
 from learner.returns import Trajectories
 from learner.sharding import Shard
+
+
+class Columns(NamedTuple):
+    """What the learner knows of the steps of a batch, one row a step: [T, …] each, on its device."""
+
+    observations: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
 
 
 class Learner:
@@ -70,9 +84,13 @@ class Learner:
         self._parameters = flatten(self.network)
         self._learning_rate = torch.zeros((), device=self.device)
         self._memory = memory_for(self._parameters)
-        self._normalizer = Normalizer(spec.layer_sizes[0]) if spec.normalize_observations else None
-        self._recorded: Callable[..., Tensor] | None = None
+        self._normalizer = (
+            Normalizer(spec.layer_sizes[0], spec.observation_dtype) if spec.normalize_observations else None
+        )
+        self._recorded: RecordedStep | None = None
         self._metric_names: list[str] = []
+        self._seed = seed
+        self._notes: list[str] = []
         self.version = spec.version
         self.trained: dict[str, Any] = dict(spec.trained)
 
@@ -87,12 +105,12 @@ class Learner:
             weights |= {"observation_mean": self._normalizer.mean, "observation_std": self._normalizer.std}
         return Policy(dataclasses.replace(self.spec, version=self.version, trained=self.trained), weights)
 
-    def update(self, *batches: EpisodeBatch, progress: float = 0.0) -> tuple[Policy, dict[str, float]]:
+    def update(self, *batches: EpisodeBatch, progress_remaining: float = 1.0) -> tuple[Policy, dict[str, float]]:
         """Learn from batches, laid end to end as one.
 
         Args:
             batches: experience, flown by this policy or a recent one.
-            progress: share of the run that is done, from 0 to 1, for the schedule.
+            progress_remaining: from 1 to 0 in a run; a linear schedule multiplies the learning rate with it.
 
         Returns:
             The new policy, and the metrics by their names in the log.
@@ -100,32 +118,32 @@ class Learner:
         Raises:
             NonFiniteError: a term of the loss, the gradient or a weight is NaN or infinite; names it and the update.
         """
+        with self._seeded():
+            return self._learn(EpisodeBatch.concatenate(batches), progress_remaining)
+
+    def _learn(self, batch: EpisodeBatch, progress_remaining: float) -> tuple[Policy, dict[str, float]]:
         config = self.update_config
-        batch = EpisodeBatch.concatenate(batches)
-        learning_rate = config.learning_rate * (1 - progress if config.schedule == "linear" else 1)
+        learning_rate = config.learning_rate * (progress_remaining if config.schedule == "linear" else 1)
         self._learning_rate.fill_(learning_rate)
+        # First, as Brax does: the first batch too is learned from normalised, and a policy is published with statistics
+        # that it was trained with. The one that flew had older ones, so that even on-policy the ratios begin near 1.
+        if self._normalizer:
+            self._normalizer.update(batch.observations.reshape(batch.num_steps, -1))
         columns, estimates = self._prepare(batch)
         sums: Tensor | None = None
-        steps = epochs = 0
-        for epoch in range(config.n_epochs):
-            epochs += 1
+        steps = 0
+        for epochs in range(1, config.n_epochs + 1):
             for minibatch in self._minibatches(columns):
                 terms = self._step(minibatch)
                 sums = terms.clone() if sums is None else sums.add_(terms)
                 steps += 1
-            if config.target_kl is not None and epoch + 1 < config.n_epochs:
-                if "approx_kl" not in self._metric_names:
-                    raise UserError(f"target_kl needs approx_kl among the metrics of loss {self.loss_config.loss!r}")
-                kl = float(terms[self._metric_names.index("approx_kl")])
-                if kl > 1.5 * config.target_kl:
-                    break
+            if epochs < config.n_epochs and self._has_drifted(columns):
+                break
         assert sums is not None
         self._shard.agree(self._parameters)
         means = (sums / steps).tolist()
         metrics = {f"train/{name}": mean for name, mean in zip(self._metric_names, means, strict=True)}
         self._check_finite(metrics)
-        if self._normalizer:
-            self._normalizer.update(batch.observations.reshape(batch.num_steps, -1))
         self.version += 1
         metrics |= estimates | {
             "train/learning_rate": learning_rate,
@@ -135,12 +153,34 @@ class Learner:
         }
         return self.policy(), metrics
 
-    def _prepare(self, batch: EpisodeBatch) -> tuple[list[Tensor], dict[str, float]]:
+    def notes(self) -> list[str]:
+        """What a person who trains should know, a line each, since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Random numbers that a loss draws follow from the run's seed and the update's number, and disturb nobody's."""
+        seed = np.random.SeedSequence((self._seed, self.version, self._shard.rank)).generate_state(1)[0].item()
+        cuda = [self.device] if self.device.type == "cuda" else []
+        python, legacy = random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=cuda):
+            torch.default_generator.manual_seed(seed)
+            for device in cuda:
+                torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)
+            try:
+                yield
+            finally:
+                random.setstate(python)
+                np.random.set_state(legacy)
+
+    def _prepare(self, batch: EpisodeBatch) -> tuple[Columns, dict[str, float]]:
         """Move a batch to the device, once, and estimate its advantages.
 
         Returns:
-            The columns that minibatches are drawn from (observations, actions, log-probabilities, advantages, returns),
-            and metrics.
+            The columns that minibatches are drawn from, and metrics.
         """
         config, device = self.loss_config, self.device
 
@@ -157,7 +197,8 @@ class Learner:
                 final_values = self.network.value(upload(self._normalized(batch.final_observations)))
                 values = self.network.value(observations)
             if config.advantage == "vtrace":
-                log_ratios = self.network(observations, actions).log_probs - log_probs
+                behaviour, log_probs = log_probs, self.network(observations, actions).log_probs
+                log_ratios = log_probs - behaviour
             steps = Trajectories(
                 rewards=upload(batch.rewards) * config.reward_scale,
                 ends=upload(np.cumsum(batch.segment_lengths, dtype=np.int64) - 1),
@@ -169,12 +210,14 @@ class Learner:
             )
             advantages, returns = ESTIMATORS[config.advantage](steps, config)
             metrics = {"train/mean_return_target": float(returns.mean())}
+            if config.advantage == "vtrace":
+                metrics["train/behaviour_kl"] = float(approx_kl(log_ratios))
             if config.has_critic:
                 variance = returns.var(correction=0)
                 metrics["train/explained_variance"] = float(
                     1 - (returns - values).var(correction=0) / (variance + 1e-8)
                 )
-        return [observations, actions, log_probs, advantages, returns], metrics
+        return Columns(observations, actions, log_probs, advantages, returns), metrics
 
     def _normalized(self, observations: Array) -> Array:
         """[n, inputs] float32, standardised where the policy does so."""
@@ -182,48 +225,74 @@ class Learner:
         if self._normalizer is None:
             return observations
         standard = (observations - self._normalizer.mean) / self._normalizer.std
-        return np.clip(standard, -NORMALIZED_LIMIT, NORMALIZED_LIMIT)
+        return np.clip(standard, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False)
 
-    def _minibatches(self, columns: Sequence[Tensor]) -> Iterable[list[Tensor]]:
+    def _minibatches(self, columns: Columns) -> Iterable[Columns]:
         """One epoch's minibatches, all of one size: the last is filled up with steps from the first."""
-        count, size = len(columns[0]), self.update_config.batch_size
+        count, size = len(columns.returns), self.update_config.batch_size
         if size is None or size >= count:
             size = count
         else:
             order = torch.randperm(count, generator=self._generator)
             order = torch.cat([order, order[: -count % size]]).to(self.device)
-            columns = [column[order] for column in columns]
-        observations, actions, log_probs, advantages, returns = (column.unflatten(0, (-1, size)) for column in columns)
+            columns = Columns(*(column[order] for column in columns))
+        split = Columns(*(column.unflatten(0, (-1, size)) for column in columns))
         if self.loss_config.normalize_advantage:
-            advantages = standardise(advantages)
-        return map(list, zip(observations, actions, log_probs, advantages, returns, strict=True))
+            split = split._replace(advantages=standardise(split.advantages))
+        return itertools.starmap(Columns, zip(*split, strict=True))
 
-    def _step(self, minibatch: list[Tensor]) -> Tensor:
+    def _has_drifted(self, columns: Columns) -> bool:
+        """Whether the policy is past ``target_kl``, by the whole batch; all learners answer the same."""
+        if self.update_config.target_kl is None:
+            return False
+        part = Columns(*self._shard.share(columns))
+        with torch.no_grad():
+            kl = approx_kl(self.network(part.observations, part.actions).log_probs - part.log_probs)
+        return float(self._shard.mean(kl[None], len(part.log_probs))) > 1.5 * self.update_config.target_kl
+
+    def _step(self, minibatch: Columns) -> Tensor:
         """One step of the optimiser; returns the metrics, [len(self._metric_names)]."""
         alone = self._shard.count == 1
         gradient = self._clipped_gradient if alone else self._gradient
-        finish = self._descend if alone else self._descend_together
-        recordable = self.update_config.compile and len(minibatch[0]) == self.update_config.batch_size
-        minibatch = self._shard.share(minibatch)
+        recordable = self.update_config.compile and len(minibatch.returns) == self.update_config.batch_size
+        minibatch = Columns(*self._shard.share(minibatch))
+        finish = self._descend if alone else functools.partial(self._descend_together, len(minibatch.returns))
         if recordable and (alone or self.device.type == "cpu"):  # a CUDA graph would hold what NCCL does as well
             if self._recorded is None:
                 state = [self._parameters, *self._memory.values()]
-                self._recorded = record(gradient, finish, state, minibatch)
-            return self._recorded(*minibatch)
+                self._recorded = RecordedStep(gradient, finish, state, self._loss)
+            known = self._recorded.obstacle
+            terms = self._recorded(*minibatch)
+            if self._recorded.obstacle != known:
+                self._notes.append(
+                    f"loss {self.loss_config.loss!r} runs unrecorded, so that a minibatch takes two to six times as "
+                    f"long: {self._recorded.obstacle}; what depends on values can be written with torch.where"
+                )
+            return terms
         return finish(*gradient(*minibatch))
 
     def _gradient(self, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
-        """The metrics, and the gradient of the loss, [P]; it looks at no tensor's values, to be recorded."""
-        observations, actions, log_probs, advantages, returns = minibatch
+        """The metrics, and the gradient of the loss, [P]; our part looks at no tensor's values, to be recorded.
+
+        Raises:
+            UserError: the loss answers something else than a loss and metrics.
+        """
+        steps = Columns(*minibatch)
         with torch.enable_grad():
-            outputs = self.network(observations, actions)
-            batch = Minibatch(log_probs, advantages, returns, self._max_entropy)
-            loss, metrics = self._loss(outputs, batch, self.loss_config)
+            outputs = self.network(steps.observations, steps.actions)
+            batch = Minibatch(steps.log_probs, steps.advantages, steps.returns, self._max_entropy)
+            loss, metrics = check_answer(self.loss_config.loss, self._loss(outputs, batch, self.loss_config))
             gradients = torch.autograd.grad(loss, list(self.network.parameters()), materialize_grads=True)
         metrics = {**metrics, "loss": loss}
-        self._metric_names = [*metrics, "grad_norm"]
-        self._steps = len(observations)
-        return torch.stack([value.detach() for value in metrics.values()]), torch.cat([g.flatten() for g in gradients])
+        names = [*metrics, "grad_norm"]
+        if self._metric_names not in ([], names):
+            raise UserError(
+                f"loss {self.loss_config.loss!r} answers other metrics than before: {', '.join(metrics)} after "
+                f"{', '.join(self._metric_names)}; they must be the same in every minibatch"
+            )
+        self._metric_names = names
+        values = [value.detach().to(loss.dtype) for value in metrics.values()]
+        return torch.stack(values), torch.cat([gradient.flatten() for gradient in gradients])
 
     def _clipped_gradient(self, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
         return self._clip(*self._gradient(*minibatch))
@@ -236,11 +305,12 @@ class Learner:
         return torch.cat([metrics, norm[None]]), gradient
 
     def _descend(self, metrics: Tensor, gradient: Tensor) -> Tensor:
-        OPTIMIZERS[self.update_config.optimizer](self._parameters, gradient, self._learning_rate, self._memory)
+        step, eps = OPTIMIZERS[self.update_config.optimizer], self.update_config.optimizer_eps
+        step(self._parameters, gradient, self._learning_rate, self._memory, eps)
         return metrics
 
-    def _descend_together(self, metrics: Tensor, gradient: Tensor) -> Tensor:
-        mean = self._shard.mean(torch.cat([metrics, gradient]), self._steps)
+    def _descend_together(self, steps: int, metrics: Tensor, gradient: Tensor) -> Tensor:
+        mean = self._shard.mean(torch.cat([metrics, gradient]), steps)
         return self._descend(*self._clip(*mean.split([len(metrics), len(gradient)])))
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
@@ -254,6 +324,8 @@ class Learner:
         """All that a learner needs to go on exactly where this one is, as arrays by name."""
         state: dict[str, Array] = {
             "version": np.array(self.version),
+            "scale_actions": np.array(self.spec.scale_actions),
+            "seed": np.array(self._seed),
             "parameters": self._parameters.detach().cpu().numpy().copy(),
             "generator": self._generator.get_state().numpy().copy(),
         }
@@ -274,6 +346,9 @@ class Learner:
                 f"this configuration {self._parameters.numel()}"
             )
         self.version = int(state["version"])
+        scaled = bool(state.get("scale_actions", False))  # not of those that were saved before actions could be
+        self.spec = dataclasses.replace(self.spec, scale_actions=scaled)
+        self._seed = int(state.get("seed", self._seed))
         self._parameters.copy_(torch.from_numpy(state["parameters"].copy()))
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         for name, memory in self._memory.items():

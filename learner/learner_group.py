@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("touchdown")
 
+_BUILT_IN_LOSSES = ("policy_gradient", "ppo")
 PATIENT_SECONDS = 15.0
 """After which the log says what a process that has not started waits for."""
+
+_CHECK_SECONDS = 1.0
 
 Ref = ray.ObjectRef[Any]
 
@@ -74,7 +77,10 @@ class LearnerGroup:
         self._spares = spares
         self._learners: list[Any] = []
         self._prepared: list[Ref] = []
+        self._asked: list[Ref] = []
+        self._asked_at = 0.0
         self.device = ""
+        """Where they compute, in words; empty until all can learn."""
 
     def start(self, state: dict[str, Array] | None) -> Ref:
         """Start learners from a state, or anew, in place of those that there are; answers the first one's policy."""
@@ -124,11 +130,12 @@ class LearnerGroup:
                 said = True
                 log.warning("still waiting for a node to learn on, with %s", self._wishes)
 
-    def update(self, batches: Sequence[Ref], progress: float) -> tuple[Ref, list[Ref]]:
+    def update(self, batches: Sequence[Ref], progress_remaining: float) -> tuple[Ref, list[Ref]]:
         """Learn from batches: references to the new policy, and to what ``result`` makes the metrics of."""
         first, *others = self._learners
-        policy, metrics = first.update.options(num_returns=2).remote(*batches, progress=progress)
-        return policy, [metrics, *(other.follow.remote(*batches, progress=progress) for other in others)]
+        options = {"progress_remaining": progress_remaining}
+        policy, metrics = first.update.options(num_returns=2).remote(*batches, **options)
+        return policy, [metrics, *(other.follow.remote(*batches, **options) for other in others)]
 
     def is_done(self, answers: Sequence[Ref], ready: Sequence[Ref]) -> bool:
         """Whether ``result`` of these answers is known, now that some are ready: all of them, or one that failed."""
@@ -163,8 +170,29 @@ class LearnerGroup:
             raise LearnerLostError(str(cause)) from first_error
         raise first_error from None
 
+    def check(self) -> None:
+        """Ask the learners once a second, while they have nothing else to do, whether they are alive.
+
+        Raises:
+            LearnerLostError: one died.
+        """
+        if not self._asked and time.monotonic() - self._asked_at > _CHECK_SECONDS:
+            self._asked = [learner.__ray_ready__.remote() for learner in self._learners]
+            self._asked_at = time.monotonic()
+        done, self._asked = ray.wait(self._asked, num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
+        for error in filter(None, map(_error, done)):
+            raise LearnerLostError(str(error)) from error
+
+    def metrics(self, answers: Sequence[Ref]) -> dict[str, float]:
+        """``result`` of an update; what the learner noted on the way joins the log."""
+        metrics: dict[str, float]
+        metrics, notes = self.result(answers)
+        for note in notes:
+            log.warning(note)
+        return metrics
+
     def state(self) -> dict[str, Array]:
-        """See Learner.state.
+        """All that the learners need to go on exactly where they are, as arrays by name.
 
         Raises:
             LearnerLostError: the first learner died.
@@ -186,7 +214,7 @@ class LearnerGroup:
     def _end(self) -> None:
         for learner in self._learners:
             ray.kill(learner)
-        self._learners = []
+        self._learners, self._asked = [], []
 
 
 def _error(ref: Ref) -> RayError | None:
@@ -195,6 +223,15 @@ def _error(ref: Ref) -> RayError | None:
     except RayError as error:
         return error
     return None
+
+
+def own_loss(name: str) -> Loss | None:
+    """A loss of the user's, found in this process to be sent to the learner's; None for the built-in ones."""
+    if name in _BUILT_IN_LOSSES:
+        return None
+    from learner.losses import find_loss
+
+    return find_loss(name)
 
 
 def wishes(count: float, resource: str, labels: dict[str, str]) -> str:

@@ -7,7 +7,8 @@ To add a loss, write one function of this form and register it by name::
         loss = -(batch.advantages * outputs.log_probs).mean()
         return loss, {"policy_gradient_loss": loss}
 
-It is recorded once and replayed (compiled.py), so it must not branch on the value of a tensor.
+It is recorded once and replayed (compiled.py). One that branches on the value of a tensor, or keeps something from
+minibatch to minibatch, is noticed and called for each minibatch instead, two to six times slower.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Minibatch(NamedTuple):
     """What is known of the same B steps before the update; constants."""
 
     log_probs: Tensor
-    """[B]: log π_behaviour(a_t | o_t)."""
+    """[B]: log π_old(a_t | o_t), which ratios are taken to: of the policy that flew the steps. With V-trace, whose
+    advantages hold the ratio to that one, of the learner's at the update's start, so that no loss corrects twice: the
+    decoupled objective of Hilton et al. 2022, arXiv:2110.00641."""
     advantages: Tensor
     """[B]: the weight on log π, as ``LossConfig.advantage`` estimates it; standardised if ``normalize_advantage``."""
     returns: Tensor
@@ -123,6 +126,48 @@ def find_loss(name: str) -> Loss:
     return loss
 
 
+LEARNERS_METRICS = frozenset(
+    [
+        "loss",
+        "grad_norm",
+        "learning_rate",
+        "n_updates",
+        "gradient_steps",
+        "epochs",
+        "mean_return_target",
+        "behaviour_kl",
+        "explained_variance",
+    ]
+)
+"""Names in train/ that are not a loss's to give."""
+
+
+def check_answer(name: str, answer: object) -> tuple[Tensor, Metrics]:
+    """What a loss answered, if it is a loss to differentiate and metrics of one number each.
+
+    Raises:
+        UserError: it is not; one line that names the loss and the metric.
+    """
+    if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict)):
+        raise UserError(f"loss {name!r} must answer a loss and a dict of metrics, not {type(answer).__name__}")
+    loss, metrics = answer
+    for metric, value in {"its loss": loss, **metrics}.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"loss {name!r}: {metric} is a {type(value).__name__}; it must be a tensor of one number "
+                "(leave .item() and float() out)"
+            )
+        if value.ndim:
+            raise UserError(f"loss {name!r}: {metric} has shape {list(value.shape)}; give one number, its mean() say")
+    if not loss.requires_grad:
+        raise UserError(
+            f"loss {name!r} does not depend on the networks' outputs, so that nothing can be learned from it"
+        )
+    if taken := LEARNERS_METRICS & metrics.keys():
+        raise UserError(f"loss {name!r}: the learner itself logs a metric {min(taken)}; call yours by another name")
+    return loss, metrics
+
+
 def standardise(advantages: Tensor) -> Tensor:
     """Zero mean and unit standard deviation in each minibatch: [minibatches, B] -> [minibatches, B]."""
     centred = advantages - advantages.mean(1, keepdim=True)
@@ -155,7 +200,7 @@ def policy_gradient(outputs: Outputs, batch: Minibatch, config: LossConfig) -> t
 
 @register_loss("ppo")
 def ppo(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
-    """−mean min(ρ A, clip(ρ, 1 ± ε) A), ρ = π/π_behaviour (Schulman et al. 2017, arXiv:1707.06347, eq. 7)."""
+    """−mean min(ρ A, clip(ρ, 1 ± ε) A), ρ = π/π_old (Schulman et al. 2017, arXiv:1707.06347, eq. 7)."""
     log_ratios = outputs.log_probs - batch.log_probs
     ratios = log_ratios.exp()
     clipped = ratios.clamp(1 - config.clip_range, 1 + config.clip_range)
@@ -170,6 +215,6 @@ def ppo(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor,
 
 
 def approx_kl(log_ratios: Tensor) -> Tensor:
-    """KL(π_behaviour ‖ π), estimated by mean (ρ − 1 − log ρ): low variance, never negative (Schulman's k3, 2020)."""
+    """KL(π_old ‖ π), estimated by mean (ρ − 1 − log ρ): low variance, never negative (Schulman's k3, 2020)."""
     log_ratios = log_ratios.detach()
     return (log_ratios.exp() - 1 - log_ratios).mean()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from actors.episode import Array
@@ -12,23 +14,25 @@ class Normalizer:
 
     Args:
         size: components of an observation.
+        dtype: in which it tells them.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, dtype: Literal["float32", "float64"] = "float32") -> None:
+        self._dtype = dtype
         self._count = np.zeros(())
         self._mean = np.zeros(size)
         self._squares = np.zeros(size)
 
     @property
     def mean(self) -> Array:
-        """[size] float32."""
-        return self._mean.astype(np.float32)
+        """[size]."""
+        return self._mean.astype(self._dtype)
 
     @property
     def std(self) -> Array:
-        """[size] float32, positive; 1 before the first batch."""
+        """[size], positive; 1 before the first batch."""
         variance = self._squares / self._count if self._count > 0 else np.ones_like(self._squares)
-        return np.sqrt(variance + 1e-8).astype(np.float32)
+        return np.sqrt(variance + 1e-8).astype(self._dtype)
 
     def update(self, observations: Array) -> None:
         """Take in [n, size] observations."""

@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Optimizer = Callable[[Tensor, Tensor, Tensor, dict[str, Tensor]], None]
-"""(parameters [P], gradient [P], learning rate [], memory) -> None: changes the parameters and the memory."""
+Optimizer = Callable[[Tensor, Tensor, Tensor, dict[str, Tensor], float], None]
+"""(parameters [P], gradient [P], learning rate [], memory, ε) -> None: changes the parameters and the memory."""
 
-_ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
+_ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "amsgrad": False, "maximize": False}
 """torch.optim's defaults, as all the numbers here are."""
 
 
-def adam(parameters: Tensor, gradient: Tensor, learning_rate: Tensor, memory: dict[str, Tensor]) -> None:
+def adam(parameters: Tensor, gradient: Tensor, learning_rate: Tensor, memory: dict[str, Tensor], eps: float) -> None:
     """Kingma and Ba 2015, arXiv:1412.6980, algorithm 1."""
-    torch._fused_adam_(*_lists(parameters, gradient, memory), lr=learning_rate, weight_decay=0.0, **_ADAM)
+    torch._fused_adam_(*_lists(parameters, gradient, memory), lr=learning_rate, weight_decay=0.0, eps=eps, **_ADAM)
 
 
-def adamw(parameters: Tensor, gradient: Tensor, learning_rate: Tensor, memory: dict[str, Tensor]) -> None:
+def adamw(parameters: Tensor, gradient: Tensor, learning_rate: Tensor, memory: dict[str, Tensor], eps: float) -> None:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
-    torch._fused_adamw_(*_lists(parameters, gradient, memory), lr=learning_rate, weight_decay=1e-2, **_ADAM)
+    torch._fused_adamw_(*_lists(parameters, gradient, memory), lr=learning_rate, weight_decay=1e-2, eps=eps, **_ADAM)
 
 
 def _lists(parameters: Tensor, gradient: Tensor, memory: dict[str, Tensor]) -> list[list[Tensor]]:
@@ -35,14 +35,14 @@ def _lists(parameters: Tensor, gradient: Tensor, memory: dict[str, Tensor]) -> l
     return [[parameters], [gradient], [memory["mean"]], [memory["square"]], [], [step]]
 
 
-def rmsprop(parameters: Tensor, gradient: Tensor, learning_rate: Tensor, memory: dict[str, Tensor]) -> None:
+def rmsprop(parameters: Tensor, gradient: Tensor, learning_rate: Tensor, memory: dict[str, Tensor], eps: float) -> None:
     """Tieleman and Hinton 2012."""
     square = memory["square"]
     square.mul_(0.99).addcmul_(gradient, gradient, value=1 - 0.99)
-    parameters.sub_(learning_rate * gradient / square.sqrt().add_(1e-8))
+    parameters.sub_(learning_rate * gradient / square.sqrt().add_(eps))
 
 
-def sgd(parameters: Tensor, gradient: Tensor, learning_rate: Tensor, _memory: dict[str, Tensor]) -> None:
+def sgd(parameters: Tensor, gradient: Tensor, learning_rate: Tensor, _memory: dict[str, Tensor], _eps: float) -> None:
     """Plain gradient descent."""
     parameters.sub_(learning_rate * gradient)
 

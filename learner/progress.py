@@ -9,13 +9,21 @@ import time
 import rich.box
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from learner.trainer import Callback, Result, Trainer
+from actors.errors import printable
+from learner.callback import Callback
+from learner.console import clock
+from learner.result import Result
+from learner.trainer import Trainer
 
 log = logging.getLogger("touchdown")
 
+_BAR = 10
+"""Columns of the progress bar."""
+_GAP = "  "
 _PLAIN_SECONDS = 5.0
 _TABLE_SECONDS = 15.0
 
@@ -41,6 +49,7 @@ class ProgressDisplay(Callback):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._row: dict[str, float] = {}
+        self._evaluation: dict[str, float] = {}
         self._waited = self._busy = 0.0
         self._next_line = self._next_table = 0.0
         self._said_backend = False
@@ -48,19 +57,19 @@ class ProgressDisplay(Callback):
         self._task = TaskID(0)
 
     def on_start(self, trainer: Trainer) -> None:
-        """See Callback."""
+        """Say what starts, and put up the bar on a terminal."""
         config = trainer.config
         self._console.print(
-            f"[bold]{config.env}[/bold]: starting actors and the learner; "
-            f"run directory [bold]{trainer.directory}[/bold]",
+            f"[bold]{escape(config.env)}[/bold]: starting actors and the learner; "
+            f"run directory [bold]{escape(printable(str(trainer.directory)))}[/bold]",
             highlight=False,
         )
         now = time.monotonic()
         self._next_line, self._next_table = now + _PLAIN_SECONDS, now + _TABLE_SECONDS
         if self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=_BAR),
+                TextColumn("{task.description}", markup=False),
                 console=self._console,
                 refresh_per_second=8,
             )
@@ -68,7 +77,7 @@ class ProgressDisplay(Callback):
             self._progress.start()
 
     def on_wait(self, trainer: Trainer) -> None:
-        """See Callback."""
+        """Say once who simulates and where the learner is."""
         if not self._said_backend and trainer.fleet and trainer.fleet.backend:
             self._said_backend = True
             log.info(
@@ -81,28 +90,42 @@ class ProgressDisplay(Callback):
             )
 
     def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """See Callback."""
+        """Renew the live line, and print the table when it is time."""
         self._row = metrics
         self._waited += metrics["time/learner_wait"]
         self._busy += metrics["time/learner_busy"]
         now = time.monotonic()
-        line = self._line(trainer)
         if self._progress:
+            line = self._line(trainer, self._console.width - _BAR - 1)
             self._progress.update(self._task, description=line, completed=self._share(trainer))
         elif now >= self._next_line:
             self._next_line = now + _PLAIN_SECONDS
-            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self._console.print(self._line(trainer), highlight=False, soft_wrap=True, markup=False)
         if now >= self._next_table:
             self._next_table = now + _TABLE_SECONDS
-            self._console.print(metrics_table(metrics))
+            self._console.print(metrics_table(metrics | self._evaluation))
+
+    def on_evaluation(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Say what a policy scored beside training."""
+        self._evaluation = {name: value for name, value in metrics.items() if name.startswith("eval/")}
+        of, wanted = metrics["eval/episodes"], trainer.config.evaluation.eval_episodes
+        log.info(
+            "evaluation at %s steps: %.1f ± %.1f over %d greedy episodes on Gymnasium%s",
+            f"{metrics['time/total_timesteps']:,.0f}",
+            metrics["eval/mean_reward"],
+            metrics["eval/std_reward"],
+            of,
+            "" if of == wanted else f", short of {trainer.config.stop.target_return:g}",
+        )
 
     def on_end(self, _trainer: Trainer, result: Result) -> None:
-        """See Callback."""
+        """Print the last table, and in one line what the run came to."""
         self.close()
         counters = result.counters
-        self._console.print(metrics_table(self._row))
+        if self._row:
+            self._console.print(metrics_table(self._row | self._evaluation))
         self._console.print(
-            f"{result.reason}: {counters.total_timesteps:,} steps, {counters.episodes:,} episodes in "
+            f"{result.outcome}: {counters.total_timesteps:,} steps, {counters.episodes:,} episodes in "
             f"{counters.seconds:.1f} s ({counters.total_timesteps / max(counters.seconds, 1e-9):,.0f} steps/s); "
             f"mean return {_mean(result.mean_return)}, best {_mean(counters.best_mean_return)}",
             highlight=False,
@@ -116,39 +139,43 @@ class ProgressDisplay(Callback):
             self._progress = None
 
     def _share(self, trainer: Trainer) -> float:
-        stop, counters = trainer.config.stop, trainer.counters
-        return stop.progress(counters.total_timesteps, counters.episodes, counters.seconds)
+        return trainer.config.stop.progress(*trainer.counters.spent)
 
-    def _line(self, trainer: Trainer) -> str:
+    def _line(self, trainer: Trainer, width: float = math.inf) -> str:
+        """What matters most comes first; what ``width`` has no room for is left out."""
         row, counters = self._row, trainer.counters
         share = self._share(trainer)
         left = counters.seconds * (1 - share) / share if share > 0 else math.nan
-        waiting = self._waited / max(self._waited + self._busy, 1e-9)
-        return (
-            f"{counters.total_timesteps:>9,} steps  {row['time/fps']:>7,.0f} steps/s  "
-            f"return {_mean(row['rollout/ep_rew_mean']):>7}  best {_mean(counters.best_mean_return):>7}  "
-            f"lag {row['rollout/policy_lag']:.1f}  learner waits {waiting:>4.0%}  at most {_clock(left)} left"
-        )
+        parts = [
+            f"{counters.total_timesteps:>10,} steps",
+            f"at most {clock(left)} left",
+            f"return {_mean(row['rollout/ep_rew_mean']):>6}",
+            f"best {_mean(counters.best_mean_return):>6}",
+            f"{row['time/fps']:>7,.0f} steps/s",
+            f"lag {row['rollout/policy_lag']:.1f}",
+            f"learner waits {self._waited / max(self._waited + self._busy, 1e-9):>4.0%}",
+        ]
+        while len(parts) > 1 and len(_GAP.join(parts)) > width:
+            parts.pop()
+        return _GAP.join(parts)
 
 
 def _mean(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else "–"
 
 
-def _clock(seconds: float) -> str:
-    return "?" if math.isnan(seconds) else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
 def metrics_table(metrics: dict[str, float]) -> Table:
-    """The rollout/time/train table that Stable-Baselines3 made familiar."""
+    """The eval/rollout/time/train table that Stable-Baselines3 made familiar."""
     table = Table(box=rich.box.SQUARE, show_header=False, pad_edge=False)
     table.add_column(style="cyan")
     table.add_column(justify="right")
-    for section in ("rollout", "time", "train"):
+    for section in ("eval", "rollout", "time", "train"):
+        if not any(name.startswith(f"{section}/") for name in metrics):
+            continue
         table.add_row(f"[bold]{section}/[/bold]", "")
         for name, value in sorted(metrics.items()):
             if name.startswith(f"{section}/"):
-                table.add_row(f"  {name.partition('/')[2]}", _figure(value))
+                table.add_row(f"  {escape(printable(name.partition('/')[2]))}", _figure(value))
     return table
 
 

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import ray
+from ray._private import utils
+from ray._private.grpc_utils import init_grpc_channel
+from ray._private.services import canonicalize_bootstrap_address
+
+from actors.errors import UserError
+
+log = logging.getLogger("touchdown")
+
+_JOIN_SECONDS = 30.0
+"""That a cluster has to answer; Ray itself would try for five minutes."""
+_STARTS = 3
+"""Tries to start a Ray of one's own: on a busy machine its processes can take longer than it waits for them."""
+
+
+def ray_address() -> str | None:
+    """The cluster to join, as RAY_ADDRESS names it; None: start one of this process."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    return None if address in ("", "local") else address
 
 
 def start_ray(**own: Any) -> None:
@@ -16,12 +38,77 @@ def start_ray(**own: Any) -> None:
 
     Args:
         own: more arguments of ``ray.init`` for a cluster of this process's own.
+
+    Raises:
+        UserError: the cluster does not answer, or none can be started here.
     """
     if ray.is_initialized():
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small matrices: a second thread costs more than it brings
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of a failed rollout we read the report, not the batch
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get("RAY_ADDRESS", "local")
-    local: dict[str, Any] = {"include_dashboard": False, **own} if address == "local" else {}
-    ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **local)
+    address = ray_address()
+    if address is None:
+        _start({"include_dashboard": False, **own})
+    else:
+        _join(address)
+
+
+def _join(address: str) -> None:
+    words = f"cannot join the Ray cluster that the variable RAY_ADDRESS names, {address}"
+    remedy = "correct it, or unset it to start Ray here"
+    try:
+        if "://" not in address:
+            with contextlib.closing(init_grpc_channel(canonicalize_bootstrap_address(address) or address)) as channel:
+                grpc.channel_ready_future(channel).result(timeout=_JOIN_SECONDS)
+        with _signals_left_alone():
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+    except grpc.FutureTimeoutError:
+        raise UserError(f"{words}: it did not answer within {_JOIN_SECONDS:g} s; {remedy}") from None
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"{words}: {' '.join(str(error).split())}; {remedy}") from error
+
+
+def _start(options: dict[str, Any]) -> None:
+    for attempt in range(1, _STARTS + 1):
+        try:
+            with _signals_left_alone():
+                ray.init("local", logging_level=logging.ERROR, log_to_driver=False, **options)
+            return
+        except OSError as error:
+            if "AF_UNIX" not in str(error):
+                raise
+            raise UserError(
+                "the directory of temporary files has too long a path for Ray's sockets: set TMPDIR, or RAY_TMPDIR, "
+                "to a shorter one, such as /tmp"
+            ) from error
+        except Exception as error:  # Ray's own, when its node does not come up in time
+            if "timed out" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt == _STARTS:
+                said = " ".join(str(error).split())
+                raise UserError(f"Ray did not start, tried {_STARTS} times: {said}") from error
+            log.warning("Ray did not start in time; trying again")
+
+
+def metric_tag(text: str) -> str:
+    """A name as the value of a tag of Ray's metrics, which takes ASCII alone: other letters are there by number."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+@contextlib.contextmanager
+def _signals_left_alone() -> Iterator[None]:
+    """Ray would put handlers of SIGTERM in place of ours, which end the process without a word or a checkpoint.
+
+    What it starts meanwhile is deaf to SIGHUP, as it is to Ctrl-C: when a terminal closes, a run still needs it.
+    """
+    before, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _handler: None
+    deaf = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, deaf) if deaf else set()
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
+        if deaf:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -58,18 +58,21 @@ class LearnerActor:
         """The policy as it is now."""
         return self._learner.policy()
 
-    def update(self, *batches: EpisodeBatch, progress: float) -> tuple[Policy, dict[str, float]]:
-        """See Learner.update; adds the seconds spent waiting and learning to the metrics."""
+    def update(
+        self, *batches: EpisodeBatch, progress_remaining: float
+    ) -> tuple[Policy, tuple[dict[str, float], list[str]]]:
+        """Learn from batches; returns the new policy, then metrics (with seconds waited and busy) and notes."""
         start = time.perf_counter()
         waited = 0.0 if self._idle_since is None else start - self._idle_since
-        policy, metrics = self._learner.update(*batches, progress=progress)
+        policy, metrics = self._learner.update(*batches, progress_remaining=progress_remaining)
         self._idle_since = time.perf_counter()
-        return policy, metrics | {"time/learner_wait": waited, "time/learner_busy": self._idle_since - start}
+        metrics |= {"time/learner_wait": waited, "time/learner_busy": self._idle_since - start}
+        return policy, (metrics, self._learner.notes())
 
-    def follow(self, *batches: EpisodeBatch, progress: float) -> None:
+    def follow(self, *batches: EpisodeBatch, progress_remaining: float) -> None:
         """``update`` of one that shares the first one's work: what it makes of the batch is the same."""
-        self._learner.update(*batches, progress=progress)
+        self._learner.update(*batches, progress_remaining=progress_remaining)
 
     def state(self) -> dict[str, Array]:
-        """See Learner.state."""
+        """All that a learner needs to go on exactly where this one is, as arrays by name."""
         return self._learner.state()

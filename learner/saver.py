@@ -11,7 +11,8 @@ from actors.episode import Array
 from actors.policy import Policy
 from learner.checkpoint import save_checkpoint
 from learner.metrics_log import MetricsLog
-from learner.run_directory import RunDirectory
+from learner.result import Result
+from learner.run_directory import RunDirectory, json_bytes
 from learner.writer import PATIENCE, Writer
 
 log = logging.getLogger("touchdown")
@@ -65,6 +66,10 @@ class Saver:
         """Write a policy, for who follows the run."""
         self._writer.submit("policy", lambda: self._directory.write_policy(policy))
 
+    def keep_best(self, policy: Policy, score: dict[str, Any]) -> None:
+        """Write the best policy so far, and its score, in place of the one before."""
+        self._writer.submit("best", lambda: self._directory.write_best(policy, score))
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, after the metrics that lead up to it."""
         self.last = checkpoint
@@ -78,6 +83,11 @@ class Saver:
             self._safe_at = made
 
         self._writer.submit("checkpoint", write)
+
+    def conclude(self, result: Result) -> None:
+        """Write what the run came to."""
+        data = json_bytes(result.record())
+        self._writer.submit("result", lambda: self._directory.storage.write("result.json", data))
 
     def rewind(self) -> None:
         """Drop the metrics since the last checkpoint: its learner goes on from there."""

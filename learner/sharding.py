@@ -16,7 +16,7 @@ from torch import Tensor
 from actors.errors import LostContactError
 
 _TIMEOUT = datetime.timedelta(seconds=120)
-"""To wait for another learner; one that died is noticed at once."""
+"""How long to wait for another learner; one that died is noticed at once."""
 
 
 class Shard:
@@ -45,8 +45,10 @@ class Shard:
             raise LostContactError(f"learner {rank} of {count} found no contact at {address}: {error}") from error
 
     def share(self, columns: Sequence[Tensor]) -> list[Tensor]:
-        """This learner's steps of these columns, [T, …] each."""
-        return [column[self.rank :: self.count] for column in columns] if self.count > 1 else list(columns)
+        """This learner's steps of these columns, [T, …] each: all of them where there are fewer than learners."""
+        if not 1 < self.count <= len(columns[0]):
+            return list(columns)
+        return [column[self.rank :: self.count] for column in columns]
 
     def mean(self, tensor: Tensor, steps: int) -> Tensor:
         """The mean over all steps of what is, in each learner, a mean over ``steps`` steps of its own."""

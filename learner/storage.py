@@ -104,24 +104,24 @@ class Disk(Storage):
         return str(self.path)
 
     def within(self, name: str) -> Disk:
-        """See Storage."""
+        """A directory in this one, which need not exist yet."""
         return Disk(self.path / name)
 
     def names(self) -> list[str]:
-        """See Storage."""
+        """The files and directories right here, sorted; none if there is no such directory."""
         return sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
 
     def read(self, name: str) -> bytes:
-        """See Storage."""
+        """A file's contents; FileNotFoundError if there is none."""
         return (self.path / name).read_bytes()
 
     def write(self, name: str, data: bytes) -> None:
-        """See Storage."""
+        """Put a file in place of what had its name, atomically."""
         with replacing(self.path / name) as temporary:
             temporary.write_bytes(data)
 
     def write_directory(self, name: str, files: dict[str, bytes]) -> None:
-        """See Storage; here it appears whole."""
+        """Put a directory in place of what had its name; it appears whole."""
         self.path.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.path, prefix=".writing-"))
         try:
@@ -138,7 +138,7 @@ class Disk(Storage):
             raise
 
     def append(self, name: str, at: int, data: bytes) -> None:
-        """See Storage."""
+        """Cut a file to ``at`` bytes and go on with ``data`` from there: said twice, it is done once."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("r+b" if path.exists() else "w+b") as file:
@@ -147,7 +147,7 @@ class Disk(Storage):
             file.write(data)
 
     def remove(self, name: str) -> None:
-        """See Storage."""
+        """Remove a file or a directory; one that is not there is no error."""
         path = self.path / name
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -172,41 +172,41 @@ class ObjectStore(Storage):
         return self._uri
 
     def within(self, name: str) -> ObjectStore:
-        """See Storage."""
+        """What lies under a longer prefix; nothing need be there yet."""
         return ObjectStore(self._filesystem, f"{self._root}/{name}", f"{self._uri}/{name}", self._growing.within(name))
 
     def names(self) -> list[str]:
-        """See Storage."""
+        """The names right under the prefix, sorted."""
         from pyarrow.fs import FileSelector
 
         found = self._filesystem.get_file_info(FileSelector(self._root, allow_not_found=True))
         return sorted(info.base_name for info in found)
 
     def read(self, name: str) -> bytes:
-        """See Storage."""
+        """An object's contents; FileNotFoundError if there is none."""
         with self._filesystem.open_input_stream(f"{self._root}/{name}") as stream:
             return bytes(stream.read())
 
     def write(self, name: str, data: bytes) -> None:
-        """See Storage."""
+        """Put an object in place of what had its name."""
         with self._filesystem.open_output_stream(f"{self._root}/{name}") as stream:
             stream.write(data)
 
     def write_directory(self, name: str, files: dict[str, bytes]) -> None:
-        """See Storage; the last file comes last, and what was there before is without it meanwhile."""
+        """Put objects in place of what was under a prefix: the last comes last, what was there lacks it meanwhile."""
         self.remove(f"{name}/{list(files)[-1]}")
         for file_name, data in files.items():
             self.write(f"{name}/{file_name}", data)
 
     def append(self, name: str, at: int, data: bytes) -> None:
-        """See Storage."""
+        """Cut a file to ``at`` bytes, go on with ``data`` from there, and send it whole."""
         if at and not (self._growing.path / name).exists():
             self._growing.write(name, self.read(name))
         self._growing.append(name, at, data)
         self.write(name, self._growing.read(name))
 
     def remove(self, name: str) -> None:
-        """See Storage."""
+        """Remove an object, or all under a prefix; one that is not there is no error."""
         from pyarrow.fs import FileType
 
         path = f"{self._root}/{name}"

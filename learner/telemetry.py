@@ -10,10 +10,13 @@ import time
 
 from ray.util.metrics import Counter, Gauge
 
-from learner.trainer import Callback, Result, Trainer
+from learner.callback import Callback
+from learner.ray_session import metric_tag
+from learner.result import Result
+from learner.trainer import Trainer
 
 _SECONDS = 1.0
-"""Between two accounts."""
+"""Seconds between two accounts."""
 COUNTERS = {
     "touchdown_episodes_total": "Episodes finished.",
     "touchdown_updates_total": "Updates of the policy.",
@@ -28,6 +31,7 @@ COUNTERS = {
 GAUGES = {
     "touchdown_return": "Mean return of the last episodes.",
     "touchdown_best_return": "Best mean return so far.",
+    "touchdown_evaluation_return": "Mean return of the last policy that was evaluated beside training.",
     "touchdown_policy_lag": "Versions between the policy that flew a batch and the one that learns from it.",
     "touchdown_actors": "Actors that fly or could.",
     "touchdown_unsaved_seconds": "Age of the newest checkpoint that is safe.",
@@ -62,28 +66,32 @@ class Telemetry(Callback):
         self._gauges = {name: Gauge(name, text, ("run",)) for name, text in GAUGES.items()}
         self._steps = Counter("touchdown_steps_total", "Environment steps flown, by actor.", ("run", "actor"))
         self._sums: dict[str, float] = dict.fromkeys(_BY_UPDATE, 0.0)
-        """Of figures that rows give by update, not in all."""
+        """Totals of the figures that rows give by update."""
         self._row: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._next = 0.0
 
     def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """See Callback."""
+        """Add the update up, and tell Ray's metrics at most once a second."""
         for name, figure in _BY_UPDATE.items():
             self._sums[name] += metrics[figure]
         self._row = metrics
         if time.monotonic() >= self._next:
             self._tell(trainer)
 
+    def on_evaluation(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Tell Ray's metrics what a policy scored beside training."""
+        self._gauges["touchdown_evaluation_return"].set(metrics["eval/mean_reward"], _tags(trainer))
+
     def on_end(self, trainer: Trainer, _result: Result) -> None:
-        """See Callback."""
+        """Tell Ray's metrics how the run ended."""
         if self._row:
             self._tell(trainer)
 
     def _tell(self, trainer: Trainer) -> None:
         assert trainer.fleet is not None
         self._next = time.monotonic() + _SECONDS
-        tags = {"run": str(trainer.directory).rstrip("/").rpartition("/")[2]}
+        tags = _tags(trainer)
         totals = {name: self._row[figure] for name, figure in _IN_ALL.items()}
         totals["touchdown_storage_failures_total"] = trainer.saver.failures
         for name, total in (totals | self._sums).items():
@@ -102,3 +110,7 @@ class Telemetry(Callback):
         if change > 0:  # a learner that went back to a checkpoint counts again what it had counted
             counter.inc(change, tags)
             self._told[key] = total
+
+
+def _tags(trainer: Trainer) -> dict[str, str]:
+    return {"run": metric_tag(str(trainer.directory).rstrip("/").rpartition("/")[2])}

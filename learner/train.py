@@ -2,15 +2,26 @@
 
 python -m learner.train --preset ppo --env LunarLander-v3 --target-return 200 --run-dir runs/first
 python -m learner.train --resume runs/first
+
+The exit status is 0 when the run has ended, 3 when it ended without its target return, 1 when it failed, 2 when the
+command is wrong, and 128 + the number of a signal that stopped it. result.json in the run's directory says more.
 """
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # here: what follows takes seconds
+    from learner.signals import run_command
+
+    run_command("learner.train")
+
 import argparse
+import contextlib
 import dataclasses
+import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -18,19 +29,24 @@ import tyro
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import record_video
 from learner.command_line import fail, one_line_errors, parse
 from learner.config import TrainConfig, read_config
+from learner.console import say
 from learner.evaluate import evaluate, report
 from learner.learner_group import LearnerLostError
 from learner.presets import preset
 from learner.progress import ProgressDisplay, log_to
+from learner.result import Result
 from learner.run_directory import RunDirectory, json_bytes
+from learner.signals import EndedBySignal, ended_by, keeping
 from learner.telemetry import Telemetry
-from learner.trainer import Result, Trainer
+from learner.trainer import Trainer
 
 _PROG = "python -m learner.train"
+_MORE = "a larger budget, such as --total-timesteps, or another --target-return has it go on"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +64,11 @@ class TrainCommand:
     go_on: bool = False
     """Resume --run-dir if it holds a run, else begin it: for jobs that are started again when their machine is lost."""
     evaluate_episodes: int = 100
-    """Gymnasium episodes flown at the end for evaluation.json; 0: none."""
+    """Gymnasium episodes flown at the end for evaluation.json; 0: none. A run that is stopped flies none."""
     video: bool = True
-    """Film the final policy to replay.mp4."""
+    """Film the final policy to replay.mp4, unless the run is stopped."""
+    missed_status: int = 3
+    """Exit status if the run ends without its target return; 0 for a supervisor that starts again what fails."""
     options: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     """The run itself."""
 
@@ -85,6 +103,8 @@ def read_command(arguments: list[str]) -> TrainCommand:
     if command.evaluate_episodes < 0:
         raise UserError(f"evaluate_episodes must be zero or more, not {command.evaluate_episodes}")
     command = dataclasses.replace(command, resume=resume)
+    if command.resume and command.options.env != base.env and describe(command.options.env).env_id == base.env:
+        command = dataclasses.replace(command, options=dataclasses.replace(command.options, env=base.env))
     if command.resume and dataclasses.replace(command.options, stop=base.stop) != base:
         changed = [
             field.name
@@ -100,19 +120,40 @@ def read_command(arguments: list[str]) -> TrainCommand:
 
 
 def finish(result: Result, command: TrainCommand, console: Console) -> None:
-    """Evaluate the final policy and film it."""
+    """Evaluate the final policy and film it. Training is done: what fails here is a note."""
     if command.evaluate_episodes:
-        with console.status("flying the evaluation on Gymnasium"):
-            score = evaluate(result.policy, command.evaluate_episodes, seed=10_000)
-        result.directory.storage.write("evaluation.json", json_bytes(score))
-        console.print(report(score))
+        with noted("evaluation", console), console.status("flying the evaluation on Gymnasium"):
+            limit = command.options.rollout.max_episode_steps
+            score = evaluate(result.policy, command.evaluate_episodes, seed=10_000, max_episode_steps=limit)
+            result.directory.storage.write("evaluation.json", json_bytes(score))
+            console.print(report(score))
     if command.video:
-        with console.status("filming"), tempfile.TemporaryDirectory() as temporary:
+        with noted("video", console), console.status("filming"), tempfile.TemporaryDirectory() as temporary:
             video = Path(temporary) / "replay.mp4"
             record_video(result.policy, video, seed=10_000)
             result.directory.storage.write(video.name, video.read_bytes())
-        console.print(f"video: {result.directory}/replay.mp4", highlight=False)
-    console.print(f"policy: {result.directory}/policy", highlight=False)
+            say(console, f"video: {result.directory}/replay.mp4")
+    say(console, f"policy: {result.directory}/policy")
+
+
+@contextlib.contextmanager
+def noted(what: str, console: Console) -> Iterator[None]:
+    """Say in a line why there is none of what is optional, whatever an environment raised."""
+    try:
+        yield
+    except Exception as error:
+        if ended := ended_by(error):
+            raise ended from None
+        last = (str(error).strip().splitlines() or [""])[-1]
+        say(console, f"no {what}: {last or type(error).__name__}")
+
+
+def what_is_kept(trainer: Trainer) -> str:
+    """How to go on after a signal, in words."""
+    run = shlex.quote(str(trainer.directory))
+    if not trainer.directory.exists():
+        return "there was no update yet, and nothing is left"
+    return f"go on with --resume {run}, or see how far it came with python -m learner.evaluate {run}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -126,15 +167,27 @@ def main(arguments: list[str] | None = None) -> None:
         display = ProgressDisplay(console)
         resume = command.resume is not None
         trainer = Trainer(command.options, run_dir, command.preset, resume, [display, Telemetry()])
+        if trainer.ended:
+            steps = f"{trainer.ended.counters.total_timesteps:,} steps"
+            say(console, f"{run_dir} has ended ({trainer.ended.outcome}, {steps}): {_MORE}")
         try:
             result = trainer.run()
-        except (RayTaskError, LearnerLostError) as error:
+        except (KeyboardInterrupt, UserError, RayTaskError, LearnerLostError) as error:
             display.close()
-            fail(_PROG, error, 1)
+            ended = ended_by(error)
+            if trainer.signal and not ended:  # it may well be the signal's doing, when Ray's processes got it too
+                ended = EndedBySignal(trainer.signal)
+            if ended:
+                ended.kept = what_is_kept(trainer)
+                raise ended from None
+            fail(_PROG, error, 2 if isinstance(error, UserError) else 1)
         finally:
             display.close()
-        finish(result, command, console)
-
-
-if __name__ == "__main__":
-    main()
+        if trainer.signal:
+            raise EndedBySignal(trainer.signal, what_is_kept(trainer))
+        lost_in_evaluation = command.evaluate_episodes > 0 and not trainer.directory.is_evaluated()
+        if not trainer.ended or lost_in_evaluation:
+            with keeping(f"the run is done, and its policy in {result.directory}/policy"):
+                finish(result, command, console)
+        if result.missed:
+            sys.exit(command.missed_status)

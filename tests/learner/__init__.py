@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from actors.episode import EpisodeBatch
 from actors.policy import Policy, PolicySpec
 
-property_test = settings(derandomize=True, deadline=None, max_examples=50)
+property_test = settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """Hypothesis, the same examples in every run."""
 
 

@@ -27,5 +27,13 @@ class NotANumber(CartPoleEnv):
         return np.full(4, np.nan, np.float32), *rest
 
 
+class Blind(CartPoleEnv):
+    """Cannot be drawn, which it says late."""
+
+    def render(self) -> Any:
+        raise RuntimeError("the lamp is broken")
+
+
+gymnasium.register("Blind-v0", entry_point=Blind)
 gymnasium.register("Broken-v0", entry_point=Broken)
 gymnasium.register("NotANumber-v0", entry_point=NotANumber)

@@ -84,6 +84,29 @@ def test_an_unknown_option_gets_the_nearest() -> None:
     assert "did you mean --episodes" in message
 
 
+def test_whole_numbers_as_people_write_them() -> None:
+    assert read("--episodes", "1e5").episodes == 100_000
+    assert read("--episodes", "1_000").episodes == 1000
+    assert read("--options.sizes", "1e1", "8").options.sizes == (10, 8)
+    for wrong in ("1.5", "1e-3", "inf", "nan", "many"):
+        assert said("--episodes", wrong).endswith(f"takes a whole number, not {wrong!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """An option that others call another name."""
+
+    learning_rate: float = 1e-3
+    """Step size."""
+
+
+@pytest.mark.parametrize("name", ["--lr"])
+def test_what_other_libraries_call_an_option(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name}.*; did you mean --learning-rate\\?"):
+        parse(Ours, [name, "1"], None, "prog", "")
+    assert "did you mean" not in said(name, "1")
+
+
 def test_an_unknown_option_far_from_any() -> None:
     assert "--zzzzzz" in said("--zzzzzz", "5")
 
@@ -165,7 +188,7 @@ def test_mistakes_are_one_line_in_any_locale(encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 2
-    assert result.stderr.strip().endswith("error: Unrecognized options: --episode, 3; did you mean --episodes?")
+    assert result.stderr.strip().endswith("--episode, 3; did you mean --episodes or --max-episode-steps?")
     assert len(result.stderr.strip().splitlines()) == 1
 
 

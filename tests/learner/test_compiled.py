@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from actors.episode import Array
-from learner.compiled import record
+from learner.compiled import RecordedStep
 from learner.hyperparameters import LossConfig, UpdateConfig
 from learner.learner import Learner
-from learner.losses import Metrics, Minibatch, Outputs
+from learner.losses import Loss, Metrics, Minibatch, Outputs
 from learner.presets import preset
-from tests.learner import make_batch, make_spec
+from tests.learner import make_batch, make_spec, unrecordable
 
 torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
 
@@ -48,8 +48,7 @@ def test_a_recorded_step_takes_the_eager_steps(device: str) -> None:
         state[0].sub_(direction / state[1])
         return metrics
 
-    recorded = record(functools.partial(gradient, mine), functools.partial(descend, mine), mine, inputs[:1])
-    assert torch.equal(mine[0], start), "recording takes no step"
+    recorded = RecordedStep(functools.partial(gradient, mine), functools.partial(descend, mine), mine)
     for example in inputs:
         expected, direction = gradient(eager, example)
         descend(eager, expected, direction)
@@ -156,3 +155,73 @@ def test_batches_smaller_than_a_minibatch_are_one_each() -> None:
     expected = after(None, compile_it=False)
     for batch_size, compile_it in ((64, True), (64, False), (None, True)):
         np.testing.assert_array_equal(after(batch_size, compile_it), expected)
+
+
+# ---- losses that no recording can repeat
+
+
+def learned(loss: Loss, updates: int = 4, **changes: Any) -> tuple[Array, dict[str, float], list[str]]:
+    """Weights, metrics and notes after updates of nine minibatches each."""
+    update = UpdateConfig(n_epochs=3, batch_size=16, learning_rate=0.01, device="cpu")
+    learner = Learner(make_spec(), LossConfig(loss="own"), dataclasses.replace(update, **changes), seed=3, loss=loss)
+    policy = learner.policy()
+    metrics: dict[str, float] = {}
+    for i in range(updates):
+        policy, metrics = learner.update(make_batch(policy, [20, 11, 7], seed=i))
+    return learner.state()["parameters"], metrics, learner.notes()
+
+
+@pytest.mark.parametrize("kind", unrecordable.KINDS)
+def test_what_cannot_be_recorded_is_not_and_one_line_says_so(kind: str) -> None:
+    weights, metrics, notes = learned(unrecordable.make(kind))
+    expected, expected_metrics, silence = learned(unrecordable.make(kind), compile=False)
+    np.testing.assert_array_equal(weights, expected)
+    assert metrics == expected_metrics
+    assert not silence
+    (note,) = notes
+    assert note.startswith("loss 'own' runs unrecorded, so that a minibatch takes two to six times as long: ")
+    assert "\n" not in note
+
+
+def test_the_note_names_the_operation_and_where_it_is() -> None:
+    for kind, said in (("if", "__bool__ reads"), ("numpy", "numpy reads"), ("mask", "size depends on values")):
+        (note,) = learned(unrecordable.make(kind), updates=1)[2]
+        assert said in note
+        assert f"{unrecordable.__file__}:" in note
+    assert "rebound changes from minibatch to minibatch" in learned(unrecordable.make("average rebound"))[2][0]
+
+
+def noisy(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    """Random in every minibatch: dropout, noise made two ways."""
+    advantages = torch.nn.functional.dropout(batch.advantages, 0.3) + 0.1 * torch.randn(len(batch.advantages))
+    loss = -(advantages * outputs.log_probs).mean() + torch.rand(()) * (outputs.values - batch.returns).square().mean()
+    return loss, {"noise": torch.rand_like(loss)}
+
+
+def indexed(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    """Whole numbers as indices: of one shape whatever the values."""
+    order = batch.advantages.argsort()
+    return -(batch.advantages[order] * outputs.log_probs[order])[: len(order) // 2].mean(), {}
+
+
+@pytest.mark.parametrize("loss", [noisy, indexed])
+def test_what_can_be_recorded_is(loss: Loss) -> None:
+    torch.manual_seed(1)
+    weights, metrics, notes = learned(loss)
+    torch.manual_seed(2)  # nobody else's random numbers matter
+    expected, expected_metrics, _ = learned(loss, compile=False)
+    np.testing.assert_array_equal(weights, expected)
+    assert metrics == expected_metrics
+    assert not notes
+
+
+@pytest.mark.parametrize("compile_it", [True, False])
+def test_a_random_loss_goes_on_from_a_checkpoint(compile_it: bool) -> None:
+    update = UpdateConfig(n_epochs=3, batch_size=16, device="cpu", compile=compile_it)
+    first, second = (Learner(make_spec(), LossConfig(), update, seed=seed, loss=noisy) for seed in (1, 2))
+    batch = make_batch(first.policy(), [20, 11, 7])
+    noise = [first.update(batch)[1]["train/noise"] for _ in range(2)]
+    assert noise[0] != noise[1]
+    second.load_state(first.state())
+    assert first.update(batch)[1] == second.update(batch)[1]
+    np.testing.assert_array_equal(first.state()["parameters"], second.state()["parameters"])

@@ -137,6 +137,8 @@ def test_values_of_the_wrong_type(changes: dict[str, Any], field: str, value: st
         ("update.learning_rate", 0.0),
         ("update.learning_rate", math.nan),
         ("update.optimizer", "adamax"),
+        ("update.optimizer_eps", 0.0),
+        ("update.optimizer_eps", math.inf),
         ("update.max_grad_norm", 0.0),
         ("update.max_grad_norm", math.nan),
         ("update.target_kl", 0.0),
@@ -227,6 +229,7 @@ def test_a_file_is_put_over_the_base(tmp_path: Path) -> None:
         ("null", "must hold a JSON object, not NoneType"),
         ('{"sed": 1}', r"unknown field 'sed'; did you mean seed\?"),
         ('{"seed": -1}', "seed must be zero or more and below"),
+        ('{"seed": 2147483648}', "seed must be zero or more and below 2\\*\\*31, not 2147483648"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path: Path, text: str, words: str) -> None:

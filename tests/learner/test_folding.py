@@ -45,7 +45,7 @@ STEPS = [cut_and_transposed, constants_alone, constants_written, numbers, whole_
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 def test_a_folded_step_gives_the_same_as_the_state_changes(step: Callable[..., Tensor]) -> None:
     state = START.clone()
-    module, _ = record_operations(step, [state, INPUTS])
+    module = record_operations(step, [state, INPUTS]).module
     views = fold(module, [state])
     for scale in (1.0, -0.3, 1e6):
         state.copy_(START * scale)
@@ -54,7 +54,7 @@ def test_a_folded_step_gives_the_same_as_the_state_changes(step: Callable[..., T
 
 def operations(step: Callable[..., Tensor]) -> tuple[list[str], int]:
     """What is left of a step: its operations, and how many views it takes."""
-    module, _ = record_operations(step, [START, INPUTS])
+    module = record_operations(step, [START, INPUTS]).module
     views = fold(module, [START])
     return [str(node.target) for node in module.graph.nodes if node.op == "call_function"], len(views)
 
@@ -66,6 +66,6 @@ def test_what_is_the_same_in_every_step_is_gone() -> None:
 
 def test_random_numbers_are_drawn_anew_in_every_step() -> None:
     state = START.clone()
-    module, _ = record_operations(lambda _state, inputs: inputs + torch.rand(4), [state, INPUTS])
+    module = record_operations(lambda _state, inputs: inputs + torch.rand(4), [state, INPUTS]).module
     fold(module, [state])
     assert not torch.equal(module(state, INPUTS), module(state, INPUTS))

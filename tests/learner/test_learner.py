@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from typing import Any, Literal
@@ -11,12 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from actors.environments import describe, make_environments
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
-from actors.policy import ACTIVATIONS
+from actors.evaluation import fly_episodes
+from actors.policy import ACTIVATIONS, Policy
+from actors.rollout import Rollout
 from learner.hyperparameters import OPTIMIZERS, LossConfig, UpdateConfig
 from learner.learner import Learner, find_device
-from learner.losses import Metrics, Minibatch, Outputs
+from learner.losses import Loss, Metrics, Minibatch, Outputs
 from learner.returns import Trajectories, vtrace
 from tests.learner import make_batch, make_spec
 
@@ -26,6 +30,7 @@ CPU = UpdateConfig(n_epochs=2, batch_size=16, device="cpu")
 ONE_SGD_STEP = UpdateConfig(
     n_epochs=1, batch_size=None, optimizer="sgd", learning_rate=1.0, max_grad_norm=math.inf, device="cpu"
 )
+ONE_LOOK = UpdateConfig(n_epochs=1, batch_size=None, device="cpu", learning_rate=0.05)
 REINFORCE = LossConfig(loss="policy_gradient", advantage="reward_to_go", normalize_advantage=False)
 
 
@@ -184,12 +189,25 @@ def test_a_minibatch_is_a_step() -> None:
     assert (metrics["train/gradient_steps"], metrics["train/epochs"]) == (12, 3)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("compile_", [True, False])
+def test_a_large_optimizer_eps_makes_steps_of_small_gradients_small(optimizer: Any, compile_: bool) -> None:
+    changes = {}
+    for eps in (1e-8, 1e8):
+        config = dataclasses.replace(CPU, optimizer=optimizer, optimizer_eps=eps, compile=compile_)
+        learner = Learner(make_spec(), LossConfig(), config)
+        before = weights(learner)
+        fly_and_update(learner, 1)
+        changes[eps] = np.abs(weights(learner) - before).max()
+    assert changes[1e8] < 1e-3 < changes[1e-8]
+
+
 def test_linear_schedule() -> None:
     def change(schedule: Literal["constant", "linear"], progress: float) -> Array:
         update = dataclasses.replace(ONE_SGD_STEP, schedule=schedule, learning_rate=0.5)
         learner = Learner(make_spec(), REINFORCE, update)
         before = weights(learner)
-        _, metrics = learner.update(make_batch(learner.policy(), [20]), progress=progress)
+        _, metrics = learner.update(make_batch(learner.policy(), [20]), progress_remaining=1 - progress)
         rate = 0.5 * (1 - progress) if schedule == "linear" else 0.5
         assert metrics["train/learning_rate"] == rate
         return weights(learner) - before
@@ -199,19 +217,35 @@ def test_linear_schedule() -> None:
     assert not change("linear", 1.0).any()
 
 
-def test_target_kl_stops_after_the_epoch_that_passes_it() -> None:
-    def update(n_epochs: int, target_kl: float | None) -> dict[str, float]:
-        config = UpdateConfig(n_epochs=n_epochs, batch_size=None, target_kl=target_kl, device="cpu")
-        return fly_and_update(Learner(make_spec(), LossConfig(), config), 1)
+@pytest.mark.parametrize("name", [None, "plain"])
+@pytest.mark.parametrize("compile_", [True, False])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_target_kl_judges_the_whole_batch_after_each_epoch(seed: int, compile_: bool, name: str | None) -> None:
+    """Whatever the minibatches, and whatever the loss logs."""
+    spec = make_spec(hidden_sizes=(8,))
+    loss = None if name is None else policy_gradient_alone
 
-    # One minibatch an epoch: the first finds the policy unchanged, so the mean of two is half of what the second finds.
-    assert update(1, None)["train/approx_kl"] == pytest.approx(0, abs=1e-6)
-    second = 2 * update(2, None)["train/approx_kl"]
-    assert second > 1e-5
-    assert update(5, second / 1.5 * 0.99)["train/epochs"] == 2
-    assert update(3, second / 1.5 * 0.99)["train/epochs"] == 2
-    assert update(3, second / 1.5 * 1.01)["train/epochs"] == 3
-    assert update(5, None)["train/epochs"] == 5
+    def update(n_epochs: int, target_kl: float | None) -> tuple[EpisodeBatch, Policy, float]:
+        config = UpdateConfig(n_epochs, 8, 0.03, target_kl=target_kl, device="cpu", compile=compile_)
+        learner = Learner(spec, LossConfig(), config, seed=seed, loss=loss)
+        batch = make_batch(learner.policy(), [20, 11, 7], seed=seed)
+        policy, metrics = learner.update(batch)
+        return batch, policy, metrics["train/epochs"]
+
+    def divergence(n_epochs: int) -> float:
+        batch, policy, _ = update(n_epochs, None)
+        parameters = policy.forward(batch.observations)
+        log_ratios = policy.distribution.log_prob(parameters, batch.actions) - batch.log_probs
+        return float((np.exp(log_ratios) - 1 - log_ratios).mean())
+
+    first, second = divergence(1), divergence(2)
+    assert second > first > 1e-4
+    for target, epochs in ((0.99 * first, 1), (1.01 * first, 2), (0.99 * second, 2), (1.01 * second, 3)):
+        assert update(3, target / 1.5)[2] == epochs
+
+
+def policy_gradient_alone(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    return -(batch.advantages * outputs.log_probs).mean(), {}
 
 
 def test_reward_scale_multiplies_the_rewards() -> None:
@@ -276,11 +310,12 @@ def test_the_bootstrap_state_is_normalised_like_the_others() -> None:
     learner = Learner(make_spec(normalize_observations=True), config, dataclasses.replace(CPU, n_epochs=1))
     batch = make_batch(learner.policy(), [20])
     policy, _ = learner.update(dataclasses.replace(batch, observations=5 + 3 * batch.observations))
-    mean, std = policy.weights["observation_mean"], policy.weights["observation_std"]
     batch = make_batch(policy, [1], rewards=[2], terminated=[False], truncated=[True])
+    network = copy.deepcopy(learner.network)
+    policy, metrics = learner.update(batch)
+    mean, std = policy.weights["observation_mean"], policy.weights["observation_std"]
     with torch.no_grad():
-        final_value = float(learner.network.value(torch.from_numpy((batch.final_observations - mean) / std)))
-    _, metrics = learner.update(batch)
+        final_value = float(network.value(torch.from_numpy((batch.final_observations - mean) / std)))
     assert metrics["train/mean_return_target"] == pytest.approx(2 + 0.5 * final_value, rel=1e-5)
 
 
@@ -306,6 +341,29 @@ def test_vtrace_corrects_for_the_policy_that_flew() -> None:
     found = learner.update(stale)[1]["train/mean_return_target"]
     assert found == pytest.approx(float(corrected.mean()), rel=1e-4)
     assert found != pytest.approx(float(uncorrected.mean()), rel=1e-2)
+
+
+def plain_ratio(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple[Tensor, Metrics]:
+    """A surrogate of the user's."""
+    return -((outputs.log_probs - batch.log_probs).exp() * batch.advantages).mean(), {}
+
+
+@pytest.mark.parametrize(("name", "loss"), [("ppo", None), ("policy_gradient", None), ("mine", plain_ratio)])
+def test_with_vtrace_no_loss_corrects_for_the_behaviour_policy_twice(name: str, loss: Loss | None) -> None:
+    """Action 0 earns 1, action 1 nothing. The gradient by the logits of a uniform policy is π₀ (1 − π₀) = ¼ and −¼."""
+    config = LossConfig(loss=name, advantage="vtrace", normalize_advantage=False)
+    learner = Learner(make_spec(action_size=2), config, ONE_SGD_STEP, loss=loss)
+    batch = make_batch(learner.policy(), [1] * 8, rewards=[1, 1, 1, 1, 1, 0, 0, 0])
+    batch = dataclasses.replace(
+        batch,
+        observations=np.zeros_like(batch.observations),  # of which networks with no biases yet make 0
+        actions=np.array([0, 0, 0, 0, 0, 1, 1, 1]),
+        log_probs=np.log([0.625] * 5 + [0.375] * 3).astype(np.float32),
+    )
+    policy, metrics = learner.update(batch)
+    np.testing.assert_allclose(policy.weights["b2"], [0.25, -0.25], rtol=1e-5)
+    ratios = np.array([0.5 / 0.625] * 5 + [0.5 / 0.375] * 3)
+    assert metrics["train/behaviour_kl"] == pytest.approx((ratios - 1 - np.log(ratios)).mean(), rel=1e-4)
 
 
 def test_explained_variance() -> None:
@@ -356,30 +414,55 @@ def test_the_policy_of_an_update_is_the_learners() -> None:
 
 
 @pytest.mark.parametrize("actions", ["categorical", "gaussian"])
-@pytest.mark.parametrize("normalised", [False, True])
-def test_experience_of_the_newest_policy_is_on_policy(
-    actions: Literal["categorical", "gaussian"], normalised: bool
-) -> None:
+def test_experience_of_the_newest_policy_is_on_policy(actions: Literal["categorical", "gaussian"]) -> None:
     """The learner finds the log-probabilities that the actor noted: a KL divergence of 0 before the first step."""
-    spec = make_spec(actions, normalize_observations=normalised)
-    learner = Learner(spec, LossConfig(), UpdateConfig(n_epochs=1, batch_size=None, device="cpu", learning_rate=0.05))
+    learner = Learner(make_spec(actions), LossConfig(), ONE_LOOK)
     for seed in range(4):
         _, metrics = learner.update(make_batch(learner.policy(), [20, 11], seed=seed))
         assert metrics["train/approx_kl"] == pytest.approx(0, abs=1e-6)
         assert metrics["train/clip_fraction"] == 0
-    stale = make_batch(Learner(spec, LossConfig(), CPU, seed=0).policy(), [20, 11], seed=9)
+    stale = make_batch(Learner(make_spec(actions), LossConfig(), CPU, seed=0).policy(), [20, 11], seed=9)
     assert learner.update(stale)[1]["train/approx_kl"] > 1e-3
 
 
-def test_learner_and_actor_clip_the_same_outliers() -> None:
-    spec = make_spec(activation="relu", normalize_observations=True)
-    learner = Learner(spec, LossConfig(), dataclasses.replace(CPU, n_epochs=1, batch_size=None))
-    fly_and_update(learner, 2)
-    policy, batch = learner.policy(), make_batch(learner.policy(), [20])
-    observations = 1000 * batch.observations
-    log_probs = policy.distribution.log_prob(policy.forward(observations), batch.actions)
-    _, metrics = learner.update(dataclasses.replace(batch, observations=observations, log_probs=log_probs))
-    assert metrics["train/approx_kl"] == pytest.approx(0, abs=1e-6)
+@pytest.mark.parametrize("actions", ["categorical", "gaussian"])
+def test_what_a_batch_changes_of_the_statistics_counts_as_a_change_of_the_policy(
+    actions: Literal["categorical", "gaussian"],
+) -> None:
+    """The learner's ratios are of the policy that it trains, which has the newer statistics, to the one that flew;
+    both clip outliers."""
+    learner = Learner(make_spec(actions, activation="relu", normalize_observations=True), LossConfig(), ONE_LOOK)
+    fly_and_update(learner, 5)
+    for seed in range(4):
+        behaviour = learner.policy()
+        batch = make_batch(behaviour, [20, 11], seed=seed)
+        batch.observations[3] = 1000.0
+        log_probs = behaviour.distribution.log_prob(behaviour.forward(batch.observations), batch.actions)
+        newest, metrics = learner.update(dataclasses.replace(batch, log_probs=log_probs))
+        statistics = {name: newest.weights[name] for name in ("observation_mean", "observation_std")}
+        assert (statistics["observation_mean"] + 10 * statistics["observation_std"] < 1000).all() or seed
+        trained = Policy(behaviour.spec, behaviour.weights | statistics)
+        log_ratios = trained.distribution.log_prob(trained.forward(batch.observations), batch.actions) - log_probs
+        expected = (np.exp(log_ratios) - 1 - log_ratios).mean()
+        assert metrics["train/approx_kl"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_first_update_already_learns_from_normalised_observations(activation: str) -> None:
+    """Wherever and however large they are."""
+    spec = make_spec(activation=activation, normalize_observations=True)
+    found = []
+    for offset, scale in ((0.0, 1.0), (500.0, 50.0)):
+        learner = Learner(spec, LossConfig(), CPU)
+        batch = make_batch(Learner(make_spec(), LossConfig(), CPU).policy(), [20, 30], truncated=[True, True])
+        moved = {
+            name: (offset + scale * getattr(batch, name)).astype(np.float32)
+            for name in ("observations", "final_observations")
+        }
+        found.append((learner.update(dataclasses.replace(batch, **moved))[1], weights(learner)))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-3, abs=1e-4)
+    np.testing.assert_allclose(found[1][1], found[0][1], atol=1e-3)
+    assert found[1][0]["train/explained_variance"] > -1
 
 
 def test_the_policy_carries_statistics_of_all_observations() -> None:
@@ -397,6 +480,21 @@ def test_observations_of_any_shape_are_flattened() -> None:
     metrics = fly_and_update(learner, 2)
     assert all(math.isfinite(value) for value in metrics.values())
     assert learner.policy().weights["w0"].shape == (6, 8)
+
+
+def test_a_small_signal_on_a_large_offset_is_learned_from_and_acted_on() -> None:
+    """float32 has no number between 1e9 and 1e9 + 64."""
+    env_id = "tests.actors.fake_environments:Faint-v0"
+    spec = describe(env_id).policy_spec(hidden_sizes=(8,), normalize_observations=True)
+    learner = Learner(spec, LossConfig(gamma=0.5), dataclasses.replace(CPU, batch_size=None, learning_rate=0.02))
+    rollout = Rollout(make_environments(env_id, 8, seed=0), seed=0)
+    for _ in range(30):
+        batch = rollout.fragments(learner.policy(), 32)
+        assert batch.observations.dtype == batch.final_observations.dtype == np.float64
+        learner.update(batch)
+    returns, _, _ = fly_episodes(learner.policy(), range(10))
+    assert returns.mean() == 10
+    assert learner.policy().forward(np.array([[1e9 - 0.01], [1e9 + 0.01]])).dtype == np.float32
 
 
 # ---- what bad things get

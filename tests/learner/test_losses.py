@@ -18,6 +18,7 @@ from learner.losses import (
     Metrics,
     Minibatch,
     Outputs,
+    check_answer,
     find_loss,
     policy_gradient,
     ppo,
@@ -262,4 +263,26 @@ def test_a_loss_is_found_in_its_module() -> None:
 def test_a_loss_that_is_not_there(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
         find_loss(name)
+    assert "\n" not in str(error.value)
+
+
+LOSS = torch.tensor(1.0, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (LOSS, "must answer a loss and a dict of metrics, not Tensor"),
+        ((LOSS, {"kl": 0.5}), "kl is a float; it must be a tensor of one number"),
+        ((LOSS, {"kl": torch.zeros(3)}), r"kl has shape \[3\]; give one number, its mean\(\) say"),
+        ((LOSS, {"grad_norm": LOSS}), "the learner itself logs a metric grad_norm; call yours by another name"),
+        ((LOSS, {"loss": LOSS}), "the learner itself logs a metric loss"),
+        ((0.5, {}), "its loss is a float"),
+        ((LOSS[None], {}), r"its loss has shape \[1\]"),
+        ((torch.zeros(()), {}), "does not depend on the networks' outputs"),
+    ],
+)
+def test_what_no_loss_may_answer_is_one_line(answer: object, said: str) -> None:
+    with pytest.raises(UserError, match=f"^loss 'mine'.*{said}") as error:
+        check_answer("mine", answer)
     assert "\n" not in str(error.value)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from learner.metrics_log import MetricsLog, read_metrics
 from learner.storage import Disk
@@ -151,3 +153,10 @@ def test_tensorboard_events(tmp_path: Path) -> None:
         ("time/total_timesteps", 20, 20),
         ("train/loss", 2.5, 20),
     ]
+
+
+def test_whoever_only_drives_a_run_and_logs_it_does_without_torch() -> None:
+    """Its import takes seconds and 200 MB."""
+    script = "import sys, learner.train, learner.trainer, learner.events; print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert said.stdout == "False\n"

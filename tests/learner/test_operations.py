@@ -18,10 +18,11 @@ def test_operations_run_again_on_other_inputs() -> None:
         first, second = x.split([2, 1])
         return first.sum() + second.mean(), [x * y, torch.stack([x, y]).amax(0)]
 
-    module, elsewhere = record_operations(statistics, [torch.zeros(3), torch.ones(3)])
-    assert not elsewhere
+    recording = record_operations(statistics, [torch.zeros(3), torch.ones(3)])
+    assert not recording.elsewhere
+    assert recording.outputs[1][1].tolist() == [1, 1, 1]
     x, y = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([5.0, -1.0, 4.0])
-    total, (product, largest) = module(x, y)
+    total, (product, largest) = recording.module(x, y)
     assert total == 7
     assert product.tolist() == [5, -2, 16]
     assert largest.tolist() == [5, 2, 4]
@@ -32,18 +33,18 @@ def test_a_gradient_is_recorded_with_the_operations_of_its_backward_pass() -> No
         leaf = WEIGHTS.detach().requires_grad_()
         return torch.autograd.grad((leaf * x).square().sum(), leaf)[0]
 
-    module, elsewhere = record_operations(gradient, [torch.zeros(3)])
+    recording = record_operations(gradient, [torch.zeros(3)])
     x = torch.tensor([1.0, 0.5, -1.0])
     with torch.no_grad():
-        torch.testing.assert_close(module(*elsewhere, x), 2 * WEIGHTS * x * x)
+        torch.testing.assert_close(recording.module(*recording.elsewhere, x), 2 * WEIGHTS * x * x)
 
 
 def test_tensors_from_elsewhere_are_used_as_they_are_now() -> None:
     scale = torch.tensor(2.0)
-    module, elsewhere = record_operations(lambda x: x * scale + x * scale, [torch.ones(2)])
-    assert [tensor.data_ptr() for tensor in elsewhere] == [scale.data_ptr()]
+    recording = record_operations(lambda x: x * scale + x * scale, [torch.ones(2)])
+    assert [tensor.data_ptr() for tensor in recording.elsewhere] == [scale.data_ptr()]
     scale.fill_(5.0)
-    assert module(*elsewhere, torch.ones(2)).tolist() == [10, 10]
+    assert recording.module(*recording.elsewhere, torch.ones(2)).tolist() == [10, 10]
 
 
 def test_learning_does_not_import_the_compiler() -> None:

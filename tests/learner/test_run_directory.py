@@ -33,6 +33,54 @@ def test_a_run_can_be_made_again_from_its_directory(tmp_path: Path) -> None:
     assert {"touchdown", "ray", "gymnasium", "envpool", "box2d"} <= set(made_by)
 
 
+def test_a_config_with_an_infinity_is_json_to_any_reader_and_older_ones_still_load(tmp_path: Path) -> None:
+    config = overlay(TrainConfig(), {"update": {"max_grad_norm": math.inf}}, "test")
+    RunDirectory(tmp_path).create(config, "ppo")
+    text = (tmp_path / "config.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["update"]["max_grad_norm"] == "Infinity"
+    (tmp_path / "config.json").write_text(text.replace('"Infinity"', "Infinity"))  # as Python writes it
+    assert RunDirectory(tmp_path).config() == config
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"config\.json is damaged or not JSON"):
+        RunDirectory(tmp_path).config()
+
+
+def test_the_record_follows_a_run_that_goes_on(tmp_path: Path) -> None:
+    config, directory = overlay(TrainConfig(), {"stop": {"total_timesteps": 1000}}, "test"), RunDirectory(tmp_path)
+    directory.create(config, "ppo", "train")
+    for name in ("result.json", "evaluation.json"):
+        (tmp_path / name).write_text("{}")
+    made_by = json.loads((tmp_path / "made_by.json").read_text())
+    (tmp_path / "made_by.json").write_text(json.dumps(made_by | {"numpy": "1.0"}))  # it was begun with another
+    longer = overlay(config, {"stop": {"total_timesteps": 2000}, "update": {"learning_rate": 1e-4}}, "test")
+    directory.go_on(longer, 1024, "train more")
+    directory.go_on(longer, 1536)
+    assert directory.config() == longer
+    assert directory.result() is None
+    assert not directory.is_evaluated()
+    made_by = json.loads((tmp_path / "made_by.json").read_text())
+    assert made_by["command"] == "train"
+    first, second = made_by["resumed"]
+    rate = config.update.learning_rate
+    assert first == {
+        "command": "train more",
+        "total_timesteps": 1024,
+        "changed": {"total_timesteps": [1000, 2000], "learning_rate": [rate, 1e-4], "numpy": ["1.0", np.__version__]},
+    }
+    assert second["command"] == shlex.join(sys.orig_argv)
+    assert "learning_rate" not in second["changed"]
+
+
+def test_a_record_that_is_damaged_is_named(tmp_path: Path) -> None:
+    RunDirectory(tmp_path).create(TrainConfig(), None)
+    for name in ("made_by.json", "result.json"):
+        (tmp_path / name).write_text("[]")
+    with pytest.raises(UserError, match=r"result\.json must hold a JSON object, not list"):
+        RunDirectory(tmp_path).result()
+    with pytest.raises(UserError, match=r"made_by\.json must hold a JSON object, not list"):
+        RunDirectory(tmp_path).go_on(TrainConfig(), 0)
+
+
 def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.create(TrainConfig(seed=1), None)

@@ -14,15 +14,18 @@ import pytest
 
 from actors.episode import Array, EpisodeBatch
 from actors.errors import LostContactError, UserError
+from learner.callback import Callback
 from learner.hyperparameters import LossConfig, UpdateConfig
 from learner.learner import Learner
 from learner.presets import preset
 from learner.sharding import Shard
-from learner.trainer import Callback, Trainer
+from learner.trainer import Trainer
 from serve.fast_ingress import free_port
 from tests.learner import make_batch, make_spec
 from tests.learner.test_trainer import Act, cartpole, check_consistent, kill_process
 
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])  # torch is imported once, not by each of them
 UPDATE = UpdateConfig(n_epochs=3, batch_size=20, device="cpu", learning_rate=1e-3)
 
 
@@ -37,24 +40,34 @@ def learn(
 def together(count: int, *arguments: Any) -> list[tuple[list[dict[str, float]], dict[str, Array]]]:
     """``learn`` in as many processes."""
     address = f"127.0.0.1:{free_port()}"
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
+    with PROCESSES.Pool(count) as pool:
         return pool.starmap(learn, [(rank, count, address, *arguments) for rank in range(count)], chunksize=1)
 
 
+WHOLE = [[20, 7, 33]] * 4
+
+
 @pytest.mark.parametrize(
-    ("name", "count", "changes"),
+    ("name", "count", "changes", "lengths"),
     [
-        ("ppo", 2, {}),
-        ("ppo", 3, {"batch_size": 25, "optimizer": "rmsprop"}),  # shares of 9, 8 and 8 steps
-        ("impala", 2, {"batch_size": None, "max_grad_norm": 0.01, "compile": False}),
-        ("ppo", 2, {"target_kl": 1e-4}),
+        ("ppo", 2, {}, WHOLE),
+        ("ppo", 3, {"batch_size": 25, "optimizer": "rmsprop"}, WHOLE),  # shares of 9, 8 and 8 steps
+        # recorded; then 8 steps, in shares of 3, 3 and 2; then 2, fewer than learners
+        (
+            "ppo",
+            3,
+            {"batch_size": 25, "optimizer": "sgd", "max_grad_norm": 9.0},
+            [[20, 7, 33], [8], [20, 7], [2], [29]],
+        ),
+        ("impala", 2, {"batch_size": None, "max_grad_norm": 0.01, "compile": False}, WHOLE),
+        ("ppo", 2, {"target_kl": 1e-4}, WHOLE),
     ],
-    ids=["ppo", "uneven shares", "whole batch", "KL stop"],
+    ids=["ppo", "uneven shares", "small batches between", "whole batch", "KL stop"],
 )
-def test_they_learn_what_one_learns(name: str, count: int, changes: dict[str, Any]) -> None:
+def test_they_learn_what_one_learns(name: str, count: int, changes: dict[str, Any], lengths: list[list[int]]) -> None:
     loss, update = preset(name).loss, dataclasses.replace(UPDATE, **changes)
     policy = Learner(make_spec(), loss, update, seed=3).policy()
-    batches = [make_batch(policy, [20, 7, 33], seed=seed) for seed in range(4)]
+    batches = [make_batch(policy, segments, seed=seed) for seed, segments in enumerate(lengths)]
     alone, state = learn(0, 1, "", loss, update, batches)
     shared = together(count, loss, update, batches)
     for metrics, _ in shared:
@@ -79,11 +92,10 @@ def leave(rank: int, address: str) -> str:
 
 
 def test_one_that_is_left_alone_says_so() -> None:
-    context = multiprocessing.get_context("spawn")
     address = f"127.0.0.1:{free_port()}"
-    lost = context.Process(target=leave, args=(1, address))
+    lost = PROCESSES.Process(target=leave, args=(1, address))
     lost.start()
-    with context.Pool(1) as pool:
+    with PROCESSES.Pool(1) as pool:
         assert pool.apply(leave, (0, address)).startswith("learner 0 lost contact with the others: ")
     lost.join()
 
@@ -105,7 +117,7 @@ class LossCurve(Callback):
         self.losses.append(metrics["train/loss"])
 
 
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("kept_processes")
 def test_two_learners_on_ray_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     curves = []
     for learners in (1, 2):
@@ -121,14 +133,14 @@ def test_two_learners_on_ray_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(curves[1], curves[0], rtol=2e-3, atol=1e-5)
 
 
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("kept_processes")
 def test_a_killed_one_of_two_brings_both_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = cartpole(
         update={"learners": 2, "device": "cpu"},
         checkpoint={"checkpoint_seconds": 0.1},
-        stop={"total_timesteps": 30_000},
+        stop={"total_timesteps": 12_000},
     )
-    killing = Act(8, lambda _: kill_process("ray::LearnerActor"))
+    killing = Act(4, lambda _: kill_process("ray::LearnerActor"))
     result = Trainer(config, tmp_path, callbacks=[killing]).run()
     assert killing.done
     assert "the learner died; going on from the checkpoint" in caplog.text

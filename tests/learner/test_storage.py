@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from actors.errors import UserError
+from learner.callback import Callback
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.evaluate import find_policy
 from learner.run_directory import RunDirectory
 from learner.storage import Disk, ObjectStore, Storage, open_storage
-from learner.trainer import Callback, Trainer
+from learner.trainer import Trainer
 from tests.learner.link import Link
 from tests.learner.test_trainer import cartpole
 
@@ -90,7 +91,7 @@ def test_nothing_there(s3: Link) -> None:
     with pytest.raises(UserError, match="no readable checkpoint under s3://bucket/nothing: there is none"):
         load_checkpoint(open_storage("s3://bucket/nothing"))
     with pytest.raises(UserError, match=r"cannot write to s3://no-such-bucket/run: .*bucket"):
-        Trainer(cartpole(), "s3://no-such-bucket/run")
+        Trainer(cartpole(), "s3://no-such-bucket/run").run()
 
 
 class Away(Callback):
@@ -111,7 +112,7 @@ class Away(Callback):
             trainer.stop("seen enough")
 
 
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("kept_processes")
 @pytest.mark.parametrize("trouble", ["cut", "stalled"])
 def test_training_goes_on_while_the_store_is_away(s3: Link, caplog: pytest.LogCaptureFixture, trouble: str) -> None:
     """Cut off, or without an answer: when it is back all is written, and the run can be resumed from it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,19 +13,46 @@ from pathlib import Path
 
 import imageio.v2
 import pytest
+import ray
 
 from actors.errors import UserError
 from actors.policy import Policy
 from learner.metrics_log import read_metrics
 from learner.run_directory import RunDirectory
-from learner.train import read_command
+from learner.train import main, read_command
 
 SHORT = ["--env", "CartPole-v1", "--n-envs", "8", "--n-steps", "64", "--no-video", "--evaluate-episodes", "5"]
+SHORT += ["--actors", "1", "--cpus-per-actor", "0"]  # one that is kept for the next run is in nobody's way
 
 
 def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def status(*arguments: object) -> object:
+    """The exit status of a training command that is run here, beside processes that are kept: no new one imports."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        return ended.code
+    return 0
+
+
+@pytest.fixture
+def own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for the handlers of the log that a command brings."""
+    monkeypatch.setattr(logging.getLogger("touchdown"), "handlers", [])
+
+
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """The one line that a bad command gets, and nothing has started."""
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
+    assert status(*arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1
+    return said
 
 
 def wait_for_updates(process: subprocess.Popen[str], run_dir: Path, updates: int) -> None:
@@ -35,20 +63,37 @@ def wait_for_updates(process: subprocess.Popen[str], run_dir: Path, updates: int
         time.sleep(0.05)
 
 
-def test_train_resume_and_evaluate(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("joined", "kept_processes", "own_log")
+def test_train_resume_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = tmp_path / "run"
-    trained = run("learner.train", *SHORT, "--run-dir", run_dir, "--total-timesteps", 4000)
+    trained = run("learner.train", *SHORT, "--run-dir", run_dir, "--total-timesteps", 2000)
     assert trained.returncode == 0, trained.stderr
     assert "budget used up" in trained.stdout
     assert "flying CartPole-v1 on EnvPool" in trained.stderr
     assert json.loads((run_dir / "evaluation.json").read_text())["n_eval_episodes"] == 5
     made_by = json.loads((run_dir / "made_by.json").read_text())
     assert made_by["preset"] == "ppo"
-    assert "--total-timesteps 4000" in made_by["command"]
+    assert "--total-timesteps 2000" in made_by["command"]
+    assert json.loads((run_dir / "result.json").read_text())["reason"] == "budget used up"
     before = Policy.load(run_dir / "policy").spec.version
 
-    resumed = run("learner.train", "--resume", run_dir, "--total-timesteps", 8000, "--no-video")
-    assert resumed.returncode == 0, resumed.stderr
+    capsys.readouterr()
+    assert status("--resume", run_dir) == 0
+    again = capsys.readouterr()
+    assert again.out.startswith(f"{run_dir} has ended (budget used up, 2,")
+    assert (again.out + again.err).count("\n") == 1
+    (run_dir / "evaluation.json").unlink()  # it was lost as it was evaluated
+    assert status("--resume", run_dir, "--evaluate-episodes", 3, "--no-video") == 0
+    assert json.loads((run_dir / "evaluation.json").read_text())["n_eval_episodes"] == 3
+
+    longer = ("--total-timesteps", 3000, "--target-return", 5000)
+    assert status("--resume", run_dir, *longer, "--no-video") == 3
+    said = capsys.readouterr().out
+    assert "budget used up, short of the target return 5000: 3," in said
+    assert "policy: " in said, "what there is is scored and named all the same"
+    assert json.loads((run_dir / "result.json").read_text())["target_reached"] is False
+    assert run("learner.train", "--resume", run_dir).returncode == 3
+    assert status("--resume", run_dir, "--missed-status", 0) == 0
     assert Policy.load(run_dir / "policy").spec.version > before
 
     video = tmp_path / "flight.mp4"
@@ -59,21 +104,7 @@ def test_train_resume_and_evaluate(tmp_path: Path) -> None:
     assert sum(1 for _ in imageio.v2.get_reader(video)) > 10
 
 
-def test_ctrl_c_checkpoints_and_exits(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "learner.train", *SHORT, "--run-dir", str(tmp_path / "run")]
-    command += ["--total-timesteps", "50000000", "--evaluate-episodes", "0"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    wait_for_updates(process, tmp_path / "run", 5)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes too
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert "SIGINT received" in out
-    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert Policy.load(tmp_path / "run" / "policy").spec.version == rows[-1]["train/n_updates"]
-
-
+@pytest.mark.usefixtures("joined", "kept_processes", "own_log")
 def test_resume_after_the_driver_was_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "learner.train", *SHORT, "--run-dir", str(tmp_path / "run")]
     command += ["--total-timesteps", "50000000", "--checkpoint-seconds", "0.2"]
@@ -82,35 +113,35 @@ def test_resume_after_the_driver_was_killed(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     done = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["time/total_timesteps"]
-    arguments = ["--resume", tmp_path / "run", "--total-timesteps", int(done) + 3000, "--no-video"]
-    resumed = run("learner.train", *arguments, "--evaluate-episodes", 0)
-    assert resumed.returncode == 0, resumed.stderr
+    arguments = ["--resume", tmp_path / "run", "--total-timesteps", int(done) + 1500, "--no-video"]
+    assert status(*arguments, "--evaluate-episodes", 0) == 0
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
-    assert rows[-1]["time/total_timesteps"] >= done + 3000
+    assert rows[-1]["time/total_timesteps"] >= done + 1500
 
 
-def test_a_job_that_is_started_again_goes_on(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("joined", "kept_processes", "own_log")
+def test_a_job_that_is_started_again_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also one that was killed before its first checkpoint, and one that is done."""
     run_dir = tmp_path / "run"
     command = [*SHORT, "--run-dir", run_dir, "--go-on", "--evaluate-episodes", "0", "--total-timesteps"]
-    config = read_command([str(word) for word in (*command, 4000)]).options
+    config = read_command([str(word) for word in (*command, 2000)]).options
     RunDirectory(run_dir).create(config, "ppo")
-    first = run("learner.train", *command, 4000)
-    assert first.returncode == 0, first.stderr
-    assert f"{run_dir} holds no checkpoint yet: beginning again" in first.stderr
-    second = run("learner.train", *command, 8000)
-    assert second.returncode == 0, second.stderr
+    assert status(*command, 2000) == 0
+    assert f"{run_dir} holds no checkpoint yet: beginning again" in capsys.readouterr().err
+    assert status(*command, 4000) == 0
     rows = read_metrics(run_dir / "metrics.jsonl")
     assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
-    assert rows[-1]["time/total_timesteps"] >= 8000
+    assert rows[-1]["time/total_timesteps"] >= 4000
     with pytest.raises(UserError, match="--go-on needs --run-dir"):
         read_command(["--go-on"])
     with pytest.raises(UserError, match="only stop options can change, not env"):
         read_command(["--run-dir", str(run_dir), "--go-on", "--env", "Acrobot-v1"])
+    assert read_command(["--run-dir", str(run_dir), "--go-on", "--env", "CartPole"]).options.env == config.env
     assert read_command(["--run-dir", str(tmp_path / "other"), "--go-on"]).resume is None
 
 
+@pytest.mark.usefixtures("own_log")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -132,24 +163,31 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_request_is_one_line_and_exit_2_before_ray_starts(
-    arguments: list[str], said: str, tmp_path: Path
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = run("learner.train", *arguments, *([] if "--resume" in arguments else ["--run-dir", tmp_path / "run"]))
-    assert result.returncode == 2
-    assert said in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    where = [] if "--resume" in arguments else ["--run-dir", tmp_path / "run"]
+    assert said in refused(capsys, monkeypatch, *arguments, *where)
     assert not (tmp_path / "run").exists()
 
 
-def test_resume_refuses_another_configuration(tmp_path: Path) -> None:
-    run("learner.train", *SHORT, "--run-dir", tmp_path / "run", "--total-timesteps", 1000, "--evaluate-episodes", 0)
-    result = run("learner.train", "--resume", tmp_path / "run", "--gamma", "0.5")
+def test_a_bad_request_of_a_real_process() -> None:
+    result = run("learner.train", "--gamma", "3")
     assert result.returncode == 2
-    assert "only stop options can change, not loss" in result.stderr
+    assert result.stderr == "python -m learner.train: error: gamma must lie between 0 and 1, not 3.0\n"
 
 
-def test_help_teaches_every_option() -> None:
-    result = run("learner.train", "--help")
-    assert result.returncode == 0
+@pytest.mark.usefixtures("own_log")
+def test_resume_refuses_another_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunDirectory(tmp_path / "run").create(read_command(SHORT).options, "ppo")
+    said = refused(capsys, monkeypatch, "--resume", tmp_path / "run", "--gamma", "0.5")
+    assert "only stop options can change, not loss" in said
+
+
+@pytest.mark.usefixtures("own_log")
+def test_help_teaches_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("--help") == 0
+    said = capsys.readouterr().out
     for option in ("--preset", "--resume", "--n-steps", "--max-policy-lag", "--gae-lambda", "--target-return"):
-        assert option in result.stdout
+        assert option in said
