@@ -55,7 +55,7 @@ class Batcher:
     def submit(
         self, policy: Policy, observations: Array, deterministic: bool, seed: int | None
     ) -> asyncio.Future[Answers]:
-        """Have observations [n, *obs] float32 answered at the end of this turn of the event loop.
+        """Have observations [n, *obs], of the policy's dtype, answered at the end of this turn of the event loop.
 
         Raises:
             Problem: 503: too many requests wait.
@@ -92,8 +92,8 @@ class Batcher:
         self._on_batch(len(observations))
         with np.errstate(all="ignore"):  # outputs that are not finite are told below
             parameters = policy.forward(observations)
-        finite = np.isfinite(parameters)
-        spread = parameters
+            spread = policy.bounds.place(parameters)
+        finite = np.isfinite(spread)
         if isinstance(distribution, Categorical):  # digits beyond the seventh are not float32's
             spread = distribution.probabilities(parameters).astype(np.float64).round(7)
         actions = policy.flyable(distribution.mode(parameters))

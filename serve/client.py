@@ -198,17 +198,17 @@ class AsyncPolicyClient(_Client):
         await self._http.aclose()
 
     async def act(self, observation: npt.ArrayLike, deterministic: bool = True, seed: int | None = None) -> Action:
-        """See PolicyClient."""
+        """The action for one observation, of the shape that the policy takes."""
         return _action(await self._post(self._body(observation, False, deterministic, seed)), False)
 
     async def act_many(
         self, observations: npt.ArrayLike, deterministic: bool = True, seed: int | None = None
     ) -> Action:
-        """See PolicyClient."""
+        """The actions for several observations, one a row."""
         return _action(await self._post(self._body(observations, True, deterministic, seed)), True)
 
     async def policies(self) -> list[dict[str, Any]]:
-        """See PolicyClient."""
+        """The policies that are served, as ``GET /policies`` tells them."""
         async for attempt in self._attempts():
             with attempt:
                 found: list[dict[str, Any]] = _read(await self._http.get("/policies"))["policies"]

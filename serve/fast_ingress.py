@@ -11,39 +11,76 @@ from __future__ import annotations
 import os
 import resource
 import shlex
+import shutil
 import socket
+import sys
+import sysconfig
+from pathlib import Path
 from typing import NamedTuple
 
 import ray
 
+from actors.errors import UserError
 from learner.ray_session import start_ray
+from serve.supervisor import ROOT
 
-_MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-_FILES_PER_CONNECTION = 2.52
-"""That HAProxy asks for: one to the client, one to a replica, and some over."""
+_MOST_CONNECTIONS = 16_384
+
+
+def _connections() -> int:
+    """How many connections HAProxy may keep with the files that a process may open here, or it does not start.
+
+    It takes two and a half for each, and some that are its own.
+    """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, int((files - 100) / 2.5))
+
+
+def _installed(program: str) -> str:
+    """Where pip has put a program of ours: beside Python, or elsewhere on the PATH."""
+    beside = sysconfig.get_path("scripts")
+    return shutil.which(program, path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}") or f"{beside}/{program}"
+
 
 VARIABLES = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.replica.shortcut",
+    # Ours, which closes it to other users and starts the real one: see haproxy.py.
+    "RAY_SERVE_HAPROXY_BINARY_PATH": _installed("touchdown-haproxy"),
     # Every POST here is a pure function: one whose replica died is safe to send again.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # Ends connections that send nothing. A page that is open answers pings far more often.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
-    # HAProxy keeps connections to replicas only while it uses less than a fifth of the files that it may open, and does
-    # not start if it may not open as many as it wants.
-    "RAY_SERVE_HAPROXY_MAXCONN": str(
-        16_384 if _MOST_FILES == resource.RLIM_INFINITY else min(16_384, int(_MOST_FILES / _FILES_PER_CONNECTION))
-    ),
+    # HAProxy keeps connections to replicas only while it uses less than a fifth of the files that it may open.
+    "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
     # A replica that is very busy answers late. Taken for dead, all its requests would go through Serve's slow proxy; of
     # one that is dead connections fail at once, and are tried again at another.
     "RAY_SERVE_HAPROXY_OBSERVE_MARK_DOWN_ENABLED": "0",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "5",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "2s",
+    # Ray starts HAProxy again when three of its checks have failed, or when it is not up in time.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+    # HAProxy hears within a second of a replica that ends. Ray waits for half a minute, for slower ones; and Docker
+    # kills after as long.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     # uvloop accepts one connection in each turn of its loop: when more clients come than a replica can serve, some
     # would wait for ever. asyncio accepts all that have come.
     "RAY_USE_UVLOOP": "0",
 }
+
+
+def places(directory: Path) -> dict[str, str]:
+    """The variables that put HAProxy's configuration, sockets and state into a directory, which is its user's alone."""
+    files = {
+        "CONFIG_FILE_LOC": "haproxy.cfg",
+        "SOCKET_PATH": "admin.sock",
+        "METRICS_SOCKET_PATH": "metrics.sock",
+        "SERVER_STATE_FILE": "server-state",
+        "SERVER_STATE_BASE": "",
+    }
+    return {f"RAY_SERVE_HAPROXY_{name}": str(directory / file) for name, file in files.items()}
 
 
 def missing() -> list[str]:
@@ -71,14 +108,21 @@ class OwnRay(NamedTuple):
     """The directory of its logs, the access log among them."""
 
 
-def start_own_ray() -> OwnRay:
-    """Start Ray with HAProxy, on this machine's loopback address. Call it before ``ray.serve`` is imported."""
+def start_own_ray(directory: Path) -> OwnRay:
+    """Start Ray with HAProxy, on this machine's loopback address. Call it before ``ray.serve`` is imported.
+
+    Args:
+        directory: for HAProxy's sockets and configuration, this user's alone.
+
+    Raises:
+        UserError: our program for HAProxy is not installed.
+    """
+    program = VARIABLES["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    if not os.access(program, os.X_OK):
+        raise UserError(f"there is no {program}: install Touchdown anew, with pip install -e . or make venv")
     metrics = free_port()
-    os.environ |= VARIABLES
-    for name in ("METRICS_PORT", "STATS_PORT"):
-        os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(free_port()))
+    os.environ |= VARIABLES | places(directory)
     os.environ.setdefault("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", str(free_port()))
-    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "2")  # HAProxy is beside the replicas
     start_ray(_node_ip_address="127.0.0.1", _metrics_export_port=metrics)
     session = ray.get_runtime_context().get_session_name()
     return OwnRay(f"http://127.0.0.1:{metrics}/metrics", f"/tmp/ray/{session}/logs")
@@ -91,6 +135,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-if __name__ == "__main__":
-    for name, value in VARIABLES.items():
+def main() -> None:
+    """Print the variables for a shell."""
+    directory = ROOT / f"touchdown-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+        sys.exit(f"{directory} is another user's: have it removed")
+    for name, value in (VARIABLES | places(directory)).items():
         print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()

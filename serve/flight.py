@@ -14,6 +14,7 @@ from actors.distributions import Categorical
 from actors.environments import describe, make_gymnasium
 from actors.episode import Array
 from actors.errors import UserError
+from actors.trust import require_named
 from serve.lander import LANDER_ACTIONS, MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
 from serve.policies import Policies
 
@@ -104,6 +105,7 @@ class Flight:
         self._policies, self.sampled = policies, sampled
         served = policies.find(name)
         self.name, self._spec = served.name, served.policy.spec
+        require_named(self._spec.env_id, policies.modules)
         describe(self._spec.env_id)  # says in one line what is amiss
         # No render mode: with one, LunarLander adds particles to the world.
         self._env = make_gymnasium(self._spec.env_id, disable_env_checker=True)
@@ -161,7 +163,7 @@ class Flight:
     def step(self) -> Frame:
         """One step of the environment. ``over`` says whether it was the episode's last."""
         served = self._policies[self.name]
-        policy, observation = served.policy, np.asarray(self._observation, np.float32)[None]
+        policy, observation = served.policy, np.asarray(self._observation, served.policy.spec.observation_dtype)[None]
         parameters = policy.forward(observation)
         if self.stick is not None:
             action = self._sticks[self.stick]
@@ -179,7 +181,7 @@ class Flight:
         if isinstance(policy.distribution, Categorical):
             frame.probabilities = _rounded(policy.distribution.probabilities(parameters)[0], 3)
         else:
-            frame.mean = _rounded(parameters[0], 3)
+            frame.mean = _rounded(policy.bounds.place(parameters)[0], 3)
         return frame
 
     def _frame(self, version: int, reward: float, action: Any = None) -> Frame:

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 import http
+import ipaddress
+import re
 from collections.abc import Collection
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve.haproxy import UNREAD, UNREAD_HEADER
 from serve.protocol import Problem, problem_body
 from serve.tokens import TOKEN_VARIABLE
 
 _OPEN = ("/", "/healthz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/page/", "/static-offline-docs/")
 """For all to read: they tell nothing of the policies."""
+_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::(\d{1,5}))?", re.ASCII | re.IGNORECASE)
 
 
 class Gate:
@@ -50,7 +55,7 @@ class Gate:
 
     def _own_page(self, scope: Scope) -> bool:
         origin = _header(scope, b"origin")
-        return not origin or origin in self._origins or origin.partition("://")[2] == _header(scope, b"host")
+        return not origin or origin in self._origins or _is_origin_of(origin, _header(scope, b"host"))
 
     @staticmethod
     def _open(scope: Scope) -> bool:
@@ -83,14 +88,39 @@ def _is_local(scope: Scope) -> bool:
     The name, because a page of any other host can have its own name resolve to 127.0.0.1 (DNS rebinding).
     """
     server = scope.get("server")
-    if server is not None and not _is_loopback(server[0]):
+    if server is not None and not is_loopback(server[0]):
         return False
-    host = _header(scope, b"host")
-    return _is_loopback(host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0])
+    asked = _authority(_header(scope, b"host"))
+    return asked is not None and is_loopback(asked[0])
 
 
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host in ("localhost", "::1")
+def _is_origin_of(origin: str, host: str) -> bool:
+    """Whether a page of that origin came from the host that is asked now, by http or, through another's TLS, https."""
+    scheme, separator, rest = origin.partition("://")
+    default = {"http": 80, "https": 443}.get(scheme)
+    page, asked = _authority(rest), _authority(host)
+    if not separator or default is None or page is None or asked is None:
+        return False
+    return page[0] == asked[0] and (page[1] or default) == (asked[1] or default)
+
+
+@functools.lru_cache(maxsize=1024)
+def _authority(text: str) -> tuple[str, int | None] | None:
+    """Name, in small letters, and port of a Host header (RFC 9110, 7.2); None: it is no such thing."""
+    parts = _AUTHORITY.fullmatch(text)
+    if parts is None:
+        return None
+    ipv6, name, port = parts.groups()
+    return (ipv6 or name).lower(), None if port is None else int(port)
+
+
+@functools.lru_cache(maxsize=1024)
+def is_loopback(host: str) -> bool:
+    """Whether a name or address can only mean this machine (RFC 6761, 6.3 for localhost)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.removesuffix(".").lower() == "localhost"
 
 
 async def _refuse(scope: Scope, send: Send, problem: Problem) -> None:
@@ -109,12 +139,11 @@ async def send_problem(send: Send, problem: Problem) -> None:
     ]
     if problem.retry_after is not None:
         headers.append((b"retry-after", str(problem.retry_after).encode()))
-    if problem.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if problem.status == 405:
-        headers.append((b"allow", b"POST"))
-    if problem.status in (408, 413):
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    if problem.status in UNREAD:  # or the connection would wait for the rest of the body
+        headers += [(b"connection", b"close"), (UNREAD_HEADER.encode(), b"1")]
+        name, _, value = UNREAD[problem.status].partition(" ")
+        if name:
+            headers.append((name.encode(), value.encode()))
     start: dict[str, Any] = {"type": "http.response.start", "status": problem.status, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": body})

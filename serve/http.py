@@ -69,7 +69,11 @@ class Service:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/act":
             await self._act(scope, receive, send)
+        elif scope["type"] == "http" and _has_body(scope):
+            await send_problem(send, Problem(413, f"{scope['method']} {scope['path']} takes no body"))
         else:
+            if scope["type"] == "http" and scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}  # of its answer the server sends the head alone
             await self._rest(scope, receive, send)
 
     async def _act(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -160,6 +164,14 @@ class Service:
         for task in tasks:
             task.cancel()
         self.meters.flush()
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether a request announces a body, which would have to be waited for."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from actors.errors import UserError
+from actors.errors import UserError, printable
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -160,6 +160,6 @@ def _line(error: BaseException) -> str:
 
 
 def _short(text: str) -> str:
-    """One line, without the token even if a server should echo it."""
+    """One printable line, without the token even if a server should echo it."""
     token = huggingface_hub.get_token()
-    return " ".join((text.replace(token, "…") if token else text).split())[:200]
+    return printable(" ".join((text.replace(token, "…") if token else text).split()))[:200]

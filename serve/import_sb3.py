@@ -1,12 +1,17 @@
 """``python -m serve.import_sb3 ppo-LunarLander-v2.zip --to runs/sb3``: a Stable-Baselines3 policy as one of ours.
 
-For PPO and A2C with MlpPolicy. Nothing is unpickled: the weights are read as tensors alone, the rest as plain JSON.
+For PPO, A2C and TRPO with MlpPolicy. Nothing is unpickled: weights are read as tensors alone, the rest as plain JSON.
 
 python -m serve.import_sb3 ppo-LunarLander-v2.zip --to runs/sb3
 python -m serve.import_sb3 best_model.zip --env Pendulum-v1 --to runs/pendulum
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # here: what follows takes seconds
+    from learner.signals import run_command
+
+    run_command("serve.import_sb3")
 
 import dataclasses
 import re
@@ -24,10 +29,14 @@ from actors.episode import Array
 from actors.errors import UserError
 from actors.policy import ACTIVATIONS, Policy
 from learner.command_line import one_line_errors, parse
+from learner.console import say
 from serve.directories import whole_directory
-from serve.sb3_file import read_sb3
+from serve.sb3_file import read_data, read_weights
 
 _PROG = "python -m serve.import_sb3"
+_IMPORTABLE = "what can be imported is PPO, A2C or TRPO with MlpPolicy"
+_NAMES = {"td3": "TD3 or DDPG", "qrdqn": "QR-DQN", "crossq": "CrossQ"}
+"""Names of algorithms whose policies ours cannot hold, where they are not their modules' in capitals."""
 _OTHERS = {
     "q_net": "DQN",
     "quantile_net": "QR-DQN",
@@ -43,7 +52,7 @@ _HEAD = re.compile(r"(action_net|value_net)\.(weight|bias)|log_std")
 
 @dataclasses.dataclass(frozen=True)
 class ImportCommand:
-    """Make a run directory from a policy that Stable-Baselines3's PPO or A2C has saved."""
+    """Make a run directory from a policy that Stable-Baselines3's PPO, A2C or TRPO has saved."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """The zip file of ``model.save``."""
@@ -70,17 +79,19 @@ def import_sb3(file: Path, env_id: str | None = None, activation: str | None = N
     Raises:
         UserError: the file is damaged, its policy is of a kind that ours cannot hold, or does not fit the environment.
     """
-    data, state, version = read_sb3(file)
+    data, version = read_data(file)
+    algorithm = _algorithm(data)
+    state = read_weights(file)
     _refuse_other_kinds(data, state)
     env = _environment(env_id or _named_environment(file))
     trained = {
-        "algorithm": "ppo" if "clip_range" in data else "a2c",
+        "algorithm": algorithm,
         "library": "stable-baselines3",
         "library_version": version,
         "source": file.name,
         "env_id": env_id or _named_environment(file),
-        "timesteps": _integer(data.get("num_timesteps")),
-        "seed": data.get("seed") if isinstance(data.get("seed"), int) else None,
+        "timesteps": _whole_number(data, "num_timesteps"),
+        "seed": _whole_number(data, "seed") if data.get("seed") is not None else None,
     }
     layers = _layers(state)
     weights: dict[str, Array] = {}
@@ -89,9 +100,10 @@ def import_sb3(file: Path, env_id: str | None = None, activation: str | None = N
     if "log_std" in state:
         weights["log_std"] = state["log_std"]
     spec = env.policy_spec(
+        scale_actions=False,  # it clips: scaling is for policies that squash their actions, which these do not
         hidden_sizes=tuple(int(b.shape[0]) for _, b in layers[:-1]),
         activation=activation or _activation(data),
-        version=_integer(data.get("_n_updates")),
+        version=_whole_number(data, "_n_updates"),
         trained=trained,
     )
     sizes = (layers[0][0].shape[0], layers[-1][1].shape[0], "gaussian" if "log_std" in state else "categorical")
@@ -108,15 +120,40 @@ def _refuse_other_kinds(data: dict[str, Any], state: dict[str, Array]) -> None:
     for name in state:
         other = _OTHERS.get(name.partition(".")[0])
         if other:
-            raise UserError(f"this is {other}; what can be imported is PPO or A2C with MlpPolicy")
-    if data.get("use_sde"):
+            raise UserError(f"this is {other}; {_IMPORTABLE}")
+    if data.get("use_sde", False) is not False:
         raise UserError("this policy explores with gSDE (use_sde=True), which ours does not have")
     for name in state:
         if not (_LAYER.fullmatch(name) or _HEAD.fullmatch(name)):
-            raise UserError(f"unknown weight {name!r}; what can be imported is PPO or A2C with MlpPolicy")
+            raise UserError(f"unknown weight {name[:200]!r}; {_IMPORTABLE}")
     space = _hint(data.get("action_space"), ":type:")
     if space in ("MultiDiscrete", "MultiBinary"):
         raise UserError(f"this policy has {space} actions; supported are Discrete and Box actions")
+
+
+def _algorithm(data: dict[str, Any]) -> str:
+    """Which algorithm saved these data, by the options that it alone has.
+
+    TRPO's policy is the same network as PPO's and A2C's. MaskablePPO's is too, but flies under masks of its
+    environment, without which it takes actions that it never learned of.
+
+    Raises:
+        UserError: none of those whose policies are ours.
+    """
+    policy_class = data.get("policy_class")
+    module = str(policy_class.get("__module__") if isinstance(policy_class, dict) else "")
+    if "maskable" in module:
+        raise UserError("this is MaskablePPO, whose actions are masked, which ours are not")
+    theirs = re.match(r"(?:stable_baselines3|sb3_contrib)\.(?!common|ppo|a2c|trpo)(\w+)", module)
+    if theirs:
+        raise UserError(f"this is {_NAMES.get(theirs[1], theirs[1].upper())}; {_IMPORTABLE}")
+    if "cg_max_steps" in data:
+        return "trpo"
+    if "clip_range" in data:
+        return "ppo"
+    if "gae_lambda" in data and "n_epochs" not in data and "batch_size" not in data:
+        return "a2c"
+    raise UserError(f"this is of an unknown algorithm; {_IMPORTABLE}")
 
 
 def _layers(state: dict[str, Array]) -> list[tuple[Array, Array]]:
@@ -189,8 +226,12 @@ def _newer_version(env_id: str) -> str | None:
     return None if found is None else f"{name}-v{found}"
 
 
-def _integer(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+def _whole_number(data: dict[str, Any], name: str) -> int:
+    """A count among the data; 0 where there is none."""
+    value = data.get(name, 0)
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise UserError(f"the file is damaged: its {name} must be a whole number, not {str(value)[:40]!r}")
+    return value
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -203,16 +244,11 @@ def main(arguments: list[str] | None = None) -> None:
             policy.save(directory / "policy")
         spec = policy.spec
         if spec.env_id != spec.trained["env_id"]:
-            console.print(f"{spec.trained['env_id']} is retired, its successor {spec.env_id} has the same spaces: used")
-        console.print(
+            say(console, f"{spec.trained['env_id']} is retired, its successor {spec.env_id} has the same spaces: used")
+        say(
+            console,
             f"{spec.trained['algorithm']} of {' × '.join(map(str, spec.layer_sizes))} units, {spec.activation}; "
             "if it was trained with VecNormalize, its statistics are in a pickle beside the zip file, which is not "
             "read: without them the policy flies badly",
-            highlight=False,
-            soft_wrap=True,
         )
-        console.print(f"policy for {spec.env_id}: {command.to / 'policy'}", highlight=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()
+        say(console, f"policy for {spec.env_id}: {command.to / 'policy'}")

@@ -8,6 +8,7 @@ import time
 import msgspec
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from learner.ray_session import metric_tag
 from serve.policies import Policies, ServedPolicy
 
 _SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]
@@ -49,7 +50,7 @@ class Meters:
 
     def request(self, access: Access) -> None:
         """A request to /act was answered."""
-        policy = access.policy or ""
+        policy = metric_tag(access.policy or "")
         self._requests.inc(1, {"policy": policy, "status": str(access.status)})
         self._seconds.observe(access.ms / 1000, {"policy": policy})
         if self._log_access:
@@ -62,11 +63,11 @@ class Meters:
     def versions(self, policies: Policies) -> None:
         """Which versions are served now."""
         for name, served in policies.items():
-            self._version.set(served.version, {"policy": name})
+            self._version.set(served.version, {"policy": metric_tag(name)})
 
     def reload(self, served: ServedPolicy) -> None:
         """A newer policy was found."""
-        self._reloads.inc(1, {"policy": served.name, "result": "refused" if served.refused else "taken"})
+        self._reloads.inc(1, {"policy": metric_tag(served.name), "result": "refused" if served.refused else "taken"})
 
     def flush(self) -> None:
         """Write the access log's lines since the last call."""

@@ -10,6 +10,7 @@ import gymnasium
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
+from actors.errors import printable
 from actors.files import write_text
 from learner.run_directory import versions
 
@@ -23,6 +24,7 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_TEMPLATES.filters["printable"] = lambda value: printable(str(value))
 _OURS = ("Beresheet-v2",)
 """Environments that Gymnasium does not know before actors.environments is imported."""
 
@@ -32,18 +34,19 @@ def write_card(
 ) -> None:
     """Write README.md for a package whose other files are in ``directory`` already."""
     spec = source.policy.spec
+    module, _, env_id = spec.env_id.rpartition(":")  # what the environment is called once its module has registered it
     mean_reward = mean_and_std(results)
     data = ModelCardData(
         model_name=source.algorithm,
         library_name="touchdown",
         pipeline_tag="reinforcement-learning",
-        tags=[spec.env_id, source.algorithm, "deep-reinforcement-learning", "reinforcement-learning", "onnx"],
+        tags=[env_id, source.algorithm, "deep-reinforcement-learning", "reinforcement-learning", "onnx"],
         eval_results=[
             EvalResult(
                 task_type="reinforcement-learning",
                 task_name="reinforcement-learning",
-                dataset_type=spec.env_id,
-                dataset_name=spec.env_id,
+                dataset_type=env_id,
+                dataset_name=env_id,
                 metric_type="mean_reward",
                 metric_name="mean_reward",
                 metric_value=mean_reward,
@@ -62,19 +65,26 @@ def write_card(
         revision=revision,
         has={path.name for path in directory.iterdir()},
         made_by=source.made_by or {},
+        resumed=_resumed(source.made_by or {}),
         versions=_versions(source),
         hyperparameters=_hyperparameters(source.config or {}),
         needs_ours=spec.env_id in _OURS,
-        needs_box2d="box2d" in str(gymnasium.spec(spec.env_id).entry_point),
-        module=spec.env_id.partition(":")[0] if ":" in spec.env_id else None,
+        needs_box2d="box2d" in str(gymnasium.spec(env_id).entry_point),
+        module=module,
         pull=shlex.join([*pull, "--to", "runs/theirs"]),
     )
     write_text(directory / "README.md", card)
 
 
 def mean_and_std(results: dict[str, Any]) -> str:
-    """As leaderboards write it: 270.27 +/- 20.40."""
+    """The score as leaderboards write it: 270.27 +/- 20.40."""
     return f"{results['mean_reward']:.2f} +/- {results['std_reward']:.2f}"
+
+
+def _resumed(made_by: dict[str, Any]) -> list[str]:
+    """The commands that the run went on by, each once: a job that is started again and again has one."""
+    commands = dict.fromkeys(time["command"] for time in made_by.get("resumed", []) if time["command"])
+    return [command for command in commands if command != made_by.get("command")]
 
 
 def _versions(source: Source) -> dict[str, str]:

@@ -37,9 +37,9 @@ class _Graph:
 def to_onnx(policy: Policy) -> onnx.ModelProto:
     """The policy's greedy actions, and the distribution that they come from.
 
-    Input ``observation`` [batch, *obs] float32. Outputs of a categorical policy: ``action`` [batch] int64,
-    ``probabilities`` [batch, A]; of a Gaussian one: ``action`` [batch, *act] within its bounds, ``mean`` [batch, *act],
-    ``std`` [*act]; all float32.
+    Input ``observation`` [batch, *obs] of ``spec.observation_dtype``. Outputs of a categorical policy:
+    ``action`` [batch] int64, ``probabilities`` [batch, A]; of a Gaussian one: ``action`` [batch, *act] within its
+    bounds, ``mean`` [batch, *act], ``std`` [*act], in the actions' units; all float32.
 
     Returns:
         The model, checked.
@@ -48,13 +48,16 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     parameters = _network(policy, graph)
     if isinstance(policy.distribution, Gaussian):
         shape = graph.constant("action_shape", np.array([-1, *spec.action_shape], np.int64))
-        for bound in ("low", "high"):
-            graph.constant(bound, np.asarray(getattr(spec, f"action_{bound}"), np.float32))
-        graph.add("Reshape", [parameters, shape], "mean")
-        graph.add("Max", [parameters, "low"], "above_low")
+        for name in ("low", "high", "scale", "centre"):
+            graph.constant(name, getattr(policy.bounds, name))
+        graph.add("Mul", [parameters, "scale"], "scaled")
+        graph.add("Add", ["scaled", "centre"], "placed")
+        graph.add("Reshape", ["placed", shape], "mean")
+        graph.add("Max", ["placed", "low"], "above_low")
         graph.add("Min", ["above_low", "high"], "within_bounds")
         graph.add("Reshape", ["within_bounds", shape], "action")
-        graph.add("Identity", [graph.constant("sigma", policy.distribution.std.reshape(spec.action_shape))], "std")
+        sigma = (policy.bounds.scale * policy.distribution.std).reshape(spec.action_shape)
+        graph.add("Identity", [graph.constant("sigma", sigma)], "std")
         outputs = [
             helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", *spec.action_shape]),
             helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", *spec.action_shape]),
@@ -67,7 +70,8 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
             helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"]),
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", spec.action_size]),
         ]
-    observation = helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["batch", *spec.observation_shape])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.observation_dtype))
+    observation = helper.make_tensor_value_info("observation", kind, ["batch", *spec.observation_shape])
     model = helper.make_model(
         helper.make_graph(graph.nodes, "policy", [observation], outputs, graph.constants),
         producer_name="touchdown",
@@ -88,8 +92,10 @@ def _network(policy: Policy, graph: _Graph) -> str:
             graph.constant(name, weights[name])
         graph.add("Sub", [x, "observation_mean"], "centred")
         graph.add("Div", ["centred", "observation_std"], "standardised")
-        limits = [graph.constant(f"limit{sign:+d}", np.float32(sign * NORMALIZED_LIMIT)) for sign in (-1, 1)]
-        x = graph.add("Clip", ["standardised", *limits], "normalized")
+        ends = np.array([-NORMALIZED_LIMIT, NORMALIZED_LIMIT], spec.observation_dtype)
+        limits = [graph.constant(f"limit{sign:+d}", end) for sign, end in zip((-1, 1), ends, strict=True)]
+        clipped = graph.add("Clip", ["standardised", *limits], "clipped")
+        x = graph.add("Cast", [clipped], "normalized", to=TensorProto.FLOAT)
     last = len(spec.hidden_sizes)
     for i in range(last + 1):
         w, b = (graph.constant(f"{kind}{i}", weights[f"{kind}{i}"]) for kind in "wb")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import hashlib
-import json
 import re
 import shutil
 from pathlib import Path
@@ -15,9 +14,9 @@ import gymnasium
 import numpy as np
 from matplotlib.figure import Figure
 
-from actors.errors import UserError
+from actors.errors import EnvironmentFault, UserError, printable
 from actors.evaluation import record_video
-from actors.files import replacing, write_text
+from actors.files import json_text, read_json, replacing, write_text
 from actors.policy import Policy
 from learner.metrics_log import read_metrics
 from learner.run_directory import versions
@@ -49,37 +48,49 @@ class Source:
     config: dict[str, Any] | None
     """The run's config.json; None: there is just a policy."""
     made_by: dict[str, Any] | None
-    """The run's made_by.json: preset, command, versions."""
+    """The run's made_by.json: preset, command, the commands it went on by, versions."""
 
     @property
     def algorithm(self) -> str:
         """A preset's name, or what an imported policy says of itself."""
         trained = self.policy.spec.trained
-        return str(trained.get("algorithm") or trained.get("preset") or "policy gradient")
+        return printable(str(trained.get("algorithm") or trained.get("preset") or "policy gradient"))
 
 
 def read_source(path: Path, policy: Policy) -> Source:
     """What the run at ``path`` says of ``policy``, without what is nobody's business: paths, machines, secrets.
 
+    The best policy of a run, in its ``best``, has all of this from the run.
+
     Raises:
         UserError: a file of the run is damaged.
     """
+    if path.name == "best" and (path.parent / "config.json").is_file():
+        path = path.parent
     config, made_by = (_read_object(path / name) for name in ("config.json", "made_by.json"))
     if config is not None and isinstance(config.get("fleet"), dict):
         config["fleet"]["actor_labels"] = {}  # names of one's own machines; they do not change what is learned
     if made_by is not None:
+        resumed = _resumed(made_by)
         made_by = {name: value for name, value in made_by.items() if name in ("preset", "command", *versions())}
-        made_by["command"] = public_command(str(made_by.get("command") or "")) or None
+        made_by |= {"command": _public(made_by), "resumed": resumed}
     return Source(path, policy, config, made_by)
+
+
+def _resumed(made_by: dict[str, Any]) -> list[dict[str, Any]]:
+    """When a run went on, as ``RunDirectory.go_on`` lists it; of a package from elsewhere, what is so."""
+    times = made_by.get("resumed")
+    return [{"command": _public(time)} for time in times if isinstance(time, dict)] if isinstance(times, list) else []
+
+
+def _public(made_by: dict[str, Any]) -> str | None:
+    return public_command(str(made_by.get("command") or "")) or None
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    try:
-        data = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged or not JSON: {error}") from error
+    data = read_json(path.read_bytes(), str(path))
     if not isinstance(data, dict):
         raise UserError(f"{path} must hold a JSON object, not {type(data).__name__}")
     return data
@@ -111,12 +122,17 @@ def write_package(
     results = {**score, "policy_sha256": digest}  # so that who pulls it can tell that it is the policy evaluated
     for name, data in (("config", source.config), ("made_by", source.made_by), ("results", results)):
         if data is not None:
-            write_text(directory / f"{name}.json", json.dumps(data, indent=2) + "\n")
+            write_text(directory / f"{name}.json", json_text(data) + "\n")
     if not _draw_training(source, directory / "training_curve.png"):
         notes.append("no training curve: there is no metrics.jsonl to draw it from")
     try:
         record_video(policy, directory / "replay.mp4", score["first_seed"])
-    except (UserError, gymnasium.error.Error, ImportError) as error:  # a renderer may be missing only when it is used
+    except (
+        UserError,
+        EnvironmentFault,
+        gymnasium.error.Error,
+        ImportError,
+    ) as error:  # a renderer may be missing only when it is used
         notes.append(f"no replay: {error}")
     for events in sorted(source.path.glob("events.out.tfevents.*")):
         (directory / "logs").mkdir(exist_ok=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import numpy as np
 
 from actors.distributions import Gaussian
 from actors.environments import EnvironmentInfo, describe
-from actors.errors import UserError, unknown
+from actors.errors import UserError, printable, unknown
 from actors.policy import Policy, policy_directory
+from actors.trust import require_named
 
 log = logging.getLogger("touchdown")
 
 Stamp = tuple[int, int, int]
+
+_CHECKED = 2**20
+"""Numbers that a policy is tried on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +50,9 @@ class ServedPolicy:
 
     @property
     def std(self) -> list[float] | None:
-        """Standard deviations of a continuous policy's components."""
+        """Standard deviations of a continuous policy's components, in the actions' units."""
         distribution = self.policy.distribution
-        return distribution.std.tolist() if isinstance(distribution, Gaussian) else None
+        return (self.policy.bounds.scale * distribution.std).tolist() if isinstance(distribution, Gaussian) else None
 
     def summary(self) -> dict[str, Any]:
         """What ``GET /policies`` tells of it."""
@@ -73,20 +78,26 @@ class Policies(Mapping[str, ServedPolicy]):
     ``refresh`` may run in another thread: a policy is swapped in by one assignment, and requests that are under way
     keep the one they began with.
 
+    Args:
+        sources: run directories, or directories with a policy, by name.
+        modules: those that may be imported for an environment; no file decides that.
+
     Raises:
         UserError: a policy is missing or damaged, or cannot be flown in its environment.
     """
 
-    def __init__(self, sources: Mapping[str, str | Path]) -> None:
+    def __init__(self, sources: Mapping[str, str | Path], modules: Collection[str] = ()) -> None:
         if not sources:
             raise UserError("no policy to serve: name a run directory")
-        self._served = {name: _load(name, Path(source)) for name, source in sources.items()}
+        self.modules = modules
+        named = {printable(name): Path(source) for name, source in sources.items()}  # a name is sent as JSON
+        self._served = {name: _load(name, source, modules) for name, source in named.items()}
         self.first = next(iter(self._served))
 
     def __getitem__(self, name: str) -> ServedPolicy:
         return self._served[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._served)
 
     def __len__(self) -> int:
@@ -111,21 +122,27 @@ class Policies(Mapping[str, ServedPolicy]):
         """
         changed = []
         for name, served in self._served.items():
-            stamp = _stamp(served.source)
-            if stamp == served.stamp:
-                continue
-            try:
-                new = _load(name, served.source)
-                require_same_spaces(served.policy, new.policy)
-            except (UserError, OSError) as error:
-                refused = dataclasses.replace(served, stamp=stamp, refused=str(error), refusals=served.refusals + 1)
-                log.warning("policy %s: version %d stays: %s", name, served.version, error)
-                changed.append(refused)
-            else:
-                log.info("policy %s: version %d replaces %d", name, new.version, served.version)
-                changed.append(dataclasses.replace(new, reloads=served.reloads + 1, refusals=served.refusals))
-            self._served[name] = changed[-1]
+            if new := self._renewed(served):
+                self._served[name] = new
+                changed.append(new)
         return changed
+
+    def _renewed(self, served: ServedPolicy) -> ServedPolicy | None:
+        """A policy from its newer file, or as it is with what that was refused for; None: there is no newer one."""
+        stamp = _stamp(served.source)
+        if stamp == served.stamp:
+            return None
+        try:
+            new = _load(served.name, served.source, self.modules)
+            require_same_spaces(served.policy, new.policy)
+        except Exception as error:  # whatever it is, the other policies are renewed all the same
+            expected = isinstance(error, UserError | OSError)
+            refused = printable(str(error) if expected else f"{type(error).__name__}: {error}")
+            message = "policy %s: version %d stays: %s"
+            log.warning(message, served.name, served.version, refused, exc_info=not expected)
+            return dataclasses.replace(served, stamp=stamp, refused=refused, refusals=served.refusals + 1)
+        log.info("policy %s: version %d replaces %d", served.name, new.version, served.version)
+        return dataclasses.replace(new, reloads=served.reloads + 1, refusals=served.refusals)
 
 
 def _stamp(source: Path) -> Stamp:
@@ -136,27 +153,32 @@ def _stamp(source: Path) -> Stamp:
     return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _load(name: str, source: Path) -> ServedPolicy:
+def _load(name: str, source: Path, modules: Collection[str]) -> ServedPolicy:
     stamp = _stamp(source)  # first: a file that is replaced while it is read is looked at again
     policy = Policy.load(policy_directory(source))
-    check(policy)
+    check(policy, modules)
     return ServedPolicy(name, source, policy, stamp, time.time())
 
 
-def check(policy: Policy) -> None:
+def check(policy: Policy, modules: Collection[str] = ()) -> None:
     """Make sure that a policy can act, and in the environment that it names if that is installed here.
+
+    Args:
+        policy: from a file.
+        modules: those that may be imported for its environment.
 
     Raises:
         UserError: its outputs are not finite, or its environment has other spaces.
     """
     spec = policy.spec
     rng = np.random.default_rng(0)
-    observations = rng.standard_normal((64, *spec.observation_shape), np.float32)
+    count = max(1, min(64, _CHECKED // math.prod(spec.observation_shape)))
+    observations = rng.standard_normal((count, *spec.observation_shape), np.float32)
     with np.errstate(all="ignore"):
         outputs = policy.forward(observations)
     if not np.isfinite(outputs).all():
         raise UserError("its outputs hold NaNs or infinities")
-    environment = environment_of(policy)
+    environment = environment_of(policy, modules)
     if environment is not None:
         flown = environment.policy_spec()
         for field in ("observation_shape", "actions", "action_size", "action_shape"):
@@ -164,9 +186,11 @@ def check(policy: Policy) -> None:
                 raise UserError(f"its {field} is {getattr(spec, field)}, {spec.env_id} has {getattr(flown, field)}")
 
 
-def environment_of(policy: Policy) -> EnvironmentInfo | None:
-    """The environment that a policy is for; None if it is not installed here, which acting does not need."""
+def environment_of(policy: Policy, modules: Collection[str]) -> EnvironmentInfo | None:
+    """The environment that a policy is for; None, which acting does not need, if it is not installed here or in a
+    module that may not be imported."""
     try:
+        require_named(policy.spec.env_id, modules)
         return describe(policy.spec.env_id)
     except UserError:
         return None

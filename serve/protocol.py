@@ -88,7 +88,7 @@ def decode(body: bytes) -> ActRequest:
 
 
 def observations_of(request: ActRequest, spec: PolicySpec) -> Array:
-    """The request's observations: [n, *observation_shape] float32, n = 1 for a single one.
+    """The request's observations: [n, *observation_shape] of its dtype, n = 1 for a single one.
 
     Raises:
         Problem: 422: not numbers, not of the policy's shape, too many, or beyond the range of float32.
@@ -108,7 +108,7 @@ def observations_of(request: ActRequest, spec: PolicySpec) -> Array:
         at = np.argwhere(beyond)[0][1 if single else 0 :]
         where = field + "".join(f"[{index}]" for index in at)
         raise Problem(422, "number beyond the range of 32-bit floats", where)
-    return array.astype(np.float32)
+    return array.astype(spec.observation_dtype)
 
 
 @functools.cache

@@ -9,6 +9,11 @@ python -m serve.publish runs/first --to packages/first
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # here: what follows takes seconds
+    from learner.signals import run_command
+
+    run_command("serve.publish")
+
 import dataclasses
 import sys
 from pathlib import Path
@@ -18,11 +23,16 @@ import tyro
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 from rich.console import Console
 
-from actors.environments import describe
+from actors.environments import MAX_EPISODE_STEPS, describe
 from actors.errors import UserError
+from actors.evaluation import FILMED
 from actors.policy import policy_directory
+from actors.seeds import check_seeds
+from actors.trust import require_named
 from learner.command_line import one_line_errors, parse
+from learner.console import say
 from learner.evaluate import evaluate, find_policy, report
+from learner.signals import keeping
 from serve.directories import whole_directory
 from serve.hub import check_access, check_repo_id, upload
 from serve.model_card import mean_and_std
@@ -51,6 +61,10 @@ class PublishCommand:
     """Episodes to fly for the score."""
     seed: int = 10_000
     """Seed of the first episode; the others count up from it."""
+    module: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Import this module if the policy's environment is module:Id-v0; none is because a policy's file names it."""
+    max_episode_steps: int = MAX_EPISODE_STEPS
+    """Steps after which an episode is cut where the environment sets no limit."""
 
     def __post_init__(self) -> None:
         policy_directory(self.run)  # may be a URI
@@ -62,8 +76,9 @@ class PublishCommand:
             check_repo_id(self.repo_id)
         if self.episodes < 1:
             raise UserError(f"episodes must be 1 or more, not {self.episodes}")
-        if self.seed < 0:
-            raise UserError(f"seed must be zero or more, not {self.seed}")
+        if self.max_episode_steps < 1:
+            raise UserError(f"max_episode_steps must be 1 or more, not {self.max_episode_steps}")
+        check_seeds(self.seed, max(self.episodes, FILMED))
 
 
 def publish(command: PublishCommand, console: Console) -> None:
@@ -74,6 +89,7 @@ def publish(command: PublishCommand, console: Console) -> None:
         OSError: the Hub cannot be reached; the message says where the package is.
     """
     policy = find_policy(command.run)
+    require_named(policy.spec.env_id, command.module)
     describe(policy.spec.env_id)
     source = read_source(command.run, policy)
     package = command.to or command.run / "hub"
@@ -82,20 +98,22 @@ def publish(command: PublishCommand, console: Console) -> None:
             check_access(command.repo_id, command.private)
     with whole_directory(package, replaceable=is_package) as directory:
         with console.status(f"flying {command.episodes} episodes"):
-            score = evaluate(policy, command.episodes, command.seed)
+            score = evaluate(policy, command.episodes, command.seed, max_episode_steps=command.max_episode_steps)
         console.print(report(score))
         with console.status("filming the replay and writing the card"):
             notes = write_package(source, score, command.repo_id, command.revision, directory)
     for note in notes:
-        console.print(note, highlight=False)
+        say(console, note)
     files = files_of(package)
     size = sum(file.stat().st_size for file in files) / 1e6
-    console.print(f"package: {package} ({len(files)} files, {size:.1f} MB)", highlight=False, soft_wrap=True)
+    say(console, f"package: {package} ({len(files)} files, {size:.1f} MB)")
     if command.repo_id is None:
         return
     message = command.commit_message or f"{source.algorithm} on {policy.spec.env_id}: {mean_and_std(score)}"
+    goes_on = f"the package is kept in {package}, and the same command goes on without sending anything twice"
     try:
-        with console.status(f"uploading {len(files)} files, {size:.1f} MB, to {command.repo_id}"):
+        uploading = f"uploading {len(files)} files, {size:.1f} MB, to {command.repo_id}"
+        with keeping(goes_on), console.status(uploading):
             address = upload(
                 package,
                 command.repo_id,
@@ -105,9 +123,8 @@ def publish(command: PublishCommand, console: Console) -> None:
                 names=FILES,
             )
     except (UserError, OSError) as error:
-        kept = f"{error}; the package is kept in {package}, and the same command goes on without sending anything twice"
-        raise type(error)(kept) from error
-    console.print(f"published: {address}", highlight=False, soft_wrap=True)
+        raise type(error)(f"{error}; {goes_on}") from error
+    say(console, f"published: {address}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -116,7 +133,3 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors(_PROG):
         command = parse(PublishCommand, sys.argv[1:] if arguments is None else arguments, None, _PROG, __doc__ or "")
         publish(command, Console())
-
-
-if __name__ == "__main__":
-    main()

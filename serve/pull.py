@@ -5,9 +5,13 @@ Only files whose names a package has are fetched, and nothing in them is ever un
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # here: what follows takes seconds
+    from learner.signals import run_command
+
+    run_command("serve.pull")
+
 import dataclasses
 import hashlib
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -20,8 +24,10 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from rich.console import Console
 
 from actors.errors import UserError
+from actors.files import read_json
 from actors.policy import Policy
 from learner.command_line import one_line_errors, parse
+from learner.console import say
 from serve.directories import whole_directory
 from serve.hub import check_repo_id, hub_errors
 from serve.policies import check
@@ -29,8 +35,8 @@ from serve.policies import check
 _PROG = "python -m serve.pull"
 _WEIGHTS = "policy.safetensors"
 _ABOUT = ("README.md", "config.json", "made_by.json", "results.json", "replay.mp4", "training_curve.png")
-_LIMIT = 1_000_000_000
-"""Bytes; a package has a few million."""
+_LIMIT, _TEXT_LIMIT = 1_000_000_000, 10_000_000
+"""Bytes of a package, which has a few million, and of a JSON file in it, which has a few thousand."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +91,9 @@ def _check_listing(repo_id: str, revision: str | None) -> None:
             f"{repo_id} holds no policy of Touchdown's: {_WEIGHTS} is missing "
             "(a policy of Stable-Baselines3: download its zip file and use serve.import_sb3)"
         )
+    for name, size in sizes.items():
+        if name.endswith(".json") and size > _TEXT_LIMIT:
+            raise UserError(f"{repo_id} has a {name} of {size / 1e6:.0f} MB, and it should have a few kB: not fetched")
     if sum(sizes.values()) > _LIMIT:
         raise UserError(f"{repo_id} has {sum(sizes.values()) / 1e9:.1f} GB, and a policy a few MB: it is not fetched")
 
@@ -95,13 +104,12 @@ def _check(fetched: Path) -> Policy:
     results = fetched / "results.json"
     if results.is_file():
         try:
-            expected = json.loads(results.read_bytes())["policy_sha256"]
-        except (ValueError, LookupError, TypeError) as error:
+            expected = read_json(results.read_bytes(), "results.json")["policy_sha256"]
+        except (LookupError, TypeError) as error:
             raise UserError("results.json is damaged: it does not say which policy it is of") from error
         if hashlib.sha256((fetched / _WEIGHTS).read_bytes()).hexdigest() != expected:
             raise UserError(f"{_WEIGHTS} is not the one that was evaluated: its SHA-256 differs from results.json's")
-    if ":" not in policy.spec.env_id:  # the module of module:Id-v0 would be imported, and others chose its name
-        check(policy)
+    check(policy)
     return policy
 
 
@@ -115,11 +123,5 @@ def main(arguments: list[str] | None = None) -> None:
             policy = pull(command.repo_id, command.to, command.revision)
         module, colon, _ = policy.spec.env_id.partition(":")
         if colon:
-            console.print(
-                f"its environment is in module {module}, which evaluating imports: make sure that you trust it"
-            )
-        console.print(f"policy for {policy.spec.env_id}: {command.to / 'policy'}", highlight=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()
+            say(console, f"its environment is in module {module}: once you trust it, fly it with --module {module}")
+        say(console, f"policy for {policy.spec.env_id}: {command.to / 'policy'}")

@@ -75,12 +75,18 @@ class Touchdown:
         config: limits of the service.
         token_digest: of the bearer token; None: none is asked for.
         follow: look for newer policies.
+        modules: those that may be imported for an environment.
     """
 
     def __init__(
-        self, sources: Mapping[str, str], config: HttpConfig, token_digest: bytes | None, follow: bool
+        self,
+        sources: Mapping[str, str],
+        config: HttpConfig,
+        token_digest: bytes | None,
+        follow: bool,
+        modules: tuple[str, ...] = (),
     ) -> None:
-        self._service = Service(Policies(sources), config, token_digest, follow)
+        self._service = Service(Policies(sources, modules), config, token_digest, follow)
         self._busy = Busy()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -2,57 +2,84 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from actors.episode import Array
-from actors.errors import UserError
+from actors.errors import UserError, printable
+from actors.files import read_json
+from actors.policy import MOST_BYTES
 
-_LIMIT = 256 * 1024**2
-"""Bytes that a member of the file may unpack to: a thousand times what an MlpPolicy of the usual sizes needs."""
+_MIB = 1024**2
+_LIMITS = {"data": 8 * _MIB, "policy.pth": MOST_BYTES, "_stable_baselines3_version": 1024}
+"""Bytes that a member of the file may unpack to: some hundred times what an MlpPolicy of the usual sizes needs."""
+_FILE_LIMIT = 4 * MOST_BYTES
+_PICKLE_LIMIT = 4 * _MIB
+"""Bytes of the description of tensors in a policy.pth, which torch reads step by step."""
 _VERSION = "_stable_baselines3_version"
 
 
-def read_sb3(file: Path) -> tuple[dict[str, Any], dict[str, Array], str | None]:
-    """Read the zip file that ``model.save`` writes.
+def read_data(file: Path) -> tuple[dict[str, Any], str | None]:
+    """Read what ``model.save`` says of the model, but for its weights.
 
     Returns:
-        Its data, in which what is no plain value is a description of a pickle that stays closed; the policy's weights
-        by their names, float32; and the version of Stable-Baselines3.
+        Its data, in which what is no plain value is a description of a pickle that stays closed; and the version of
+        Stable-Baselines3.
 
     Raises:
         UserError: the file is missing or damaged, or larger than it can be.
     """
+    with _opened(file) as archive:
+        data = read_json(_member(archive, "data"), "its data")
+        if not isinstance(data, dict):
+            raise UserError("its data are no JSON object")
+        known = _VERSION in archive.namelist()
+        return data, printable(_member(archive, _VERSION).decode().strip())[:20] if known else None
+
+
+def read_weights(file: Path) -> dict[str, Array]:
+    """Read the policy's weights by their names, float32.
+
+    Raises:
+        UserError: the file is missing or damaged, or larger than it can be.
+    """
+    with _opened(file) as archive:
+        return _tensors(_member(archive, "policy.pth"))
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip file, whatever is wrong with which is one line."""
     try:
+        if file.stat().st_size > _FILE_LIMIT:
+            raise UserError(f"it has more than {_FILE_LIMIT:,} bytes: this is no MlpPolicy")
         with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
             for name in ("policy.pth", "data"):
-                if name not in names:
-                    raise UserError(f"{file} was not saved by Stable-Baselines3: there is no {name} in it")
-            data = json.loads(_member(archive, "data"))
-            state = _tensors(_member(archive, "policy.pth"))
-            version = _member(archive, _VERSION).decode().strip()[:20] if _VERSION in names else None
-    except UserError:
-        raise
+                if name not in archive.namelist():
+                    raise UserError(f"it was not saved by Stable-Baselines3: there is no {name} in it")
+            yield archive
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except Exception as error:  # zipfile, zlib, json and torch each have their own for a file that is not what it says
+    except Exception as error:  # zipfile, zlib and torch each have their own for a file that is not what it says
         line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{file} is damaged, or no zip file of Stable-Baselines3: {line}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{file} is damaged: its data are no JSON object")
-    return data, state, version
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member's bytes; one that would unpack to more than a policy ever has is not unpacked."""
-    with archive.open(name) as member:
-        content = member.read(_LIMIT + 1)
-    if len(content) > _LIMIT:
-        raise UserError(f"{name} unpacks to more than {_LIMIT // 1024**2} MiB: this is no MlpPolicy")
+    """A member's bytes; one that says, or turns out, to unpack to more than a policy ever has is not unpacked."""
+    limit = _LIMITS[name]
+    content = b""
+    if (declared := archive.getinfo(name).file_size) <= limit:
+        with archive.open(name) as member:
+            content = member.read(limit + 1)
+    if max(declared, len(content)) > limit:
+        raise UserError(f"{name} unpacks to more than {limit:,} bytes: this is no MlpPolicy")
     return content
 
 
@@ -60,12 +87,20 @@ def _tensors(content: bytes) -> dict[str, Array]:
     """The tensors of a state dictionary. torch's own restricted reader makes nothing but tensors and containers."""
     import torch  # here: a bad request is answered before torch is loaded
 
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:  # torch's format since 1.6 is a zip file too
-        if sum(entry.file_size for entry in archive.infolist()) > _LIMIT:
-            raise UserError(f"policy.pth unpacks to more than {_LIMIT // 1024**2} MiB: this is no MlpPolicy")
+    if not zipfile.is_zipfile(io.BytesIO(content)):  # torch's format since 1.6 is a zip file too
+        raise UserError("policy.pth is damaged, or of torch before 1.6: load the model and save it with a newer one")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > MOST_BYTES:
+            raise UserError(f"policy.pth unpacks to more than {MOST_BYTES:,} bytes: this is no MlpPolicy")
+        if any(entry.file_size > _PICKLE_LIMIT for entry in entries if entry.filename.endswith(".pkl")):
+            raise UserError(f"policy.pth describes its tensors in more than {_PICKLE_LIMIT:,} bytes")
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError("policy.pth holds something other than a dictionary of tensors")
-    if sum(value.numel() for value in state.values()) * 4 > _LIMIT:  # a view can be larger than what it is a view of
-        raise UserError(f"policy.pth has tensors of more than {_LIMIT // 1024**2} MiB: this is no MlpPolicy")
-    return {str(name): value.detach().to(torch.float32).numpy().copy() for name, value in state.items()}
+    for name, value in state.items():
+        if not (isinstance(name, str) and value.is_floating_point() and value.layout == torch.strided):
+            raise UserError(f"policy.pth holds {str(name)[:100]!r} as {value.dtype}, which is no weight of a network")
+    if sum(value.numel() for value in state.values()) * 4 > MOST_BYTES:  # a view can be larger than what it views
+        raise UserError(f"policy.pth has tensors of more than {MOST_BYTES:,} bytes: this is no MlpPolicy")
+    return {name: value.detach().to(torch.float32).numpy().copy() for name, value in state.items()}

@@ -15,16 +15,19 @@ _SHORTEST = 16
 def read_token(path: Path | None) -> str | None:
     """The token from a file, or from the environment; None: neither is given.
 
+    The variable is taken out of the environment, which all that this process starts would inherit.
+
     Raises:
         UserError: the file cannot be read, or the token could be guessed.
     """
+    variable = os.environ.pop(TOKEN_VARIABLE, None)
     if path is not None:
         try:
             token, where = path.read_text().strip(), str(path)
         except (OSError, UnicodeError) as error:
             raise UserError(f"cannot read the token from {path}: {error}") from error
-    elif TOKEN_VARIABLE in os.environ:
-        token, where = os.environ[TOKEN_VARIABLE].strip(), TOKEN_VARIABLE
+    elif variable is not None:
+        token, where = variable.strip(), TOKEN_VARIABLE
     else:
         return None
     if len(token) < _SHORTEST or not token.isascii() or not token.isprintable():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import fastapi
 import msgspec
@@ -21,6 +22,8 @@ from actors.errors import UserError
 from serve.flight import MOST_SEEDS, Flight
 from serve.policies import Policies
 
+T = TypeVar("T")
+
 MOST_BYTES = 1024
 """In a command."""
 COMMAND_SECONDS = 0.02
@@ -29,6 +32,10 @@ OUTCOME_SECONDS = 1.0
 """An episode's end is looked at this long before the next begins."""
 MOST_SKIPPED = 5
 """Steps without a frame when the server is behind; a flight that is later than that waits for nobody: it loses time."""
+LEAST_REST = 0.002
+"""Seconds: shorter ones the event loop would make longer, which counts in milliseconds."""
+MOST_REST = 0.02
+"""Seconds, whatever came before, such as a first flight's imports: nobody waits longer for a step."""
 PAGE = Path(__file__).parent / "page"
 HEADERS = {
     "Cache-Control": "no-cache",
@@ -74,6 +81,7 @@ def watch_router(policies: Policies, most_viewers: int = 64) -> fastapi.APIRoute
     router = fastapi.APIRouter()
     files = StaticFiles(directory=PAGE)
     watching: set[Viewing] = set()
+    turns = Turns()
 
     @router.websocket("/watch")
     async def watch(socket: WebSocket) -> None:
@@ -81,7 +89,7 @@ def watch_router(policies: Policies, most_viewers: int = 64) -> fastapi.APIRoute
         if len(watching) >= most_viewers:
             await socket.close(1013, f"{most_viewers} flights are being watched already: come again later")
             return
-        viewing = Viewing(socket, policies)
+        viewing = Viewing(socket, policies, turns)
         watching.add(viewing)
         try:
             with contextlib.suppress(WebSocketDisconnect):
@@ -99,15 +107,42 @@ def watch_router(policies: Policies, most_viewers: int = 64) -> fastapi.APIRoute
     return router
 
 
+class Turns:
+    """Work of all viewers, such as steps: one at a time between two turns of the event loop, in which requests are
+    answered, and for half of the process's time at the most.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._paid = 0.0
+        """When as much time will have passed for others as the work took."""
+
+    async def take(self, work: Callable[[], T]) -> T:
+        """Do it when its turn comes."""
+        async with self._lock:
+            clock, began = asyncio.get_running_loop().time, time.thread_time()
+            done = work()
+            now = clock()
+            self._paid = min(max(self._paid, now) + 2 * (time.thread_time() - began), now + MOST_REST)
+            owed = self._paid - now
+            await asyncio.sleep(owed if owed > LEAST_REST else 0)
+        return done
+
+
 class Viewing:
     """One viewer and the flight shown to them, until they leave.
 
     Commands are noted as they come and obeyed between two steps, the newest of each kind. Frames are sent one at a
     time, so that a slow viewer gets fewer and delays nobody.
+
+    Args:
+        socket: to the viewer.
+        policies: what can be watched.
+        turns: which all viewings of a process share, so that they yield to its other requests.
     """
 
-    def __init__(self, socket: WebSocket, policies: Policies) -> None:
-        self._socket, self._policies = socket, policies
+    def __init__(self, socket: WebSocket, policies: Policies, turns: Turns) -> None:
+        self._socket, self._policies, self._turns = socket, policies, turns
         self._flight: Flight | None = None
         self._asked = Command()
         self._woken = asyncio.Event()
@@ -186,7 +221,7 @@ class Viewing:
         frame = None
         while self._owed >= 1 and not flight.over:
             self._owed -= 1
-            frame = flight.step()
+            frame = await self._turns.take(flight.step)
         if frame:
             await self._send(frame)
         if flight.over:
@@ -195,7 +230,7 @@ class Viewing:
 
     async def _show(self, flight: Flight, seed: int | None) -> None:
         """Begin an episode."""
-        await self._send(flight.begin(None if seed is None else seed % MOST_SEEDS))
+        await self._send(await self._turns.take(lambda: flight.begin(None if seed is None else seed % MOST_SEEDS)))
         await self._send(flight.first_frame())
 
     async def _obey(self) -> None:
@@ -226,7 +261,7 @@ class Viewing:
         seed = asked.seed if asked.seed is not UNSET else old.seed if old else None
         sampled = asked.sampled if asked.sampled is not UNSET else bool(old and old.sampled)
         try:
-            self._flight = Flight(self._policies, policy, seed, sampled)
+            self._flight = await self._turns.take(lambda: Flight(self._policies, policy, seed, sampled))
         except UserError as error:
             await self._send(Refusal(str(error), "policy"))
             return

@@ -20,7 +20,7 @@ export class Flight {
    */
   constructor(parent, wishes, page) {
     Object.assign(this, { wishes, page, scene: null, latest: null, previous: null });
-    Object.assign(this, { held: null, kept: false, sent: null, stamps: [], frames: 0, state: "waiting" });
+    Object.assign(this, { held: null, nudging: false, kept: false, sent: null, stamps: [], frames: 0, state: "waiting" });
     this.element = document.getElementById("flight").content.firstElementChild.cloneNode(true);
     parent.append(this.element);
     this.find = (selector) => this.element.querySelector(selector);
@@ -73,6 +73,7 @@ export class Flight {
     this.find(".notice").hidden = true;
     this.find(".caption").textContent = `${scene.env_id} · seed ${scene.seed}`;
     this.find(".policy").value = scene.policy;
+    this.landings.of(scene);
     this.find(".take").hidden = !scene.stick;
     canvas.setAttribute("aria-label", `${scene.env_id} from seed ${scene.seed}, flown by ${scene.policy}`);
     this.element.setAttribute("aria-label", `Flight of ${scene.policy}`);
@@ -92,6 +93,10 @@ export class Flight {
     this.picture.add(frame);
     this.instruments.note(frame);
     if (frame.t > 0) this.pilot(frame.pilot);
+    if (frame.t > 0 && frame.pilot === "you" && this.nudging) {
+      this.nudging = false;
+      this.nudged = setTimeout(() => this.hold(null), NUDGE);
+    }
   }
 
   land(landing) {
@@ -136,18 +141,19 @@ export class Flight {
   /** Fly an action while a key or a finger is on it; null: nothing is. */
   hold(action) {
     if (!this.scene?.stick || (action !== null && action >= this.scene.stick.labels.length)) return;
-    this.held = action;
+    clearTimeout(this.nudged);
+    Object.assign(this, { held: action, nudging: false });
     this.steer();
   }
 
+  /** Fly an action for a moment, from when it is flown: a busy server would hear of its end before it flies on. */
   nudge(action) {
     this.hold(action);
-    clearTimeout(this.nudged);
-    this.nudged = setTimeout(() => this.hold(null), NUDGE);
+    this.nudging = true;
   }
 
   letGo() {
-    Object.assign(this, { held: null, kept: false });
+    Object.assign(this, { held: null, kept: false, nudging: false });
     this.steer();
   }
 

@@ -53,8 +53,11 @@ export class Instruments {
       this.bars[i].fill.style.transform = `scaleX(${share})`;
     });
     frame.mean?.forEach((mean, i) => {
-      const reach = Math.max(...this.scene.bounds[i].map((bound) => Math.abs(bound ?? 1)));
-      this.bars[i].fill.style.transform = `scaleX(${Math.max(-1, Math.min(1, mean / reach))})`;
+      const [low, high] = this.scene.bounds[i];
+      const bounded = low !== null && high !== null;
+      const reach = bounded ? (high - low) / 2 || 1 : Math.abs(low ?? high ?? 1) || 1;
+      const place = (mean - (bounded ? (low + high) / 2 : 0)) / reach;
+      this.bars[i].fill.style.transform = `scaleX(${Math.max(-1, Math.min(1, place))})`;
     });
   }
 

@@ -11,23 +11,37 @@ export class Landings {
     this.list = element.querySelector(".list");
     this.trend = element.querySelector(".trend");
     this.tally = element.querySelector(".tally");
-    this.all = [];
+    this.none = element.querySelector(".none");
+    this.flown = new Map(); // lists, by policy and environment: returns of different ones are not compared
+  }
+
+  /** Show the landings of this policy in this environment, and add to them from now on. */
+  of({ policy, env_id }) {
+    const key = JSON.stringify([policy, env_id]);
+    if (!this.flown.has(key)) this.flown.set(key, []);
+    this.all = this.flown.get(key);
+    this.show();
   }
 
   /** Add one; says how it went: good, bad or plain. */
   add(landing) {
     const mark = GOOD[landing.outcome] ?? "plain";
     this.all.push({ ...landing, mark });
-    this.all = this.all.slice(-CHARTED);
-    this.list.querySelector(".none")?.remove();
-    this.list.prepend(row(landing, mark));
-    while (this.list.children.length > LISTED) this.list.lastElementChild.remove();
-    const mean = this.all.slice(-10).reduce((sum, { total }) => sum + total, 0) / Math.min(this.all.length, 10);
-    const landed = this.all.slice(-10).filter((one) => one.outcome === "landed").length;
-    const last = `last ${Math.min(this.all.length, 10)}`;
-    this.tally.textContent = `${last}: mean ${number(mean)}${mark === "plain" ? "" : `, ${landed} landed`}`;
-    this.draw();
+    if (this.all.length > CHARTED) this.all.shift();
+    this.show();
     return mark;
+  }
+
+  show() {
+    const rows = this.all.slice(-LISTED).reverse().map(row);
+    this.list.replaceChildren(...(rows.length ? rows : [this.none]));
+    const last = this.all.slice(-10);
+    const mean = last.reduce((sum, { total }) => sum + total, 0) / last.length;
+    const landed = last.filter((one) => one.outcome === "landed").length;
+    const lands = last.some((one) => one.mark !== "plain");
+    this.tally.textContent = last.length ? `last ${last.length}: mean ${number(mean)}${lands ? `, ${landed} landed` : ""}` : "";
+    if (last.length) this.draw();
+    else this.trend.replaceChildren();
   }
 
   draw() {
@@ -44,7 +58,7 @@ export class Landings {
   }
 }
 
-function row({ seed, total, steps, outcome, version, pilot }, mark) {
+function row({ seed, total, steps, outcome, version, pilot, mark }) {
   const item = document.createElement("li");
   item.className = mark;
   const flown = { policy: `v${version}`, you: "you", both: `you and v${version}` }[pilot];

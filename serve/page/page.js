@@ -7,6 +7,7 @@ import { fetchPolicies, keepToken } from "./server.js";
 const POLL = 2000; // ms
 const SLOW = 0.2;
 const FAST = 4;
+const MOST_SEED = 2 ** 31 - 1;
 const byId = (id) => document.getElementById(id);
 const flights = [];
 let policies = [];
@@ -104,7 +105,13 @@ function setAll(wish) {
 }
 
 function newSeed() {
+  complainOfSeed("");
   command({ seed: Math.floor(Math.random() * 1_000_000) }); // one for all flights, so that they can be compared
+}
+
+function complainOfSeed(text) {
+  byId("seed-wrong").textContent = text;
+  byId("seed").setAttribute("aria-invalid", text !== "");
 }
 
 const shortcuts = {
@@ -121,7 +128,10 @@ byId("new-seed").onclick = newSeed;
 byId("side").onclick = sideBySide;
 byId("seed-form").onsubmit = (event) => {
   event.preventDefault();
-  if (byId("seed").value !== "") command({ seed: byId("seed").valueAsNumber });
+  const seed = byId("seed").valueAsNumber; // NaN: empty, or no number
+  const possible = Number.isInteger(seed) && 0 <= seed && seed <= MOST_SEED;
+  complainOfSeed(possible ? "" : `A seed is a whole number from 0 to ${MOST_SEED}.`);
+  if (possible) command({ seed });
 };
 byId("token").onsubmit = (event) => {
   event.preventDefault();

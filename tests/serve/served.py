@@ -21,12 +21,12 @@ from tests.actors.examples import policy_for
 LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]
 
 
-def wait_for(condition: Callable[[], Any], what: str = "", seconds: float = 60.0) -> Any:
-    """Wait until a condition holds; returns what it gave."""
+def wait_for(condition: Callable[[], Any], what: str = "", seconds: float = 60.0, every: float = 0.02) -> Any:
+    """Wait until a condition holds, looking so often; returns what it gave."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}"
-        time.sleep(0.02)
+        time.sleep(every)
     return value
 
 

@@ -5,18 +5,50 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 
-from serve.fast_ingress import VARIABLES, advice
+from serve.fast_ingress import VARIABLES, advice, missing
+from serve.haproxy import changed, require_own
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_cluster_that_lacks_them_is_told_how_to_get_them() -> None:
     said = advice()
     assert said is not None
-    assert "RAY_SERVE_ENABLE_HA_PROXY" in said
+    assert f"was started without {', '.join(VARIABLES)} and answers slowly" in said
     assert 'eval "$(python -m serve.fast_ingress)"' in said
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("value", [None, "another"])
+def test_one_that_is_missing_or_different_is_named(
+    name: str, value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each, right in VARIABLES.items():
+        monkeypatch.setenv(each, right)
+    assert missing() == []
+    if value:
+        monkeypatch.setenv(name, value)
+    else:
+        monkeypatch.delenv(name)
+    assert missing() == [name]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_cluster_that_has_them_needs_no_advice() -> None:
+    def with_variables(variables: dict[str, str]) -> str | None:
+        task: Any = ray.remote(advice).options(num_cpus=0, runtime_env={"env_vars": variables})
+        said: str | None = ray.get(task.remote())
+        return said
+
+    assert with_variables(VARIABLES) is None
+    said = with_variables(dict(list(VARIABLES.items())[1:]))
+    assert said
+    assert f"without {next(iter(VARIABLES))} and" in said
 
 
 def test_a_shell_takes_them() -> None:
@@ -24,3 +56,23 @@ def test_a_shell_takes_them() -> None:
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=clean, timeout=60)
     assert {f"{name}={value}" for name, value in VARIABLES.items()} <= set(said.stdout.splitlines())
+    places = [line for line in said.stdout.splitlines() if line.startswith("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC=")]
+    assert places
+    directory = Path(places[0].partition("=")[2]).parent
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_configuration_of_another_ray_is_not_taken() -> None:
+    with pytest.raises(ValueError, match="has nothing like mode 666"):
+        changed("global\n")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user")
+def test_a_directory_that_is_another_users_is_not_taken(tmp_path: Path) -> None:
+    inside = tmp_path / "theirs" / "node"
+    inside.mkdir(parents=True)
+    require_own(inside)
+    assert inside.stat().st_mode & 0o777 == 0o700
+    os.chown(inside.parent, 65534, 65534)
+    with pytest.raises(PermissionError, match="theirs is another user's"):
+        require_own(inside)

@@ -44,7 +44,7 @@ def test_a_greedy_flight_scores_what_an_evaluation_does(env_id: str, tmp_path: P
         landings.append(flight.landed())
         assert frames[-1].total == pytest.approx(sum(frame.reward for frame in frames), abs=0.01 * len(frames))
         flight.begin(flight.seed + 1)
-    returns, lengths = fly_episodes(policy, [5, 6], slots=1)
+    returns, lengths, _ = fly_episodes(policy, [5, 6], slots=1)
     assert [landing.total for landing in landings] == pytest.approx(returns, abs=0.006)
     assert [landing.steps for landing in landings] == lengths.tolist()
 

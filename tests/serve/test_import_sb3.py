@@ -52,6 +52,32 @@ def weights_changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Calla
     return rewritten
 
 
+def wordy(content: bytes) -> bytes:
+    """A policy.pth whose pickle is megabytes of nothing, which pack well."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, b"N0" * 3 * 1024**2 if name.endswith("data.pkl") else old.read(name))
+    return buffer.getvalue()
+
+
+def legacy() -> bytes:
+    """A policy.pth as torch wrote it before 1.6."""
+    buffer = io.BytesIO()
+    torch.save({"log_std": torch.zeros(1)}, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def data_changed(**changes: Any) -> Callable[[bytes], bytes]:
+    """Entries of the data replaced, or left out where they are None."""
+
+    def rewritten(content: bytes) -> bytes:
+        data = json.loads(content) | changes
+        return json.dumps({name: value for name, value in data.items() if value is not None}).encode()
+
+    return rewritten
+
+
 @pytest.fixture(scope="module")
 def ppo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sb3") / "ppo-CartPole-v1.zip"
@@ -153,7 +179,14 @@ def test_what_cannot_be_imported_is_refused_by_name(ppo: Path, tmp_path: Path) -
     rewrite(
         ppo, tmp_path / "huge.zip", policy=weights_changed(lambda _: {"log_std": torch.zeros(1).expand(10**6, 10**6)})
     )
-    rewrite(ppo, tmp_path / "bomb-CartPole-v1.zip", data=lambda _: b" " * (257 * 1024**2))
+    rewrite(ppo, tmp_path / "bomb-CartPole-v1.zip", data=lambda _: b" " * (9 * 1024**2))
+    understated = (tmp_path / "bomb-CartPole-v1.zip").read_bytes()
+    understated = understated.replace((9 * 1024**2).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    (tmp_path / "understated-CartPole-v1.zip").write_bytes(understated)
+    described = rewrite(ppo, tmp_path / "described-CartPole-v1.zip", policy=wordy)
+    counts = {"counts-CartPole-v1.zip": torch.zeros(3, dtype=torch.int64)}
+    rewrite(ppo, tmp_path / "counts-CartPole-v1.zip", policy=weights_changed(lambda state: state | counts))
+    rewrite(ppo, tmp_path / "older-CartPole-v1.zip", policy=lambda _: legacy())
     (tmp_path / "text-CartPole-v1.zip").write_text("no zip file")
     (tmp_path / "short-CartPole-v1.zip").write_bytes(ppo.read_bytes()[:3000])
     rotten = bytearray(ppo.read_bytes())
@@ -163,12 +196,16 @@ def test_what_cannot_be_imported_is_refused_by_name(ppo: Path, tmp_path: Path) -
         other.writestr("notes.txt", "no policy")
     for name, said in {
         "dqn-CartPole-v1.zip": "this is DQN",
-        "sac-Pendulum-v1.zip": "this is SAC, TD3 or DDPG",
+        "sac-Pendulum-v1.zip": "this is SAC",
         "ppo-Pendulum-v1.zip": "gSDE",
         "a2c-CartPole-v1.zip": "activation is GELU",
         "cnn-CartPole-v1.zip": "CnnPolicy",
-        "huge.zip": "tensors of more than 256 MiB",
-        "bomb-CartPole-v1.zip": "data unpacks to more than 256 MiB",
+        "huge.zip": "tensors of more than 268,435,456 bytes",
+        "bomb-CartPole-v1.zip": "data unpacks to more than 8,388,608 bytes",
+        "understated-CartPole-v1.zip": "is damaged, or no zip file",
+        described.name: "describes its tensors in more than",
+        "counts-CartPole-v1.zip": "is no weight of a network",
+        "older-CartPole-v1.zip": "of torch before 1.6",
         "text-CartPole-v1.zip": "is damaged, or no zip file",
         "short-CartPole-v1.zip": "is damaged, or no zip file",
         "rotten-CartPole-v1.zip": "is damaged, or no zip file",
@@ -177,6 +214,66 @@ def test_what_cannot_be_imported_is_refused_by_name(ppo: Path, tmp_path: Path) -
         with pytest.raises(UserError, match=said) as refused:
             import_sb3(tmp_path / name)
         assert "\n" not in str(refused.value)
+
+
+THEIRS = {"cg_max_steps": 15, "cg_damping": 0.1, "n_critic_updates": 20, "clip_range": None, "n_epochs": None}
+"""What a file of TRPO has, and has not, unlike one of PPO."""
+
+
+def test_trpo_is_not_taken_for_a2c(ppo: Path, tmp_path: Path) -> None:
+    trpo = rewrite(ppo, tmp_path / "trpo-CartPole-v1.zip", data=data_changed(**THEIRS))
+    policy = import_sb3(trpo)
+    assert policy.spec.trained["algorithm"] == "trpo"
+    observations = np.random.default_rng(0).standard_normal((100, 4), np.float32)
+    np.testing.assert_array_equal(policy.forward(observations), import_sb3(ppo).forward(observations))
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("sb3_contrib.common.maskable.policies", "this is MaskablePPO"),
+        ("sb3_contrib.qrdqn.policies", "this is QR-DQN"),
+        ("sb3_contrib.tqc.policies", "this is TQC"),
+        ("sb3_contrib.ars.policies", "this is ARS"),
+        ("stable_baselines3.td3.policies", "this is TD3 or DDPG"),
+    ],
+)
+def test_other_algorithms_are_called_what_they_are(ppo: Path, tmp_path: Path, module: str, said: str) -> None:
+    changed = data_changed(policy_class={":type:": "<class 'abc.ABCMeta'>", "__module__": module})
+    other = rewrite(ppo, tmp_path / "ppo-CartPole-v1.zip", data=changed)
+    with pytest.raises(UserError, match=said):
+        import_sb3(other)
+
+
+def test_an_algorithm_that_nobody_knows_is_not_guessed(ppo: Path, tmp_path: Path) -> None:
+    other = rewrite(ppo, tmp_path / "ppo-CartPole-v1.zip", data=data_changed(clip_range=None, n_epochs=None))
+    with pytest.raises(UserError, match="unknown algorithm"):
+        import_sb3(other)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("_n_updates", True),
+        ("_n_updates", 7.0),
+        ("_n_updates", -1),
+        ("_n_updates", 10**400),
+        ("num_timesteps", "many"),
+        ("seed", True),
+        ("seed", [1]),
+    ],
+)
+def test_a_count_of_another_type_is_damage(ppo: Path, tmp_path: Path, entry: str, value: Any) -> None:
+    odd = rewrite(ppo, tmp_path / "ppo-CartPole-v1.zip", data=data_changed(**{entry: value}))
+    with pytest.raises(UserError, match=f"its {entry} must be a whole number"):
+        import_sb3(odd)
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b"[]", b"\xff", b""])
+def test_data_that_are_no_json_object_are_damage(ppo: Path, tmp_path: Path, text: bytes) -> None:
+    odd = rewrite(ppo, tmp_path / "ppo-CartPole-v1.zip", data=lambda _: text)
+    with pytest.raises(UserError, match=r"its data (is damaged or not JSON|are no JSON object)"):
+        import_sb3(odd)
 
 
 def test_a_bad_request_is_one_line_and_leaves_nothing(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -24,17 +24,29 @@ def made(spec: PolicySpec) -> Policy:
     weights = {name: rng.standard_normal(shape, np.float32) for name, shape in spec.weight_shapes().items()}
     if spec.normalize_observations:
         weights["observation_std"] = np.abs(weights["observation_std"]) + np.float32(0.01)  # small enough to be clipped
+        for name in ("observation_mean", "observation_std"):
+            weights[name] = weights[name].astype(spec.observation_dtype)
     return Policy(spec, weights)
 
 
-@pytest.mark.parametrize("normalize", [False, True])
+SCALED = {**GAUSSIAN, "action_low": (3.0, 0.0, -np.inf, -2.0), "action_high": (5.0, 1000.0, 0.5, np.inf)}
+
+
+@pytest.mark.parametrize("normalize", [None, "float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("fields", [CATEGORICAL, GAUSSIAN])
-def test_it_acts_as_the_policy_does(fields: dict[str, Any], activation: str, normalize: bool, tmp_path: Path) -> None:
-    policy = made(PolicySpec("Some-v0", activation=activation, normalize_observations=normalize, **fields))
+@pytest.mark.parametrize("fields", [CATEGORICAL, GAUSSIAN, {**SCALED, "scale_actions": True}])
+def test_it_acts_as_the_policy_does(
+    fields: dict[str, Any], activation: str, normalize: Literal["float32", "float64"] | None, tmp_path: Path
+) -> None:
+    dtype = normalize or "float32"
+    inputs = {"normalize_observations": normalize is not None, "observation_dtype": dtype}
+    policy = made(PolicySpec("Some-v0", activation=activation, **fields, **inputs))
+    observations = np.random.default_rng(1).standard_normal((1000, *policy.spec.observation_shape), np.float32)
+    if dtype == "float64":  # a small signal on a large offset
+        policy.weights["observation_mean"] += 1e9
+        observations = observations + np.float64(1e9)
     export(policy, tmp_path / "policy.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
-    observations = np.random.default_rng(1).standard_normal((1000, *policy.spec.observation_shape), np.float32)
     outputs = dict(
         zip(
             [output.name for output in session.get_outputs()],
@@ -50,9 +62,11 @@ def test_it_acts_as_the_policy_does(fields: dict[str, Any], activation: str, nor
         np.testing.assert_array_equal(outputs["action"][clear], policy.act(observations)[clear])
         np.testing.assert_allclose(outputs["probabilities"], policy.distribution.probabilities(parameters), atol=1e-4)
     else:
-        np.testing.assert_allclose(outputs["action"], policy.act(observations), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(outputs["mean"], parameters.reshape(-1, 2, 2), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(outputs["std"], np.exp(policy.weights["log_std"]).reshape(2, 2), rtol=1e-6)
+        centre, scale = (np.array([4, 500, 0, 0]), np.array([1, 500, 1, 1])) if policy.spec.scale_actions else (0, 1)
+        mean, std = centre + scale * parameters, scale * np.exp(policy.weights["log_std"])
+        np.testing.assert_allclose(outputs["action"], policy.act(observations), rtol=1e-4, atol=1e-4 * np.max(scale))
+        np.testing.assert_allclose(outputs["mean"], mean.reshape(-1, 2, 2), rtol=1e-4, atol=1e-4 * np.max(scale))
+        np.testing.assert_allclose(outputs["std"], std.reshape(2, 2), rtol=1e-6)
         assert (outputs["action"] != outputs["mean"]).any(), "bounds were reached"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 
 import hypothesis
@@ -24,6 +25,12 @@ def test_one_and_many() -> None:
     many = observations_of(decode(json.dumps({"observations": [EIGHT, EIGHT]}).encode()), SPEC)
     assert many.shape == (2, 8)
     assert many.dtype == np.float32
+
+
+def test_a_policy_gets_numbers_in_its_own_dtype() -> None:
+    spec = dataclasses.replace(SPEC, normalize_observations=True, observation_dtype="float64")
+    numbers = [1e9 + 0.01, *EIGHT[1:]]
+    assert observations_of(decode(json.dumps({"observation": numbers}).encode()), spec).tolist() == [numbers]
 
 
 def test_pictures() -> None:

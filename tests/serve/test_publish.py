@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,9 @@ from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.policy import Policy
-from learner.evaluate import summarise
+from learner.evaluate import find_policy, summarise
+from learner.presets import preset
+from learner.run_directory import RunDirectory
 from serve.directories import whole_directory
 from serve.package import is_package, read_source, write_package
 from serve.privacy import public_command, refuse_secrets
@@ -184,6 +187,42 @@ def test_publish_pull_and_publish_again(trained: Path, hub: Hub, tmp_path: Path)
     assert "--run-dir first" in ModelCard(repository.files()["README.md"].decode()).text
 
 
+def test_the_best_policy_of_a_run_is_told_of_as_the_run(bare: Path) -> None:
+    policy = Policy.load(bare)
+    run = bare.parent / "run"
+    directory = RunDirectory(run)
+    directory.create(preset("ppo"), "ppo", "python -m learner.train")
+    directory.write_best(policy, {"mean_reward": 1.0})
+    source = read_source(run / "best", policy)
+    assert source == read_source(run, policy)
+    assert source.made_by
+    assert source.made_by["command"] == "python -m learner.train"
+    assert source.made_by["resumed"] == []
+    assert find_policy(run / "best").spec == policy.spec
+
+
+def test_the_card_of_a_run_that_went_on_lists_its_commands(trained: Path, bare: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    made_by = json.loads((run / "made_by.json").read_text())
+    more = f"python -m learner.train --resume /home/ada/first --total-timesteps 9000 --hub-token {TOKEN}"
+    resumed = [{"command": more, "total_timesteps": 2000, "changed": {"actor_labels": ["ada", "bob"]}}, "x"] * 2
+    (run / "made_by.json").write_text(json.dumps(made_by | {"resumed": resumed}))
+    policy = Policy.load(bare)
+    (tmp_path / "package").mkdir()
+    score = summarise(np.array([9.0, 10.0]), None) | {
+        "n_eval_episodes": 2,
+        "first_seed": 0,
+        "is_deterministic": True,
+        "env_id": "CartPole-v1",
+    }
+    write_package(read_source(run, policy), score, None, None, tmp_path / "package")
+    card = (tmp_path / "package" / "README.md").read_text()
+    assert card.count("--resume first --total-timesteps 9000 --hub-token REMOVED\n") == 1
+    kept = json.loads((tmp_path / "package" / "made_by.json").read_text())["resumed"]
+    assert [sorted(time) for time in kept] == [["command"]] * 2
+
+
 def test_a_private_repository_and_a_branch(bare: Path, hub: Hub, publish: Publish, tmp_path: Path) -> None:
     options = ("--repo-id", REPO, "--private", "--revision", "dev/one", *QUICK)
     published = publish(bare, *options)
@@ -291,6 +330,24 @@ def test_the_hub_cannot_be_reached(tmp_path: Path) -> None:
     assert_one_line(gone, 1, "the connection to http://127.0.0.1:9 failed")
 
 
+def test_an_environment_of_a_users_module_is_published(publish: Publish, tmp_path: Path) -> None:
+    env_id = "tests.actors.fake_environments:Filmed-v0"
+    spec = describe(env_id).policy_spec(hidden_sizes=(), trained={"preset": "vpg"})
+    policy = Policy(spec, {"w0": np.zeros((1, 2), np.float32), "b0": np.zeros(2, np.float32)})
+    policy.save(tmp_path / "run")
+    unnamed = publish(tmp_path / "run", "--to", tmp_path / "package", *QUICK)
+    assert_one_line(unnamed, 2, "add --module tests.actors.fake_environments if you trust it")
+    made = publish(tmp_path / "run", "--to", tmp_path / "package", *QUICK, "--module", "tests.actors.fake_environments")
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "package" / "replay.mp4").stat().st_size > 0
+    card = ModelCard((tmp_path / "package" / "README.md").read_text())
+    assert "Filmed-v0" in card.data.tags
+    assert card.data.eval_results[0].dataset_type == "Filmed-v0"
+    assert f'gymnasium.make("{env_id}")' in card.text
+    assert "--seed 10000 --module tests.actors.fake_environments" in card.text
+    assert json.loads((tmp_path / "package" / "results.json").read_text())["env_id"] == env_id
+
+
 class Blind(gymnasium.Env[np.ndarray, int]):
     """One step, and nothing to see."""
 
@@ -298,10 +355,10 @@ class Blind(gymnasium.Env[np.ndarray, int]):
     action_space = gymnasium.spaces.Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        return np.zeros(2, np.float32), {}
+        return np.zeros(2, self.observation_space.dtype), {}
 
     def step(self, action: int) -> Any:
-        return np.zeros(2, np.float32), 1.0, True, False, {}
+        return np.zeros(2, self.observation_space.dtype), 1.0, True, False, {}
 
 
 def test_an_environment_without_pictures_is_published_without_a_replay(
@@ -310,7 +367,7 @@ def test_an_environment_without_pictures_is_published_without_a_replay(
     monkeypatch.setitem(gymnasium.registry, "Blind-v0", EnvSpec("Blind-v0", Blind))
     spec = describe("Blind-v0").policy_spec(hidden_sizes=(), trained={"preset": "vpg"})
     policy = Policy(spec, {"w0": np.zeros((2, 2), np.float32), "b0": np.zeros(2, np.float32)})
-    returns, _ = fly_episodes(policy, [1, 2])
+    returns, *_ = fly_episodes(policy, [1, 2])
     score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": True, **summarise(returns, None)}
     notes = write_package(read_source(tmp_path, policy), score, REPO, None, tmp_path)
     assert any("no replay: Blind-v0 renders no pictures" in note for note in notes)
@@ -319,6 +376,25 @@ def test_an_environment_without_pictures_is_published_without_a_replay(
     assert "1.00 +/- 0.00" in card.text
     assert "replay.mp4" not in card.text
     assert is_package(tmp_path)
+
+
+def test_the_card_of_a_policy_of_float64_gives_it_float64(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exact = type("Exact", (Blind,), {"observation_space": gymnasium.spaces.Box(-1, 1, (2,), np.float64)})
+    monkeypatch.setitem(gymnasium.registry, "Exact-v0", EnvSpec("Exact-v0", exact))
+    spec = describe("Exact-v0").policy_spec(hidden_sizes=(), normalize_observations=True)
+    weights = {name: np.ones(shape, np.float32) for name, shape in spec.weight_shapes().items()}
+    statistics = {name: np.ones(2) for name in ("observation_mean", "observation_std")}
+    policy = Policy(spec, weights | statistics)
+    score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": True, **summarise(np.ones(2), None)}
+    write_package(read_source(tmp_path, policy), score, None, None, tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        assert "np.asarray(observation, np.float64)" in code
+        exec(code, {})
+    assert capsys.readouterr().out.split() == ["1.0", "1.0"]
 
 
 def test_a_command_is_published_without_secrets_and_places() -> None:

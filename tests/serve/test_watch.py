@@ -9,7 +9,7 @@ import itertools
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from actors.environments import describe
 from serve import watch
 from serve.flight import Flight
-from serve.watch import MOST_SKIPPED, Viewing
+from serve.watch import MOST_SKIPPED, Turns, Viewing
 from tests.actors.examples import policy_for, random_policy, stubborn_policy
 from tests.serve.served import wait_for
 from tests.serve.watching import saved, served
@@ -92,8 +92,6 @@ def test_pause_and_a_new_seed(at: str) -> None:
     with watching(at, "?pause=true&seed=1") as socket:
         read(socket)
         assert read(socket)["t"] == 0
-        with pytest.raises(TimeoutError):
-            socket.recv(0.3)
         tell(socket, seed=9)
         assert read(socket)["seed"] == 9
         assert read(socket)["t"] == 0
@@ -197,26 +195,110 @@ class Stuck:
         raise AssertionError
 
 
-def test_a_viewer_who_does_not_read_gets_no_backlog(tmp_path: Path) -> None:
+class Simulated(asyncio.SelectorEventLoop):
+    """An event loop whose time passes when nobody has anything to do, at once and no further than to what is next."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
+            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+def in_simulated_time(watch: Coroutine[Any, Any, None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run it where steps take no time."""
+    monkeypatch.setattr("serve.watch.time.thread_time", lambda: 0.0)
+    with asyncio.Runner(loop_factory=Simulated) as runner:
+        runner.run(watch)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "frames", "last"),
+    [
+        ({}, 100, 100),
+        ({"speed": "0.2"}, 20, 20),
+        ({"speed": "1.5"}, 100, 150),
+        ({"speed": "3"}, 100, 300),
+        ({"pause": "true"}, 0, 0),
+    ],
+)
+def test_fifty_steps_a_second_times_the_speed(
+    wishes: dict[str, str], frames: int, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two seconds; more frames than fifty a second nobody sees."""
+
+    async def watch_two_seconds() -> None:
+        socket: Any = Stuck()
+        socket.reads.set()
+        socket.query_params = {"seed": "5", **wishes}  # flies for more than 300 steps
+        policies = saved(tmp_path, {"up": stubborn_policy(LANDER, 2)})
+        viewing = asyncio.create_task(Viewing(socket, policies, Turns()).run())
+        await asyncio.sleep(1.99)
+        viewing.cancel()
+        await asyncio.gather(viewing, return_exceptions=True)
+        scene, *times = [message.get("t") for message in socket.sent]
+        assert scene is None
+        assert times[0] == 0
+        assert len(times) - 1 == frames
+        assert times[-1] == last
+
+    in_simulated_time(watch_two_seconds(), monkeypatch)
+
+
+def test_a_viewer_who_does_not_read_gets_no_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def watch_stuck() -> None:
         socket: Any = Stuck()
-        viewing = asyncio.create_task(Viewing(socket, saved(tmp_path, {"up": stubborn_policy(LANDER, 2)})).run())
-        clock = asyncio.get_running_loop().time
-        due = clock() + 0.5  # some 25 frames
-        while clock() < due:
+        policies = saved(tmp_path, {"up": stubborn_policy(LANDER, 2)})
+        viewing = asyncio.create_task(Viewing(socket, policies, Turns()).run())
+        for _ in range(100):
             await asyncio.sleep(0.01)
             assert len(socket.sent) <= 1, "one message is on its way, and none wait behind it"
         assert len(socket.sent) == 1
         socket.reads.set()
-        async with asyncio.timeout(20):
-            while len(socket.sent) < 10:
-                await asyncio.sleep(0.01)
+        while len(socket.sent) < 10:
+            await asyncio.sleep(0.01)
         times = [message["t"] for message in socket.sent[1:]]
         assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= MOST_SKIPPED + 1
         viewing.cancel()
         await asyncio.gather(viewing, return_exceptions=True)
 
-    asyncio.run(watch_stuck())
+    in_simulated_time(watch_stuck(), monkeypatch)
+
+
+def test_viewers_take_turns_with_everything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two steps, of whichever flights, the event loop answers what has come."""
+    turn = 0
+    steps: list[int] = []
+    step = Flight.step
+
+    def stepping(flight: Flight) -> Any:
+        steps.append(turn)
+        return step(flight)
+
+    async def watch_all() -> None:
+        nonlocal turn
+        policies, turns = saved(tmp_path, {"up": stubborn_policy(LANDER, 2)}), Turns()
+        viewings = []
+        for seed in range(8):
+            socket: Any = Stuck()
+            socket.reads.set()
+            socket.query_params = {"seed": str(seed), "speed": "4"}
+            viewings.append(asyncio.create_task(Viewing(socket, policies, turns).run()))
+        async with asyncio.timeout(60):
+            while len(steps) < 400:
+                turn += 1
+                await asyncio.sleep(0)
+        for viewing in viewings:
+            viewing.cancel()
+        await asyncio.gather(*viewings, return_exceptions=True)
+
+    monkeypatch.setattr(Flight, "step", stepping)
+    asyncio.run(watch_all())
+    assert len(set(steps)) == len(steps), "no two in one turn"
 
 
 def test_a_token_goes_as_a_subprotocol(tmp_path: Path) -> None:
