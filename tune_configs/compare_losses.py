@@ -8,6 +8,11 @@ python -m tune_configs.compare_losses --resume results/compare_losses/<name>
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # here: what follows takes seconds
+    from learner.signals import run_command
+
+    run_command("tune_configs.compare_losses")
+
 import argparse
 import contextlib
 import dataclasses
@@ -22,6 +27,8 @@ from typing import Annotated, Any
 
 import filelock
 import ray
+import rich.box
+import rich.markup
 import tyro
 from ray import tune
 from rich.console import Console
@@ -32,6 +39,7 @@ from learner.command_line import one_line_errors, parse
 from learner.metrics_log import read_rows
 from learner.progress import log_to
 from learner.ray_session import start_ray
+from learner.signals import EndedBySignal, keeping
 from learner.storage import Disk, Storage
 from tune_configs import report
 from tune_configs.experiment import (
@@ -51,12 +59,11 @@ from tune_configs.live_table import LiveTable
 from tune_configs.loggers import loggers
 from tune_configs.summary import finished_runs
 from tune_configs.trainable import placement, run_trial
-from tune_configs.tuning import check_room, gpu_share_of, room_for, run_config
+from tune_configs.tuning import check_room, ending_trials, gpu_share_of, room_for, run_config
 
 log = logging.getLogger("touchdown")
 
 _PROG = "python -m tune_configs.compare_losses"
-_INTERRUPTED = 130
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,10 +141,11 @@ def compare(command: CompareCommand, console: Console) -> int:
     """Run what has not been run, and write the report.
 
     Returns:
-        The exit status: 0, 1 if a trial failed, 130 if the experiment was interrupted.
+        The exit status: 0, or 1 if a trial failed.
 
     Raises:
         UserError: the experiment cannot be run; nothing has started then.
+        EndedBySignal: it was interrupted, and can go on.
     """
     callbacks = loggers(command.mlflow, command.wandb)
     experiment = command.experiment
@@ -162,7 +170,7 @@ def compare(command: CompareCommand, console: Console) -> int:
     check_room(placement(actors, share))
     if not command.resume:
         save(planned, directory)
-    with alone_in(directory):
+    with alone_in(directory), keeping(f"go on with --resume {directory}"):
         return run_and_report(command, planned, directory, placement(actors, share), share, callbacks, console)
 
 
@@ -177,26 +185,32 @@ def run_and_report(
 ) -> int:
     """Run the trials that have no outcome yet, and report on all; returns the exit status."""
     trials = trials_of(planned, directory)
-    done = {run.trial.name for run in finished_runs(trials)}
+    done = {run.trial.name: run.outcome["seconds"] for run in finished_runs(trials)}
     pending = [trial for trial in trials if trial.name not in done]
+    pending.sort(key=lambda trial: trial.seed > 0)  # one of each first: then it is known how long the others take
     console.print(
-        f"{len(pending)} of {len(trials)} trials to run; results in [bold]{directory}[/bold]", highlight=False
+        f"{len(pending)} of {len(trials)} trials to run; results in [bold]{directory}[/bold]",
+        highlight=False,
+        soft_wrap=True,
     )
     died: dict[str, str] = {}
+    signals: list[int] = []
     if pending:
         table = LiveTable(console, trials, done)
-        died = run_trials(pending, resources, gpu_share, command.concurrent, directory, table, callbacks)
+        with ending_trials() as signals:
+            died = run_trials(pending, resources, gpu_share, command.concurrent, directory, table, callbacks)
     for trial in pending:
         if trial.name in died and "failure.txt" not in trial.storage.names():
             trial.storage.write("failure.txt", f"{died[trial.name]}\n".encode())
     summary = report.write(planned, trials, directory)
     console.print(result_table(summary))
+    if caution := report.caution(summary):
+        console.print(caution, highlight=False)
     console.print(f"report: {directory}/index.html", highlight=False, soft_wrap=True)
     for name, reason in summary["failed"].items():
         console.print(f"{name} failed: {reason.splitlines()[-1]}", style="red", highlight=False, markup=False)
-    if set(summary["unfinished"]) - set(summary["failed"]):
-        console.print(f"interrupted; go on with --resume {directory}", highlight=False, soft_wrap=True)
-        return _INTERRUPTED
+    if signals:
+        raise EndedBySignal(signals[0])
     return 1 if summary["failed"] else 0
 
 
@@ -255,12 +269,14 @@ def training_seconds(trials: Sequence[Trial]) -> float:
 
 
 def result_table(summary: dict[str, Any]) -> Table:
-    """The table of losses, for the terminal."""
-    table = Table(title=report.title(summary))
-    for heading in report.HEADINGS:
-        table.add_column(heading, justify="left" if heading == "loss" else "right")
+    """The table of losses, for the terminal: of its columns those that fit."""
+    table = Table(title=report.title(summary), box=rich.box.SIMPLE_HEAD)
+    for heading in report.IN_A_TERMINAL:
+        name = heading == "loss"
+        table.add_column(heading, justify="left" if name else "right", no_wrap=not name, overflow="fold")
     for row in report.table(summary):
-        table.add_row(*row)
+        cells = dict(zip(report.HEADINGS, row, strict=True))
+        table.add_row(*(rich.markup.escape(cells[heading]) for heading in report.IN_A_TERMINAL))
     return table
 
 
@@ -274,7 +290,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if ray.is_initialized():
         ray.shutdown()
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,10 +13,10 @@ import pydantic
 from actors.environments import describe
 from actors.errors import UserError, unknown
 from learner.config import TrainConfig, overlay, read_config
+from learner.learner_group import own_loss
 from learner.presets import PRESETS, preset
 from learner.run_directory import json_bytes, versions
 from learner.storage import Disk, Storage, open_storage
-from learner.trainer import own_loss
 from tune_configs.peers import PEERS, require_peer
 
 COURSE_EPISODES = 6000
@@ -110,7 +110,12 @@ def configs_of(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """
     describe(experiment.env)
     stop = {**experiment.budget, "max_seconds": None, "target_return": None}
-    changes: dict[str, Any] = {"env": experiment.env, "stop": stop, "fleet": {"actors": experiment.actors}}
+    changes: dict[str, Any] = {
+        "env": experiment.env,
+        "stop": stop,
+        "fleet": {"actors": experiment.actors},
+        "evaluation": {"eval_every": None},  # what is compared is the last policy, flown when its run has ended
+    }
     if experiment.max_policy_lag is not None:
         changes["fleet"]["max_policy_lag"] = experiment.max_policy_lag
     configs = {peer: preset("ppo") for peer in experiment.peers}

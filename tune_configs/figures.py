@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from actors.episode import Array
-from tune_configs.statistics import mean_curve, performance_profile
-from tune_configs.summary import Run, by_label, scores_of
+from tune_configs.statistics import mean_curve, share_of_episodes
+from tune_configs.summary import Run, by_label, episodes_of
 
 _COLOURS = (
     "#0072B2",
@@ -42,7 +42,7 @@ def draw(runs: Sequence[Run]) -> dict[str, bytes]:
         "return_by_steps": returns_by(runs, "time/total_timesteps", "environment steps"),
         "return_by_episodes": returns_by(runs, "time/episodes", "episodes"),
         "return_by_seconds": returns_by(runs, "time/time_elapsed", "seconds"),
-        "performance_profile": profile(runs),
+        "share_of_episodes": shares(runs),
         "final_scores": final_scores(runs),
     }
     files = {}
@@ -77,25 +77,28 @@ def returns_by(runs: Sequence[Run], column: str, words: str) -> Figure:
     return figure
 
 
-def profile(runs: Sequence[Run]) -> Figure:
-    """Share of evaluation episodes at or above each return (Agarwal et al. 2021)."""
+def shares(runs: Sequence[Run]) -> Figure:
+    """Share of evaluation episodes at or above each return, with 95% intervals over the seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     groups = by_label(runs)
-    everything = np.concatenate([scores_of(group).ravel() for group in groups.values()])
-    thresholds = np.linspace(np.percentile(everything, 1), everything.max(), 200)
+    everything = np.concatenate([run.evaluation for run in runs])
+    worst, best = np.percentile(everything, 1), everything.max()
+    margin = 0.05 * (best - worst) or 1.0  # what all reach and what none does are seen too, where all returns are equal
+    thresholds = np.linspace(worst - margin, best + margin, 400)
     for (label, group), colour in zip(groups.items(), _colours(groups), strict=True):
-        share, low, high = performance_profile(scores_of(group), thresholds)
+        share, low, high = share_of_episodes(episodes_of(group), thresholds)
         axis.plot(thresholds, share, color=colour, label=label)
         axis.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
     axis.set_xlabel("return τ")
     axis.set_ylabel("share of evaluation episodes with at least τ")
+    axis.grid(alpha=0.3)
     _legend(figure, axis)
     return figure
 
 
 def final_scores(runs: Sequence[Run]) -> Figure:
-    """Every seed's final evaluation: its mean as a dot, the middle half of its episodes as a line."""
+    """Every seed's score, the mean of its final evaluation, as a dot; the middle half of its episodes as a line."""
     groups = by_label(runs)
     figure = Figure(figsize=(8, 0.5 + 0.55 * len(groups)), layout="constrained")
     axis = figure.subplots()
@@ -106,7 +109,7 @@ def final_scores(runs: Sequence[Run]) -> Figure:
             axis.plot(run.evaluation.mean(), y, "o", color=colour)
     axis.set_yticks(range(len(groups)), list(groups))
     axis.invert_yaxis()
-    axis.set_xlabel("return of the final policy's greedy episodes, a line for each seed")
+    axis.set_xlabel("return of each seed's final policy: mean of its greedy episodes, and their middle half")
     axis.grid(alpha=0.3)
     return figure
 

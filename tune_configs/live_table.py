@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import rich.box
 from ray.tune import Callback
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
+from learner.console import clock
 from tune_configs.experiment import Trial
 
 _PLAIN_SECONDS = 10.0
 _ORDER = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
+_STYLES = {"running": "bold", "failed": "red", "waiting": "dim", "done": "green"}
 
 
 class LiveTable(Callback):
-    """Trial, loss, seed, state, episodes, mean return, steps/s, time left.
+    """Trial, state, episodes, mean return, steps/s, time left.
 
     Args:
         console: where to draw.
         trials: all of the experiment's.
-        done: names of those that were done before.
+        done: those that were done before, by name, and the seconds that each took.
     """
 
-    def __init__(self, console: Console, trials: Sequence[Trial], done: Iterable[str] = ()) -> None:
+    def __init__(self, console: Console, trials: Sequence[Trial], done: Mapping[str, float]) -> None:
         self.console = console
         self._rows: dict[str, dict[str, Any]] = {
-            trial.name: {"label": trial.label, "seed": trial.seed, "state": "waiting"} for trial in trials
+            trial.name: {"label": trial.label, "state": "waiting"} for trial in trials
         }
-        for name in done:
-            self._rows[name]["state"] = "done"
-        self._done_before = self._share()
-        self._began, self._done_before = time.monotonic(), 0.0
-        self._next_line = self._began + _PLAIN_SECONDS
+        for name, seconds in done.items():
+            self._rows[name] |= {"state": "done", "progress": 1.0, "time_elapsed": seconds}
+        self._at_once = 1
+        self._next_line = time.monotonic() + _PLAIN_SECONDS
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
 
     def __enter__(self) -> LiveTable:
@@ -73,6 +77,8 @@ class LiveTable(Callback):
 
     def _update(self, trial: Any, **values: Any) -> None:
         self._rows[_name(trial)].update(values)
+        running = sum(row["state"] == "running" for row in self._rows.values())
+        self._at_once = max(self._at_once, running)
         self._draw()
 
     def _end(self, trial: Any, state: str) -> None:
@@ -85,12 +91,15 @@ class LiveTable(Callback):
             self._live.update(self.table())
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _PLAIN_SECONDS
-            states = [row["state"] for row in self._rows.values()]
-            counts = ", ".join(f"{states.count(state)} {state}" for state in _ORDER if state in states)
-            self.console.print(f"{counts}; {_clock(self._left())} left", highlight=False)
+            self.console.print(self._overview(), highlight=False)
             for name, row in self._rows.items():
                 if row["state"] == "running":
                     self.console.print(f"  {self._line(name)}", highlight=False, soft_wrap=True, markup=False)
+
+    def _overview(self) -> str:
+        states = [row["state"] for row in self._rows.values()]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in _ORDER if state in states)
+        return f"{counts}; {clock(self.seconds_left())} left"
 
     def _line(self, name: str) -> str:
         row = self._rows[name]
@@ -102,39 +111,43 @@ class LiveTable(Callback):
             f"{f'{mean:.1f}' if math.isfinite(mean) else '–'}, {row.get('fps', 0):,.0f} steps/s"
         )
 
-    def _left(self) -> float:
-        """Seconds that the whole experiment still takes, if trials go on as they did."""
-        share, elapsed = self._share(), time.monotonic() - self._began
-        gained = share - self._done_before
-        return elapsed * (1 - share) / gained if gained > 0 else math.nan
+    def seconds_left(self) -> float:
+        """Seconds that the whole experiment still takes; NaN before a trial has shown how long one takes.
 
-    def _share(self) -> float:
-        """Of all the work, what is done; a trial that failed has nothing left to do."""
-        ended = ("done", "failed")
-        shares = [1.0 if row["state"] in ended else row.get("progress", 0.0) for row in self._rows.values()]
-        return sum(shares) / max(1, len(shares))
+        A trial takes what its own speed says, one that waits what others of its loss took, or else the others on
+        average. Only seconds of training count, not those in which processes start.
+        """
+        known: dict[str, list[float]] = {}
+        for row in self._rows.values():
+            if "failure" not in row and row["state"] != "failed" and row.get("progress", 0.0) > 0:
+                known.setdefault(row["label"], []).append(row["time_elapsed"] / row["progress"])
+        if not known:
+            return math.nan
+        lengths = {label: statistics.fmean(seconds) for label, seconds in known.items()}
+        average = statistics.fmean(lengths.values())
+        left = []
+        for row in self._rows.values():
+            own = _left_of(row)
+            if row["state"] in ("running", "waiting"):
+                left.append(own if own is not None else lengths.get(row["label"], average))
+        return max(sum(left) / self._at_once, max(left, default=0.0))
 
     def table(self) -> Table:
-        """The table as it is now: what runs first, then what is to come, then what is done."""
-        table = Table(caption=f"{_clock(self._left())} left")
-        for heading in ("trial", "loss", "seed", "state"):
-            table.add_column(heading)
-        for heading in ("episodes", "mean return", "steps/s", "time left"):
-            table.add_column(heading, justify="right")
+        """The table as it is now: what runs first, then what is to come, then what is done; in 80 columns."""
+        table = Table(title=self._overview(), box=rich.box.SIMPLE_HEAD, show_edge=False)
+        table.add_column("trial", overflow="fold")
+        table.add_column("state")
+        for heading in ("episodes", "mean return", "steps/s", "left"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for name, row in sorted(self._rows.items(), key=lambda item: _ORDER[item[1]["state"]]):
-            progress, seconds = row.get("progress", 0.0), row.get("time_elapsed", 0.0)
-            left = seconds * (1 - progress) / progress if row["state"] == "running" and progress > 0 else math.nan
-            style = {"running": "bold", "failed": "red", "waiting": "dim", "done": "green"}[row["state"]]
-            mean = row.get("ep_rew_mean", math.nan)
+            left, mean = _left_of(row), row.get("ep_rew_mean", math.nan)
             table.add_row(
-                name,
-                row["label"],
-                str(row["seed"]),
-                f"[{style}]{row['state']}[/]",
+                escape(name),
+                f"[{_STYLES[row['state']]}]{row['state']}[/]",
                 f"{row['episodes']:,.0f}" if "episodes" in row else "",
                 f"{mean:.1f}" if math.isfinite(mean) else "",
                 f"{row['fps']:,.0f}" if "fps" in row else "",
-                _clock(left) if math.isfinite(left) else "",
+                clock(left) if row["state"] == "running" and left is not None else "",
             )
         return table
 
@@ -142,10 +155,12 @@ class LiveTable(Callback):
 _SHOWN = ("ep_rew_mean", "episodes", "fps", "time_elapsed", "progress", "failure")
 
 
+def _left_of(row: Mapping[str, Any]) -> float | None:
+    """Seconds that a trial still takes if it goes on as it did; None if it has not begun."""
+    progress = row.get("progress", 0.0)
+    return row.get("time_elapsed", 0.0) * (1 - progress) / progress if progress > 0 else None
+
+
 def _name(trial: Any) -> str:
     settings = trial.config["trial"]
     return f"{settings['label']}-{settings['seed']}"
-
-
-def _clock(seconds: float) -> str:
-    return "?" if math.isnan(seconds) else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -16,6 +16,7 @@ import numpy as np
 from actors.environments import describe, make_gymnasium
 from actors.errors import UserError
 from actors.policy import Policy
+from actors.seeds import derive
 from learner.config import TrainConfig
 from learner.counters import Counters
 from learner.metrics_log import MetricsLog
@@ -125,7 +126,7 @@ def train_sb3(run: PeerRun) -> Policy:
             return True
 
     # A callable, so that no render mode is set: with one, an unrendered episode gets slower and slower.
-    envs = make_vec_env(lambda: make_gymnasium(env_id), n_envs=recipe.N_ENVS, seed=run.config.seed)
+    envs = make_vec_env(lambda: make_gymnasium(env_id), n_envs=recipe.N_ENVS)
     model = sb3_model(envs, run.config.seed)
     count = Count()
     run.start()
@@ -139,8 +140,13 @@ def train_sb3(run: PeerRun) -> Policy:
     return sb3_policy(model, env_id)
 
 
+def peer_seed(seed: int) -> int:
+    """What a peer counts up from for its environments, so that runs of neighbouring seeds share none."""
+    return derive(seed, 1)[0]
+
+
 def sb3_model(envs: Any, seed: int) -> Any:
-    """PPO with the recipe."""
+    """PPO with the recipe; its environments are seeded too."""
     from stable_baselines3 import PPO
 
     return PPO(
@@ -153,7 +159,7 @@ def sb3_model(envs: Any, seed: int) -> Any:
         gamma=recipe.GAMMA,
         gae_lambda=recipe.GAE_LAMBDA,
         ent_coef=recipe.ENT_COEF,
-        seed=seed,
+        seed=peer_seed(seed),
         device="cpu",
     )
 
@@ -223,7 +229,7 @@ def rllib_config(env_id: str, seed: int, minibatch_size: int = recipe.BATCH_SIZE
                 fcnet_hiddens=list(recipe.HIDDEN_SIZES), fcnet_activation="tanh", vf_share_layers=False
             )
         )
-        .debugging(seed=seed)
+        .debugging(seed=peer_seed(seed))
     )
 
 

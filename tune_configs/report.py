@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from learner.run_directory import json_bytes
 from learner.storage import Storage
 from tune_configs import figures
 from tune_configs.experiment import Planned, Trial
+from tune_configs.statistics import COVERAGE
 from tune_configs.summary import finished_runs, summarise
 
 CAPTIONS = {
@@ -20,10 +22,13 @@ CAPTIONS = {
     "return_by_steps": "Return against environment steps",
     "return_by_episodes": "Return against episodes",
     "return_by_seconds": "Return against seconds",
-    "performance_profile": "Performance profile: share of evaluation episodes with at least a return of τ",
+    "share_of_episodes": "Share of evaluation episodes, of all seeds, with at least a return of τ",
     "final_scores": "Final policies, seed by seed",
 }
 HEADINGS = ("loss", "IQM", "95% interval", "mean ± std", "final", "best", "to threshold", "steps/s")
+IN_A_TERMINAL = ("loss", "IQM", "95% interval", "mean ± std", "best", "steps/s")
+"""Those that fit into 80 columns."""
+PAIRS = "Probability that a run of the row's loss ends above a run of the column's, and its 95% interval"
 
 
 def write(planned: Planned, trials: Sequence[Trial], directory: Storage) -> dict[str, Any]:
@@ -44,16 +49,16 @@ def write(planned: Planned, trials: Sequence[Trial], directory: Storage) -> dict
 
 
 def table(summary: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The table of losses, the best interquartile mean first: a row of texts each, under HEADINGS."""
+    """The table of losses, the best interquartile mean of runs first: a row of texts each, under HEADINGS."""
     rows: list[tuple[str, ...]] = []
     losses = summary["losses"]
-    for label in sorted(losses, key=lambda label: -losses[label]["evaluation_iqm"]):
+    for label in sorted(losses, key=lambda label: -losses[label]["score_iqm"]):
         figures_, times = losses[label], summary["times"][label]
         rows.append(
             (
                 label,
-                f"{figures_['evaluation_iqm']:.1f}",
-                _interval(figures_["evaluation_iqm_interval_95"]),
+                f"{figures_['score_iqm']:.1f}",
+                _interval(figures_["score_iqm_interval_95"]),
                 f"{figures_['evaluation_mean']:.1f} ± {figures_['evaluation_std']:.1f}",
                 _number(figures_["final_mean_return"]),
                 _number(figures_["best_mean_return"]),
@@ -65,11 +70,11 @@ def table(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def pairs(summary: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Probability of improvement: the row's loss over the column's."""
+    """Probability of improvement, and its interval: the row's loss over the column's."""
     labels = list(summary["probability_of_improvement"])
     chances = summary["probability_of_improvement"]
     return [("", *labels)] + [
-        (ours, *("" if ours == theirs else f"{chances[ours][theirs]:.2f}" for theirs in labels)) for ours in labels
+        (ours, *("" if ours == theirs else _chance(chances[ours][theirs]) for theirs in labels)) for ours in labels
     ]
 
 
@@ -79,9 +84,10 @@ def explanation(summary: dict[str, Any]) -> str:
     threshold = summary["threshold"]
     text = (
         f"Each final policy flew {experiment['evaluation_episodes']} greedy episodes of {experiment['env']} on "
-        "Gymnasium, from seeds that no training used: their interquartile mean (IQM) over all seeds and episodes, its "
-        "95% bootstrap interval over the training seeds, and mean ± standard deviation. Final and best are running "
-        "means of 100 training episodes, averaged over the seeds."
+        "Gymnasium, from seeds that no training used; their mean is the run's score. IQM is the interquartile mean of "
+        "the runs' scores (of three runs none is trimmed, of four or five the best and the worst), with its 95% "
+        "bootstrap interval over the runs. Mean ± standard deviation are those of all episodes. Final and best are "
+        "running means of 100 training episodes, averaged over the runs."
     )
     if threshold is not None:
         text += (
@@ -89,6 +95,32 @@ def explanation(summary: dict[str, Any]) -> str:
             "that took those."
         )
     return text
+
+
+def caution(summary: dict[str, Any]) -> str:
+    """What the intervals of as many runs as there are can be trusted with; empty where there is nothing to say."""
+    runs = sorted({figures_["seeds"] for figures_ in summary["losses"].values()})
+    text = []
+    if 1 in runs:
+        text.append("A single run has no interval: nothing is known of how others would differ.")
+    covered = [f"{COVERAGE[count]:.0%} with {count} runs" for count in runs if count in COVERAGE]
+    if covered:
+        text.append(
+            "Intervals from few runs cover less than they claim. Of the nominal 95%, a simulation with normal scores "
+            f"found {' and '.join(covered)}."
+        )
+    return " ".join(text)
+
+
+def caution_of_pairs(summary: dict[str, Any]) -> str:
+    """What an interval without width is worth."""
+    runs = min((figures_["seeds"] for figures_ in summary["losses"].values() if figures_["seeds"] > 1), default=0)
+    if not 2 <= runs <= 5:
+        return ""
+    return (
+        "Where every run of one loss is above every run of the other the interval has no width; with "
+        f"{runs} runs each, chance alone does that to one in {math.comb(2 * runs, runs) // 2} pairs of equal losses."
+    )
 
 
 def markdown(summary: dict[str, Any], command: str, images: Iterable[str]) -> str:
@@ -102,10 +134,14 @@ def markdown(summary: dict[str, Any], command: str, images: Iterable[str]) -> st
         "",
         *_markdown_table(HEADINGS, table(summary)),
     ]
+    if text := caution(summary):
+        lines += ["", text]
     if len(summary["losses"]) > 1:
         first, *rest = pairs(summary)
-        lines += ["", "Probability that a run of the row's loss ends above a run of the column's:", ""]
+        lines += ["", f"{PAIRS}:", ""]
         lines += _markdown_table(first, rest)
+        if text := caution_of_pairs(summary):
+            lines += ["", text]
     for name, reason in summary["failed"].items():
         lines += ["", f"**{name} failed**: {reason.splitlines()[-1]}"]
     for name in images:
@@ -135,7 +171,10 @@ def page(summary: dict[str, Any], command: str, images: Mapping[str, bytes], tri
         explanation=explanation(summary),
         headings=HEADINGS,
         table=table(summary),
+        caution=caution(summary),
+        pairs_heading=PAIRS,
         pairs=pairs(summary) if len(summary["losses"]) > 1 else [],
+        caution_of_pairs=caution_of_pairs(summary),
         failed=summary["failed"],
         unfinished=summary["unfinished"],
         images=[(CAPTIONS[Path(name).stem], base64.b64encode(data).decode()) for name, data in images.items()],
@@ -150,6 +189,11 @@ def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> l
 
 def _interval(interval: list[float] | None) -> str:
     return f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else "–"
+
+
+def _chance(chance: dict[str, Any]) -> str:
+    ends = chance["interval_95"]
+    return f"{chance['probability']:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
 
 
 def _number(value: float | None) -> str:

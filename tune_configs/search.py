@@ -6,6 +6,11 @@ python -m tune_configs.search --preset ppo --env LunarLander-v3 --trials 8 --sch
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # here: what follows takes seconds
+    from learner.signals import run_command
+
+    run_command("tune_configs.search")
+
 import dataclasses
 import json
 import math
@@ -13,7 +18,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,19 +31,25 @@ from rich.console import Console
 from actors.environments import describe
 from actors.errors import NonFiniteError, UserError
 from actors.files import write_text
+from learner.callback import Callback
 from learner.command_line import one_line_errors, parse
 from learner.config import TrainConfig, overlay
 from learner.presets import preset
 from learner.progress import log_to
 from learner.ray_session import start_ray
 from learner.run_directory import RunDirectory
-from learner.trainer import Callback, Spares, Trainer
+from learner.signals import EndedBySignal
+from learner.spares import Spares
+from learner.trainer import Trainer
 from tune_configs.spaces import FIXED_AT_START, nested, space_of
 from tune_configs.trainable import placement, with_resources
-from tune_configs.tuning import check_room, gpu_share_of, run_config
+from tune_configs.tuning import check_room, ending_trials, gpu_share_of, run_config
 
 _PROG = "python -m tune_configs.search"
 METRIC = "ep_rew_mean"
+_FIRST = "first_mean_return"
+EXPLODED = -1e9
+"""Reported for settings that made numbers explode: worse than any return."""
 _SPARES = Spares()
 _SEARCHING = {"fleet": {"actors": 1}, "checkpoint": {"checkpoint_seconds": 3600.0}}
 
@@ -88,7 +99,7 @@ class ReportToScheduler(Callback):
         self._next = 0.0
 
     def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """See Callback."""
+        """Report the mean return to Tune at intervals of steps, with a checkpoint where members are copied."""
         steps, mean = trainer.counters.total_timesteps, metrics["rollout/ep_rew_mean"]
         if steps < self._next or not math.isfinite(mean):
             return
@@ -115,11 +126,13 @@ def run_search_trial(point: dict[str, Any], search: dict[str, Any]) -> None:
     try:
         result = trainer.run()
     except NonFiniteError:  # settings that make numbers explode are bad settings, not a failed search
-        tune.report({METRIC: -1e9, "total_timesteps": config.stop.total_timesteps, "fps": 0.0})
+        tune.report({METRIC: EXPLODED, "total_timesteps": config.stop.total_timesteps, "fps": 0.0})
         return
     if math.isfinite(result.mean_return):
-        final = {METRIC: result.mean_return, "total_timesteps": result.counters.total_timesteps, "fps": 0.0}
-        tune.report(final)
+        counters = result.counters
+        final = {METRIC: result.mean_return, "total_timesteps": counters.total_timesteps, "fps": 0.0}
+        first = counters.first_mean_return
+        tune.report(final | {_FIRST: math.nan if first is None else first})
 
 
 def mutations_of(space: dict[str, Any]) -> dict[str, Any]:
@@ -153,11 +166,13 @@ def search(command: SearchCommand, console: Console) -> Path:
         The preset file.
 
     Raises:
-        UserError: the search cannot be run, or no run of it finished an episode.
+        UserError: the search cannot be run, or nothing that it found is better than the rest.
+        EndedBySignal: it was interrupted; the best so far is written.
     """
     describe(command.env)
     stop = {"total_timesteps": command.steps, "target_return": None}
-    base = overlay(preset(command.preset), {"env": command.env, "seed": command.seed, "stop": stop}, "search")
+    changes = {"env": command.env, "seed": command.seed, "stop": stop, "evaluation": {"eval_every": None}}
+    base = overlay(preset(command.preset), changes, "search")
     name = command.name or f"{command.preset}-{command.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     directory = command.results / name
     if directory.exists():
@@ -189,11 +204,15 @@ def search(command: SearchCommand, console: Console) -> Path:
         ),
         run_config=run_config(directory, [SearchLog(console, command.trials)]),
     )
-    results = tuner.fit()
+    with ending_trials() as signals:
+        results = tuner.fit()
     try:
-        best = results.get_best_result(filter_nan_and_inf=True)
-    except RuntimeError as error:
-        raise UserError(f"no trial reported a mean return within {command.steps} steps: give more --steps") from error
+        best = best_of(results, command.steps, population=command.scheduler == "pbt")
+    except UserError as error:
+        if not signals:
+            raise
+        shutil.rmtree(directory)
+        raise EndedBySignal(signals[0], "no trial was ahead yet, and nothing is left") from error
     assert best.metrics is not None
     best_config = overlay(base, nested(best.config or {}), "best")
     out = command.out or directory / "best.json"
@@ -208,7 +227,34 @@ def search(command: SearchCommand, console: Console) -> Path:
         f"best mean return {best.metrics[METRIC]:.1f}: {json.dumps(nested(best.config or {}))}", soft_wrap=True
     )
     console.print(f"written to {out}; train with: python -m learner.train --config {out}", soft_wrap=True)
+    if signals:
+        raise EndedBySignal(signals[0], f"the best so far is in {out}")
     return out
+
+
+def best_of(results: tune.ResultGrid, steps: int, population: bool = False) -> tune.Result:
+    """The trial with the best last mean return.
+
+    Args:
+        results: of the search.
+        steps: of a trial at most, for what is said.
+        population: trials copy each other, so that equal ones are a sign only if they began so, too.
+
+    Raises:
+        UserError: there is none, or all are equal, so that any of them could be called so.
+    """
+    trials = [results[i] for i in range(len(results))]
+    means = _known((trial.metrics or {}).get(METRIC, math.nan) for trial in trials)
+    if not means:
+        raise UserError(f"no trial reported a finite mean return within {steps} steps: give more --steps")
+    firsts = _known((trial.metrics or {}).get(_FIRST, math.nan) for trial in trials) if population else []
+    seen = means + firsts
+    if len(means) > 1 and min(seen) == max(seen):
+        raise UserError(
+            f"all {len(means)} trials ended at a mean return of {means[0]:g}, so that none is best and none is "
+            "written: give more --steps, or search an environment whose rewards tell policies apart"
+        )
+    return results.get_best_result(filter_nan_and_inf=True)
 
 
 def _sampler(command: SearchCommand) -> Any:
@@ -257,5 +303,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ray.shutdown()
 
 
-if __name__ == "__main__":
-    main()
+def _known(means: Iterable[float]) -> list[float]:
+    return [mean for mean in means if math.isfinite(mean) and mean > EXPLODED]

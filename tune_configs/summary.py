@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import statistics
@@ -65,9 +66,15 @@ def by_label(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return groups
 
 
-def scores_of(runs: Sequence[Run]) -> Array:
-    """Final evaluations, [seeds, episodes]."""
+def episodes_of(runs: Sequence[Run]) -> Array:
+    """Returns of the final evaluations, [runs, episodes]."""
     return np.stack([run.evaluation for run in runs])
+
+
+def scores_of(runs: Sequence[Run]) -> Array:
+    """Each run's score, the mean of its final evaluation: [runs, environments], of which an experiment has one."""
+    scores: Array = episodes_of(runs).mean(1, keepdims=True)
+    return scores
 
 
 def summarise(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
@@ -77,17 +84,12 @@ def summarise(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]
     threshold = experiment.threshold
     if threshold is None:
         threshold = describe(experiment.env).reward_threshold
-    means = {label: scores_of(group).mean(1) for label, group in groups.items()}
+    scores = {label: scores_of(group) for label, group in groups.items()}
     return {
         "experiment": dataclasses.asdict(experiment),
         "threshold": threshold,
         "losses": {label: _figures(group, threshold) for label, group in groups.items()},
-        "probability_of_improvement": {
-            ours: {
-                theirs: probability_of_improvement(means[ours], means[theirs]) for theirs in groups if theirs != ours
-            }
-            for ours in groups
-        },
+        "probability_of_improvement": _improvements(scores),
         "failed": failures(trials),
         "unfinished": [trial.name for trial in trials if trial.name not in {run.trial.name for run in runs}],
         "times": {label: _times(group, threshold) for label, group in groups.items()},
@@ -95,8 +97,7 @@ def summarise(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]
 
 
 def _figures(runs: Sequence[Run], threshold: float | None) -> dict[str, Any]:
-    scores = scores_of(runs)
-    low, high = interval(scores, interquartile_mean)
+    scores, episodes_flown = scores_of(runs), episodes_of(runs)
     reached = [run.first_reaching(threshold) for run in runs] if threshold is not None else []
     episodes = [row["time/episodes"] for row in reached if row]
     return {
@@ -104,10 +105,11 @@ def _figures(runs: Sequence[Run], threshold: float | None) -> dict[str, Any]:
         "final_mean_return": _mean(run.outcome["final_mean_return"] for run in runs),
         "best_mean_return": _mean(run.outcome["best_mean_return"] for run in runs),
         "best_mean_return_of_each_seed": [run.outcome["best_mean_return"] for run in runs],
-        "evaluation_mean": float(scores.mean()),
-        "evaluation_std": float(scores.std()),
-        "evaluation_iqm": interquartile_mean(scores),
-        "evaluation_iqm_interval_95": None if math.isnan(low) else [low, high],
+        "score_of_each_seed": scores[:, 0].tolist(),
+        "score_iqm": float(interquartile_mean(scores)),
+        "score_iqm_interval_95": _known(interval(scores)),
+        "evaluation_mean": float(episodes_flown.mean()),
+        "evaluation_std": float(episodes_flown.std()),
         "episodes": sum(run.outcome["episodes"] for run in runs),
         "steps": sum(run.outcome["steps"] for run in runs),
         "seeds_over_threshold": len(episodes),
@@ -124,6 +126,20 @@ def _times(runs: Sequence[Run], threshold: float | None) -> dict[str, Any]:
         "steps_per_second": sum(run.outcome["steps"] for run in runs) / max(seconds, 1e-9),
         "seconds_to_threshold": statistics.median(to_threshold) if to_threshold else None,
     }
+
+
+def _improvements(scores: dict[str, Array]) -> dict[str, dict[str, Any]]:
+    """The probability of improvement of every loss over every other; one direction is the other's mirror image."""
+    found: dict[str, dict[str, Any]] = {label: {} for label in scores}
+    for ours, theirs in itertools.combinations(scores, 2):
+        chance, low, high = probability_of_improvement(scores[ours], scores[theirs])
+        found[ours][theirs] = {"probability": chance, "interval_95": _known((low, high))}
+        found[theirs][ours] = {"probability": 1 - chance, "interval_95": _known((1 - high, 1 - low))}
+    return found
+
+
+def _known(interval: Sequence[float]) -> list[float] | None:
+    return None if any(map(math.isnan, interval)) else list(interval)
 
 
 def _mean(values: Any) -> float | None:

@@ -16,21 +16,23 @@ from ray import tune
 from ray.exceptions import RayError, RayTaskError
 from ray.tune import PlacementGroupFactory
 
-from actors.errors import NonFiniteError, UserError
+from actors.errors import EnvironmentFault, NonFiniteError, UserError
 from actors.evaluation import fly_episodes
 from actors.policy import Policy
+from learner.callback import Callback
 from learner.checkpoint import has_checkpoint
 from learner.config import TrainConfig, overlay
 from learner.counters import Counters
 from learner.run_directory import RunDirectory
+from learner.spares import Spares
 from learner.telemetry import Telemetry
-from learner.trainer import Callback, Spares, Trainer
+from learner.trainer import Trainer
 from learner.writer import PATIENCE, Writer
 from tune_configs.experiment import Trial, train_config
 from tune_configs.peers import PeerRun, train_peer
 
-EVALUATION_SEED = 2**62
-"""First seed of the final evaluation: beyond any that training counts up to from a run's seed."""
+EVALUATION_SEED = 500_000
+"""First seed of the final evaluation: training derives none as low."""
 
 CPUS_PER_ACTOR = 0.5
 CPUS_PER_LEARNER = 0.5
@@ -54,12 +56,12 @@ class ReportToTune(Callback):
         self._next = 0.0
 
     def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """See Callback."""
+        """Report the update to Tune, at most once a second."""
         self.report(trainer.config, trainer.counters, metrics)
 
     def report(self, config: TrainConfig, counters: Counters, metrics: dict[str, float]) -> None:
         """Report a row, unless the last is too recent; always the one that ends the run."""
-        progress = config.stop.progress(counters.total_timesteps, counters.episodes, counters.seconds)
+        progress = config.stop.progress(*counters.spent)
         if time.monotonic() < self._next and progress < 1:
             return
         self._next = time.monotonic() + _REPORT_SECONDS
@@ -80,11 +82,11 @@ def run_trial(settings: dict[str, Any]) -> None:
     try:
         policy, counters = _train(trial, settings["gpu_share"])
         outcome = _outcome(trial, policy, counters)
-    except (UserError, NonFiniteError, RayTaskError) as error:
+    except (UserError, NonFiniteError, EnvironmentFault, RayTaskError) as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, RayError) and not isinstance(cause, RayTaskError):  # a process was lost after all
             raise
-        text = f"{error}\n"
+        text = f"{getattr(error, 'details', '')}{error}\n"
         _write(trial, lambda: trial.storage.write("failure.txt", text.encode()))
         tune.report({"ep_rew_mean": float("nan"), "progress": 1.0, "failure": _last_line(error)})
         return
@@ -129,7 +131,8 @@ def with_resources(config: TrainConfig, gpu_share: float) -> TrainConfig:
 
 def _outcome(trial: Trial, policy: Policy, counters: Counters) -> dict[str, Any]:
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + trial.evaluation_episodes)
-    returns, lengths = fly_episodes(policy, seeds, env_id=trial.config["env"])
+    limit = train_config(trial).rollout.max_episode_steps
+    returns, lengths, cut = fly_episodes(policy, seeds, env_id=trial.config["env"], max_episode_steps=limit)
     return {
         "label": trial.label,
         "seed": trial.seed,
@@ -140,6 +143,7 @@ def _outcome(trial: Trial, policy: Policy, counters: Counters) -> dict[str, Any]
         "seconds": counters.seconds,
         "evaluation_returns": returns.tolist(),
         "evaluation_lengths": lengths.tolist(),
+        "evaluation_truncated": int(cut.sum()),
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import ray
 from ray import tune
 
 from actors.errors import UserError
+from learner.signals import EndedBySignal, stopping_on_signals
 from tune_configs.trainable import placement
 
 log = logging.getLogger("touchdown")
@@ -22,6 +25,7 @@ def run_config(directory: Path, callbacks: Sequence[Any]) -> tune.RunConfig:
     """Tune's own files under ``directory``/tune, its output silenced, lost processes tried again three times."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # a trial's run directory has its metrics already
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # of the two, the one that verbose=0 silences
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see ending_trials
     return tune.RunConfig(
         name="tune",
         storage_path=str(directory.resolve()),
@@ -29,6 +33,25 @@ def run_config(directory: Path, callbacks: Sequence[Any]) -> tune.RunConfig:
         callbacks=list(callbacks),
         verbose=0,
     )
+
+
+@contextlib.contextmanager
+def ending_trials() -> Iterator[list[int]]:
+    """While Tune runs in the block, have a signal end all trials; gives the list of those that came.
+
+    Raises:
+        EndedBySignal: one came before Tune could heed it, or a second one.
+    """
+    numbers: list[int] = []
+
+    def end(number: int) -> None:
+        if not hasattr(signal, "SIGUSR1") or signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+            raise EndedBySignal(number)
+        numbers.append(number)
+        signal.raise_signal(signal.SIGUSR1)  # the one signal that Tune always heeds
+
+    with stopping_on_signals(end):
+        yield numbers
 
 
 def gpu_share_of(asked: float | None, actors: int, trials: int) -> float:

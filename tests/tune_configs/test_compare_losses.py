@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,25 @@ import filelock
 import psutil
 import pytest
 import torch
+from rich.console import Console
 
 from actors.policy import Policy
+from learner.config import overlay
 from learner.evaluate import find_policy
 from learner.metrics_log import read_metrics, read_rows
-from learner.storage import open_storage
+from learner.presets import preset
+from learner.storage import Disk, open_storage
+from tests.serve.served import wait_for
+from tune_configs.compare_losses import compare, main, read_command
+from tune_configs.experiment import Experiment, Planned, configs_of, save
 
 SMALL = ["--env", "CartPole-v1", "--evaluation-episodes", "5"]
+PACED = ["--env", "tests.paced_environment:Paced-v0", "--evaluation-episodes", "2"]
+PACED_STEPS = 6000
+"""Of a trial that is not to end before something is done to it: twelve seconds at the very least."""
+PATIENCE = 200.0
+"""Seconds that a busy machine has for what takes a few."""
+pytestmark = pytest.mark.timeout(600)
 needs_sb3 = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs the peers extra")
 
 
@@ -31,7 +44,14 @@ def command(*arguments: object) -> list[str]:
 
 
 def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=280, check=False, cwd=cwd)
+    """The command as a process of its own."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=500, check=False, cwd=cwd)
+
+
+def compared(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """The command in this process: its exit status and what it prints. ``main`` would leave the shared cluster."""
+    status = compare(read_command([*map(str, arguments)]), Console())
+    return status, capsys.readouterr().out
 
 
 def summary_of(directory: Path) -> dict[str, Any]:
@@ -39,172 +59,222 @@ def summary_of(directory: Path) -> dict[str, Any]:
     return summary
 
 
-def test_the_same_experiment_gives_the_same_summary(tmp_path: Path) -> None:
-    """Two losses, two seeds, twice: on processes that were there, in whatever order the trials ended."""
+@pytest.mark.usefixtures("ray_cluster", "s3")
+def test_the_same_experiment_gives_the_same_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two losses, two seeds, twice: on two clusters, in whatever order the trials ended, on a disk and in a bucket.
+
+    All of the second is in the bucket, none of it here; a resume with nothing to do writes the report again.
+    """
     options = [*SMALL, "--losses", "cpg", "ppo", "--seeds", 2, "--episodes", 150, "--max-policy-lag", 0]
-    first = run(*options, "--results", tmp_path, "--name", "first")
-    assert first.returncode == 0, first.stderr
-    assert "cpg-1: done, 160 episodes" in first.stdout
-    assert "4 of 4 trials to run" in first.stdout
-    again = run(*options, "--results", tmp_path, "--name", "again", "--concurrent", 1)
+    status, out = compared(capsys, *options, "--results", tmp_path, "--name", "first")
+    assert status == 0
+    assert "cpg-1: done, 160 episodes" in out
+    assert "4 of 4 trials to run" in out
+
+    location, here = "s3://bucket/experiments", tmp_path / "here"
+    here.mkdir()
+    # A cluster of its own, by whose environment trials find the store.
+    again = run(*options, "--results", location, "--name", "again", "--concurrent", 1, cwd=here)
     assert again.returncode == 0, again.stderr
-    one, other = summary_of(tmp_path / "first"), summary_of(tmp_path / "again")
+    assert f"report: {location}/again/index.html" in again.stdout
+    ended = [line.partition(":")[0] for line in again.stdout.splitlines() if ": done, " in line]
+    assert ended == ["cpg-0", "ppo-0", "cpg-1", "ppo-1"], "one of each first, so that it is known what the others take"
+    bucket = open_storage(f"{location}/again")
+    written = bucket.read("summary.json")
+    one, other = summary_of(tmp_path / "first"), json.loads(written)
     assert one.pop("times") != other.pop("times")
     assert one == other
 
     assert set(one["losses"]) == {"cpg", "ppo"}
     assert one["losses"]["cpg"]["seeds"] == 2
     assert one["losses"]["cpg"]["episodes"] == 320  # batches of 32: the fifth ends the budget of 150
-    assert one["losses"]["ppo"]["best_mean_return"] > 20
+    for label, figures in one["losses"].items():  # what its trials have logged
+        logs = [tmp_path / "first" / "runs" / f"{label}-{seed}" / "metrics.jsonl" for seed in range(2)]
+        ends = [read_metrics(log)[-1] for log in logs]
+        best, last = ([end[f"rollout/{name}"] for end in ends] for name in ("best_ep_rew_mean", "ep_rew_mean"))
+        assert figures["best_mean_return_of_each_seed"] == best
+        assert figures["best_mean_return"] == pytest.approx(sum(best) / 2)
+        assert figures["final_mean_return"] == pytest.approx(sum(last) / 2)
+        assert figures["steps"] == sum(end["time/total_timesteps"] for end in ends)
     chances = one["probability_of_improvement"]
-    assert chances["cpg"]["ppo"] + chances["ppo"]["cpg"] == pytest.approx(1)
+    assert chances["cpg"]["ppo"]["probability"] + chances["ppo"]["cpg"]["probability"] == pytest.approx(1)
+    assert "50% with 2 runs" in " ".join(out.split())
     assert not one["failed"]
     assert not one["unfinished"]
     directory = tmp_path / "first"
-    assert {path.name for path in directory.glob("*.png")} >= {"four_panels.png", "performance_profile.png"}
+    assert {path.name for path in directory.glob("*.png")} >= {"four_panels.png", "share_of_episodes.png"}
     assert "| loss | IQM |" in (directory / "summary.md").read_text()
     run_dir = directory / "runs" / "cpg-0"
     assert Policy.load(run_dir / "policy").spec.env_id == "CartPole-v1"
     assert list(run_dir.glob("events.out.tfevents.*"))
 
+    assert bucket.read("four_panels.png").startswith(b"\x89PNG")
+    for name in ("cpg-0", "ppo-0"):
+        trial = bucket.within(f"runs/{name}")
+        assert json.loads(trial.read("outcome.json"))["steps"] == read_rows(trial)[-1]["time/total_timesteps"]
+        assert find_policy(str(trial)).spec.env_id == "CartPole-v1"
+    bucket.remove("index.html")
+    monkeypatch.chdir(here)
+    status, out = compared(capsys, "--resume", f"{location}/again")
+    assert status == 0
+    assert "0 of 4 trials to run" in out
+    assert b"cpg-0" in bucket.read("index.html")
+    assert bucket.read("summary.json") == written
+    assert not list(here.iterdir())
 
-def test_a_killed_experiment_goes_on(tmp_path: Path) -> None:
-    """Finished trials are kept; the others go on from their checkpoints, and nothing is counted twice."""
-    directory = tmp_path / "killed"
-    options = [*SMALL, "--losses", "cpg", "ppo", "--seeds", 2, "--steps", 60_000, "--results", tmp_path]
-    process = subprocess.Popen(command(*options, "--name", "killed"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 200
-    while not (list(directory.glob("runs/*/outcome.json")) and _started(directory)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a bad command gets."""
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1
+    return said
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_processes_do_not_run_one_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = Experiment(losses=("cpg",), seeds=1, env="CartPole-v1", episodes=64)
+    save(Planned(experiment, configs_of(experiment), "python -m something"), Disk(tmp_path))
+    with filelock.FileLock(tmp_path / ".lock"):
+        assert "another process runs the experiment" in refused(capsys, "--resume", tmp_path)
+
+
+@pytest.mark.usefixtures("joined")
+def test_an_experiment_outlives_its_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trial's own process, its learner, its actor, the command: each is killed once, in turn.
+
+    Finished trials are kept, others go on from their checkpoints, and no update is lost or counted twice.
+    """
+    directory = tmp_path / "x"
+    options = ["--losses", quick(tmp_path), "--seeds", 2, "--steps", PACED_STEPS, "--results", tmp_path, "--name", "x"]
+    process = subprocess.Popen(
+        command(*PACED, *options, "--concurrent", 1), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+    def wait_while_it_runs(condition: Callable[[], Any], what: str) -> Any:
+        return wait_for(lambda: _still_running(process) and condition(), what, PATIENCE)
+
+    def rows(trial: str = "cpg-0") -> list[dict[str, Any]]:
+        return read_metrics(directory / "runs" / trial / "metrics.jsonl")
+
+    def kill(title: str) -> None:
+        (victim,) = wait_while_it_runs(lambda: len(found := processes(title)) == 1 and found, f"{title} is alone")
+        victim.kill()
+        victim.wait(PATIENCE)
+
+    def kill_and_see_it_back(title: str, column: str) -> None:
+        before = rows()[-1][column]
+        kill(title)
+        wait_while_it_runs(lambda: [row for row in rows()[-1:] if row[column] > before], f"{title} is back")
+
+    wait_while_it_runs(lambda: len(rows()) > 1, "the first trial is under way")
+    kill("ray::ImplicitFunc")
+    before = len(rows())
+    wait_while_it_runs(lambda: len(rows()) > before, "another process leads the trial")
+    kill_and_see_it_back("ray::LearnerActor", "rollout/learner_restarts")
+    kill_and_see_it_back("ray::RolloutActor", "rollout/actor_restarts")
+    wait_while_it_runs(lambda: rows("cpg-1"), "the second trial is under way")
+    process.kill()
     process.communicate()
     kept = {path: path.stat().st_mtime_ns for path in directory.glob("runs/*/outcome.json")}
+    assert [path.parent.name for path in kept] == ["cpg-0"]
 
-    resumed = run("--resume", directory)
-    assert resumed.returncode == 0, resumed.stderr
-    assert f"{4 - len(kept)} of 4 trials to run" in resumed.stdout
+    status, out = compared(capsys, "--resume", directory)
+    assert status == 0, out
+    assert "1 of 2 trials to run" in out
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    for run_dir in (directory / "runs").iterdir():
-        rows = read_metrics(run_dir / "metrics.jsonl")
-        assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1)), run_dir.name
-        assert json.loads((run_dir / "outcome.json").read_text())["steps"] == rows[-1]["time/total_timesteps"]
+    for trial in ("cpg-0", "cpg-1"):
+        log = rows(trial)
+        assert [row["train/n_updates"] for row in log] == list(range(1, len(log) + 1)), trial
+        outcome = json.loads((directory / "runs" / trial / "outcome.json").read_text())
+        assert outcome["steps"] == log[-1]["time/total_timesteps"] >= PACED_STEPS
     assert not summary_of(directory)["unfinished"]
 
 
-@pytest.mark.usefixtures("s3")
-def test_results_in_an_object_store(tmp_path: Path) -> None:
-    """All of an experiment is in the bucket, none of it here; a resume with nothing to do writes the report again."""
-    location = "s3://bucket/experiments"
-    options = [*SMALL, "--losses", "cpg", "ppo", "--seeds", 1, "--episodes", 64, "--results", location, "--name", "x"]
-    first = run(*options, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert f"report: {location}/x/index.html" in first.stdout
-    directory = open_storage(f"{location}/x")
-    assert json.loads(directory.read("summary.json"))["losses"]["cpg"]["seeds"] == 1
-    assert directory.read("four_panels.png").startswith(b"\x89PNG")
-    for name in ("cpg-0", "ppo-0"):
-        trial = directory.within(f"runs/{name}")
-        assert json.loads(trial.read("outcome.json"))["steps"] == read_rows(trial)[-1]["time/total_timesteps"]
-        assert find_policy(str(trial)).spec.env_id == "CartPole-v1"
-
-    directory.remove("index.html")
-    summary = directory.read("summary.json")
-    resumed = run("--resume", f"{location}/x", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "0 of 2 trials to run" in resumed.stdout
-    assert b"cpg-0" in directory.read("index.html")
-    assert directory.read("summary.json") == summary
-    assert not list(tmp_path.iterdir())
+def quick(directory: Path) -> Path:
+    """A file of the preset cpg: many updates, as it hardly learns to fly long, of which going back loses few."""
+    changes = {
+        "rollout": {"n_envs": 4},
+        "update": {"learning_rate": 1e-6},
+        "checkpoint": {"checkpoint_seconds": 0.1},
+    }
+    path = directory / "cpg.json"
+    path.write_text(json.dumps(overlay(preset("cpg"), changes, "quick").to_dict()))
+    return path
 
 
-def test_two_processes_do_not_run_one_experiment(tmp_path: Path) -> None:
-    options = [*SMALL, "--losses", "cpg", "--seeds", 1, "--episodes", 64, "--results", tmp_path, "--name", "x"]
-    assert run(*options).returncode == 0
-    with filelock.FileLock(tmp_path / "x" / ".lock"):
-        result = run("--resume", tmp_path / "x")
-    assert result.returncode == 2
-    assert "another process runs the experiment" in result.stderr
+def _still_running(process: subprocess.Popen[str]) -> bool:
+    assert process.poll() is None, process.communicate()
+    return True
 
 
-@pytest.mark.parametrize("killed", ["ray::ImplicitFunc", "ray::LearnerActor", "ray::RolloutActor"])
-def test_a_trial_survives_its_processes(tmp_path: Path, killed: str) -> None:
-    """The trial's own process, its learner, its actor: each is killed once, and no update is lost or counted twice."""
-    options = [*SMALL, "--losses", "cpg", "--seeds", 1, "--steps", 60_000, "--results", tmp_path, "--name", "x"]
-    process = subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not _started(tmp_path / "x"):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    family = psutil.Process(process.pid).children(recursive=True)
-    victims = [one for one in family if " ".join(one.cmdline()).startswith(killed)]
-    assert len(victims) == 1, [one.cmdline() for one in family]
-    victims[0].kill()
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, out + err
-    rows = read_metrics(tmp_path / "x" / "runs" / "cpg-0" / "metrics.jsonl")
-    assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
-    assert rows[-1]["time/total_timesteps"] >= 60_000
+def processes(title: str) -> list[psutil.Process]:
+    """Processes of the shared cluster by the name that Ray gives them."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if " ".join(one.cmdline()).startswith(title):
+                found.append(one)
+    return found
 
 
-def _started(directory: Path) -> bool:
-    """Whether a trial is under way, with a checkpoint."""
-    return any(
-        not (path.parent / "outcome.json").exists() and any(path.iterdir())
-        for path in directory.glob("runs/*/checkpoints")
-    )
-
-
-def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("joined")
+def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({"loss": {"loss": "tests.tune_configs.losses_to_compare:raises"}}))
     options = [*SMALL, "--losses", bad, "cpg", "--seeds", 1, "--episodes", 64, "--results", tmp_path, "--name", "x"]
-    result = run(*options)
+    result = run(*options, "--concurrent", 1)
     assert result.returncode == 1, result.stderr
     assert "bad-0 failed: ZeroDivisionError: no such loss" in result.stdout
     summary = summary_of(tmp_path / "x")
     assert "no such loss" in summary["failed"]["bad-0"]
     assert list(summary["losses"]) == ["cpg"]
     assert "no such loss" in (tmp_path / "x" / "index.html").read_text()
-    assert json.loads((tmp_path / "x" / "runs" / "cpg-0" / "made_by.json").read_text())["command"].endswith("--name x")
+    assert json.loads((tmp_path / "x" / "runs" / "cpg-0" / "made_by.json").read_text())["command"].endswith(
+        "--concurrent 1"
+    )
 
-    again = run("--resume", tmp_path / "x")
-    assert again.returncode == 1
-    assert "1 of 2 trials to run" in again.stdout, "what failed is tried again"
-    assert "--name x" in (tmp_path / "x" / "summary.md").read_text(), "the command is still the first one"
+    status, out = compared(capsys, "--resume", tmp_path / "x")
+    assert status == 1
+    assert "1 of 2 trials to run" in out, "what failed is tried again"
+    assert "--name x --concurrent 1" in (tmp_path / "x" / "summary.md").read_text(), (
+        "the command is still the first one"
+    )
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_an_experiment_that_goes_on(tmp_path: Path) -> None:
-    options = [*SMALL, "--losses", "cpg", "--seeds", 1, "--steps", 10_000_000, "--results", tmp_path, "--name", "x"]
+    options = [*PACED, "--losses", "cpg", "--seeds", 1, "--steps", 10_000_000, "--results", tmp_path, "--name", "x"]
     process = subprocess.Popen(
         command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 120
-    while not read_metrics(tmp_path / "x" / "runs" / "cpg-0" / "metrics.jsonl"):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    log = tmp_path / "x" / "runs" / "cpg-0" / "metrics.jsonl"
+    wait_for(lambda: _still_running(process) and read_metrics(log), "the trial is under way", PATIENCE)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 130, err
-    assert f"go on with --resume {tmp_path / 'x'}" in out
+    assert err.splitlines()[-1].endswith(f"ended by SIGINT; go on with --resume {tmp_path / 'x'}"), err
+    assert "0 of 1 trials" not in out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine can carry it")
-def test_a_trial_that_no_machine_can_carry_is_refused(tmp_path: Path) -> None:
-    result = run(*SMALL, "--losses", "cpg", "--gpu-share", 1, "--results", tmp_path)
-    assert result.returncode == 2
-    assert "one trial needs 1 GPUs of 0" in result.stderr
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_that_no_machine_can_carry_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, *SMALL, "--losses", "cpg", "--gpu-share", 1, "--results", tmp_path)
+    assert "one trial needs 1 GPUs of 0" in said
     assert not list(tmp_path.iterdir())
 
 
 @needs_sb3
-def test_peers_are_trials_like_any_other(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_peers_are_trials_like_any_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*SMALL, "--losses", "ppo", "--peers", "rllib", "sb3", "--seeds", 1, "--steps", 20_000]
-    result = run(*options, "--results", tmp_path, "--name", "x")
-    assert result.returncode == 0, result.stderr + result.stdout
+    status, out = compared(capsys, *options, "--results", tmp_path, "--name", "x", "--concurrent", 1)
+    assert status == 0, out
     summary = summary_of(tmp_path / "x")
     assert set(summary["losses"]) == {"ppo", "rllib", "sb3"}
     for peer in ("rllib", "sb3"):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from learner.storage import Disk
-from tune_configs import report
+from tune_configs import figures, report
+from tune_configs.compare_losses import result_table
 from tune_configs.experiment import Experiment, Planned, Trial, configs_of, trials_of
-from tune_configs.summary import summarise
+from tune_configs.summary import finished_runs, summarise
 
 EXPERIMENT = Experiment(losses=("cpg", "ppo"), seeds=2, env="CartPole-v1", episodes=400, threshold=50.0)
 PLANNED = Planned(EXPERIMENT, configs_of(EXPERIMENT), "python -m tune_configs.compare_losses --losses cpg ppo")
@@ -70,21 +74,35 @@ def trials(tmp_path: Path) -> list[Trial]:
 def test_figures_by_hand(trials: list[Trial]) -> None:
     summary = summarise(EXPERIMENT, trials)
     cpg = summary["losses"]["cpg"]
-    assert cpg["evaluation_iqm"] == 35  # of 20, 30, 40, 50
-    assert cpg["evaluation_mean"] == 35
-    assert cpg["evaluation_iqm_interval_95"] == [15, 55]  # both resamples of one seed alone are likelier than 2.5%
+    assert cpg["score_of_each_seed"] == [15, 55]
+    assert (cpg["score_iqm"], cpg["evaluation_mean"]) == (35, 35)
+    assert cpg["score_iqm_interval_95"] == [15, 55]  # both resamples of one seed alone are likelier than 2.5%
     assert (cpg["final_mean_return"], cpg["best_mean_return"]) == (35, 45)
     assert cpg["best_mean_return_of_each_seed"] == [60, 30]
     assert (cpg["seeds_over_threshold"], cpg["episodes_to_threshold"]) == (1, 200)
     assert (cpg["episodes"], cpg["steps"]) == (600, 6000)
     assert summary["times"]["cpg"] == {"seconds": 12, "steps_per_second": 500, "seconds_to_threshold": 4}
     ppo = summary["losses"]["ppo"]
-    assert ppo["evaluation_iqm_interval_95"] is None
+    assert ppo["score_iqm_interval_95"] is None
     assert (ppo["seeds"], ppo["episodes_to_threshold"]) == (1, 100)
     chances = summary["probability_of_improvement"]  # cpg's seeds scored 15 and 55, ppo's 55: a loss and a tie
-    assert chances == {"cpg": {"ppo": 0.25}, "ppo": {"cpg": 0.75}}
+    assert chances["cpg"] == {"ppo": {"probability": 0.25, "interval_95": None}}  # of one run of ppo
+    assert chances["ppo"] == {"cpg": {"probability": 0.75, "interval_95": None}}
     assert summary["unfinished"] == ["ppo-1"]
     assert "ValueError" in summary["failed"]["ppo-1"]
+
+
+def test_crashes_are_not_trimmed_away(tmp_path: Path) -> None:
+    """A loss that crashes in a fifth of its landings (mean 204) is not above one that never does (mean 260)."""
+    experiment = Experiment(losses=("cpg", "ppo"), seeds=5, env="CartPole-v1", episodes=400)
+    planned = Planned(experiment, configs_of(experiment), "python -m tune_configs.compare_losses")
+    trials = trials_of(planned, Disk(tmp_path))
+    for trial in trials:
+        landings = [280.0] * 80 + [-100.0] * 20 if trial.label == "cpg" else [260.0] * 100
+        write_run(trial, [value + trial.seed for value in landings], [10.0])
+    summary = summarise(experiment, trials)
+    assert [row[:2] for row in report.table(summary)] == [("ppo", "262.0"), ("cpg", "206.0")]
+    assert summary["probability_of_improvement"]["ppo"]["cpg"] == {"probability": 1, "interval_95": [1, 1]}
 
 
 def test_the_threshold_is_the_environments_own_where_none_is_given(trials: list[Trial]) -> None:
@@ -96,13 +114,51 @@ def test_the_files_of_a_report(trials: list[Trial], tmp_path: Path) -> None:
     report.write(PLANNED, trials, Disk(tmp_path))
     text = (tmp_path / "summary.md").read_text()
     assert text.index("| ppo | 55.0 | – |") < text.index("| cpg | 35.0 | 15.0 to 55.0 | 35.0 ± 22.9 |")
+    assert "A single run has no interval" in text
+    assert "50% with 2 runs" in text
     assert PLANNED.command in text
     assert "1 of 2: 200 episodes, 4 s" in text
     assert "**ppo-1 failed**: ValueError" in text
     for path in tmp_path.glob("*.png"):
         assert f"]({path.name})" in text
     assert len(list(tmp_path.glob("*.png"))) == len(report.CAPTIONS)
-    assert json.loads((tmp_path / "summary.json").read_text())["losses"]["cpg"]["evaluation_iqm"] == 35
+    assert json.loads((tmp_path / "summary.json").read_text())["losses"]["cpg"]["score_iqm"] == 35
+
+
+def finished(runs: int, tmp_path: Path) -> dict[str, Any]:
+    """The summary of two losses with that many runs each."""
+    experiment = Experiment(losses=("cpg", "ppo"), seeds=runs, env="CartPole-v1", episodes=400)
+    trials = trials_of(Planned(experiment, configs_of(experiment), ""), Disk(tmp_path / str(runs)))
+    for trial in trials:
+        write_run(trial, [10.0 * trial.seed] * 2, [10.0])
+    return summarise(experiment, trials)
+
+
+def test_intervals_come_with_what_they_are_worth(tmp_path: Path) -> None:
+    assert "75% with 3 runs" in report.caution(three := finished(3, tmp_path))
+    assert "one in 10 pairs of equal losses" in report.caution_of_pairs(three)
+    assert "one in 126 pairs" in report.caution_of_pairs(finished(5, tmp_path))
+    one = finished(1, tmp_path)
+    assert report.caution(one).startswith("A single run has no interval")
+    assert "simulation" not in report.caution(one)
+    assert report.caution_of_pairs(one) == ""
+    ten = finished(10, tmp_path)
+    assert report.caution(ten) == report.caution_of_pairs(ten) == ""
+
+
+@pytest.mark.parametrize("label", ["ppo", "your_package.your_module_with_a_long_name:loss"])
+def test_the_table_fits_into_a_terminal_of_80_columns(label: str, tmp_path: Path) -> None:
+    """Every figure stands whole on its loss's line; only a long name is folded."""
+    summary = finished(3, tmp_path)
+    for section in ("losses", "times"):
+        summary[section][label] = summary[section].pop("ppo")
+    summary["losses"][label] |= {"score_iqm": -1000.0, "score_iqm_interval_95": [-1000.0, -1000.0]}
+    summary["losses"][label] |= {"evaluation_mean": -1000.0, "evaluation_std": 1000.0, "best_mean_return": -1000.0}
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(result_table(summary))
+    lines = console.export_text().splitlines()
+    assert any("-1000.0   -1000.0 to -1000.0   -1000.0 ± 1000.0   -1000.0   " in line for line in lines), lines
+    assert label in "".join(line[:40].split("-1000")[0].strip() for line in lines)
 
 
 def test_a_report_of_nothing_finished_is_still_one(tmp_path: Path) -> None:
@@ -112,6 +168,22 @@ def test_a_report_of_nothing_finished_is_still_one(tmp_path: Path) -> None:
     assert "cpg-0" in (tmp_path / "index.html").read_text()
 
 
+def test_shares_are_drawn_where_all_returns_are_equal(tmp_path: Path) -> None:
+    """As of CartPole's 500: a line at one, and its fall to zero beyond the return that all have."""
+    experiment = Experiment(losses=("cpg", "ppo"), seeds=2, env="CartPole-v1", episodes=400)
+    trials = trials_of(Planned(experiment, configs_of(experiment), ""), Disk(tmp_path))
+    for trial in trials:
+        write_run(trial, [500.0] * 10, [10.0, 20.0])
+    figure = figures.shares(finished_runs(trials))
+    (axis,) = figure.axes
+    for line in axis.lines:
+        x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+        assert x[0] < 500 < x[-1]
+        assert (y[x <= 500] == 1).all()
+        assert (y[x > 500] == 0).all()
+
+
+@pytest.mark.slow
 @needs_chromium
 def test_the_page_shows_everything_without_a_server(trials: list[Trial], tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ray import tune
 from ray.tune.schedulers.pbt import _explore
 from ray.tune.search.sample import Categorical
 
+from actors.errors import UserError
 from learner.config import TrainConfig, overlay, read_config
 from learner.presets import PRESETS, preset
-from tune_configs.search import main, mutations_of
+from tune_configs.search import EXPLODED, METRIC, best_of, main, mutations_of
 from tune_configs.spaces import FIXED_AT_START, nested, space_of
 
 
@@ -37,25 +42,35 @@ def test_a_point_is_a_configuration_file() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_population_stays_in_the_space(name: str) -> None:
     """Its mutations of every member are configurations, whatever they are mutated from."""
-    space = {key: domain for key, domain in space_of(preset(name)).items() if key not in FIXED_AT_START}
+    base = preset(name)
+    space = {key: domain for key, domain in space_of(base).items() if key not in FIXED_AT_START}
     mutations = mutations_of(space)
     assert set(mutations) == set(space)
-    point = {key: domain.sample() for key, domain in space.items()}
-    for _ in range(200):
-        point, _operations = _explore(point, mutations, 0.25, (1.2, 0.8), None)
-        assert overlay(preset(name), nested(point), "point")
+    random.seed(0)
+    point = {key: domain.sample(random_state=0) for key, domain in space.items()}
+    for _ in range(40):
+        point, _operations = _explore(point, mutations, 0.25, (1.2, 0.8), None)  # type: ignore[arg-type]
+        assert overlay(base, nested(point), "point")
         for key, domain in space.items():
             if isinstance(domain, Categorical):
                 assert point[key] in domain.categories
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "pbt"])
-def test_a_search_writes_a_preset_file(scheduler: str, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("joined")
+@pytest.mark.parametrize(
+    ("scheduler", "room"),
+    [
+        ("asha", ["--concurrent", 1]),  # all in one place, whose processes start once
+        ("pbt", []),  # more members than places, so that they take turns
+    ],
+)
+def test_a_search_writes_a_preset_file(scheduler: str, room: list[object], tmp_path: Path) -> None:
     out = tmp_path / "best.json"
-    options = ["--env", "CartPole-v1", "--trials", 3, "--steps", 20_000, "--scheduler", scheduler]
+    options = ["--env", "CartPole-v1", "--trials", 3, "--steps", 10_000, "--scheduler", scheduler, *room]
     options += ["--results", tmp_path, "--name", "search", "--out", out]
     command = [sys.executable, "-m", "tune_configs.search", *map(str, options)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert result.returncode == 0, result.stderr + result.stdout
     assert f"python -m learner.train --config {out}" in result.stdout
     assert "failed" not in result.stdout
@@ -65,6 +80,64 @@ def test_a_search_writes_a_preset_file(scheduler: str, tmp_path: Path) -> None:
     made_by = json.loads((tmp_path / "search" / "made_by.json").read_text())
     assert "--trials 3" in made_by["command"]
     assert made_by["ep_rew_mean"] > 15
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_of_equal_trials_none_is_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """MountainCar gives -200 to whoever does not know it yet."""
+    out = tmp_path / "best.json"
+    options = ["--env", "MountainCar-v0", "--trials", "2", "--steps", "10000", "--results", str(tmp_path)]
+    with pytest.raises(SystemExit) as end:
+        main([*options, "--concurrent", "1", "--name", "search", "--out", str(out)])
+    assert end.value.code == 2
+    assert "all 2 trials ended at a mean return of -200, so that none is best" in capsys.readouterr().err
+    assert not out.exists()
+
+
+Ended = Callable[..., tune.ResultGrid]
+ENDS = {
+    **{"nine": {METRIC: 9.0}, "nine again": {METRIC: 9.0}, "nan": {METRIC: math.nan}, "exploded": {METRIC: EXPLODED}},
+    **{f"learned {i}": {METRIC: 51.0, "first_mean_return": 9.0 + i} for i in range(3)},
+    **{f"stayed {i}": {METRIC: 51.0, "first_mean_return": 51.0} for i in range(3)},
+}
+"""What trials report last, by their names."""
+
+
+@pytest.fixture(scope="module")
+def ended(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """Results of real trials, as if those of the given names had been all of a search."""
+
+    def trial(point: dict[str, str], ends: dict[str, dict[str, float]]) -> None:
+        tune.report(ends[point["name"]])
+
+    everything = tune.Tuner(
+        tune.with_parameters(trial, ends=ENDS),
+        param_space={"name": tune.grid_search([*ENDS])},
+        tune_config=tune.TuneConfig(metric=METRIC, mode="max", max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(name="ends", storage_path=str(tmp_path_factory.mktemp("searches")), verbose=0),
+    ).fit()
+    path = everything.experiment_path
+    trials = {one.config["name"]: one for one in tune.ExperimentAnalysis(path).trials or ()}
+
+    def of(*names: str) -> tune.ResultGrid:
+        chosen = [trials[name] for name in names]
+        return tune.ResultGrid(tune.ExperimentAnalysis(path, trials=chosen, default_metric=METRIC, default_mode="max"))
+
+    return of
+
+
+def test_what_exploded_or_never_ended_an_episode_makes_no_difference(ended: Ended) -> None:
+    with pytest.raises(UserError, match="all 2 trials ended at a mean return of 9"):
+        best_of(ended("nine", "nan", "exploded", "nine again"), 1000)
+    with pytest.raises(UserError, match="no trial reported a finite mean return within 1000 steps"):
+        best_of(ended("nan", "exploded"), 1000)
+    assert best_of(ended("nan", "exploded", "nine"), 1000).config == {"name": "nine"}
+
+
+def test_members_of_a_population_that_end_as_copies_of_one_have_a_best(ended: Ended) -> None:
+    assert best_of(ended("learned 0", "learned 1", "learned 2"), 1000, population=True).metrics
+    with pytest.raises(UserError, match="all 3 trials ended at a mean return of 51"):
+        best_of(ended("stayed 0", "stayed 1", "stayed 2"), 1000, population=True)
 
 
 @pytest.mark.parametrize(
