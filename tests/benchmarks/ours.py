@@ -11,9 +11,10 @@ import math
 import tempfile
 from pathlib import Path
 
+from learner.callback import Callback
 from learner.config import TrainConfig, overlay
 from learner.presets import preset
-from learner.trainer import Callback, Trainer
+from learner.trainer import Trainer
 from tests.benchmarks.recorder import Recorder, add_run_arguments
 from tune_configs import recipe
 

@@ -97,7 +97,7 @@ Every update's policy was kept and flown after the run, by the same rule for all
 
 `python -m learner.train --config tune_configs/best/LunarLander-v3.json`: {precise["steps"]:,} steps in
 {precise["seconds"]:.0f} s; over 1,000 greedy Gymnasium episodes **{precise["mean_reward"]:.1f} ± {precise["std_reward"]:.1f}**
-(mean − std {precise["mean_minus_std"]:.1f}, interquartile mean {precise["iqm_reward"]:.1f}, worst {precise["worst_reward"]:.1f}).
+(mean − std {precise["mean_minus_std"]:.1f}, median {precise["median_reward"]:.1f}, worst {precise["worst_reward"]:.1f}).
 
 ## Every preset learns
 

@@ -25,7 +25,7 @@ def fly(policy: Policy, episodes: int, seed: int = SEED, cores: int = 2) -> Arra
     parts = [part.tolist() for part in np.array_split(np.arange(seed, seed + episodes), cores)]
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
         flown = list(pool.map(fly_episodes, [policy] * cores, parts))
-    return np.concatenate([returns for returns, _ in flown])
+    return np.concatenate([returns for returns, *_ in flown])
 
 
 def first_solved(result: Path, snapshots: Path, threshold: float = 200.0) -> dict[str, Any] | None:
@@ -40,7 +40,7 @@ def first_solved(result: Path, snapshots: Path, threshold: float = 200.0) -> dic
         if record["mean_return"] is None:
             continue
         policy = Policy.load(snapshots / f"steps-{record['steps']:010d}")
-        quick, _ = fly_episodes(policy, range(SEED, SEED + QUICK_EPISODES))
+        quick, *_ = fly_episodes(policy, range(SEED, SEED + QUICK_EPISODES))
         if quick.mean() < QUICK_THRESHOLD:
             continue
         returns = fly(policy, 100)

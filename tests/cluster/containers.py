@@ -115,6 +115,7 @@ class Stack:
             "PYTHONPATH": "/srv/touchdown",  # where the image has our packages installed
             **image_environment(),
             "RAY_SERVE_HAPROXY_MAXCONN": VARIABLES["RAY_SERVE_HAPROXY_MAXCONN"],  # where we may open fewer files
+            "RAY_SERVE_HAPROXY_BINARY_PATH": VARIABLES["RAY_SERVE_HAPROXY_BINARY_PATH"],
             **{key: str(value) for key, value in service.get("environment", {}).items()},
             **changes,
         }
@@ -139,7 +140,7 @@ class Stack:
         test = service["healthcheck"]["test"]
         return self.machines[name].run(["/bin/sh", "-c", test], check=False).returncode == 0
 
-    def await_healthy(self, name: str, seconds: float = 120) -> None:
+    def await_healthy(self, name: str, seconds: float = 240) -> None:
         """Wait until it is healthy."""
         try:
             wait_for(lambda: self.healthy(name), f"{name} is healthy", seconds)

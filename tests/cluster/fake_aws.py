@@ -33,7 +33,7 @@ def main(region: str) -> None:
             if told.get(instance["id"]) != instance["state"]:
                 told[instance["id"]] = instance["state"]
                 print(json.dumps(instance), flush=True)
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def make_role(iam: Any) -> None:

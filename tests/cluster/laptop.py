@@ -58,7 +58,7 @@ class Laptop:
             tunnel.wait(30)
         addresses = {node["node_id"]: node["node_ip"] for node in nodes}
         return {
-            name: {addresses[actor["node_id"]] for actor in actors if actor["class_name"] == name}
+            name: {addresses[actor["node_id"]] for actor in actors if actor["class_name"] == name and actor["node_id"]}
             for name in ("LearnerActor", "RolloutActor")
         }
 

@@ -64,6 +64,7 @@ def add_ssh_machine(
         "PYTHONPATH": sysconfig.get_path("purelib"),
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # sic: no isolation, setuptools comes from PYTHONPATH too
+        "PIP_NO_WARN_CONFLICTS": "1",  # a look at every package that the tests use: seconds a time
         "RAY_USAGE_STATS_ENABLED": "0",
         **(variables or {}),
     }

@@ -20,7 +20,7 @@ from serve.fast_ingress import VARIABLES
 from tests.cluster.containers import ROOT, Stack, compose, image_environment
 from tests.cluster.dashboard import QUERIES
 from tests.cluster.machines import Machine, needs_machines
-from tests.cluster.training_metrics import OF_TROUBLE
+from tests.cluster.training_metrics import LATER
 from tests.serve.served import LANDER, wait_for
 
 FILES = [ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"]
@@ -81,7 +81,11 @@ def test_the_dockerfile_is_clean() -> None:
 
 def test_the_image_sets_serves_variables() -> None:
     ours = {name: value for name, value in image_environment().items() if name in VARIABLES}
-    assert ours | {"RAY_SERVE_HAPROXY_MAXCONN": "16384"} == VARIABLES | {"RAY_SERVE_HAPROXY_MAXCONN": "16384"}
+    image = {
+        "RAY_SERVE_HAPROXY_MAXCONN": "16384",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": "/usr/local/bin/touchdown-haproxy",  # where pip puts it
+    }
+    assert ours == VARIABLES | image
     files = compose()["services"]["serve"]["ulimits"]["nofile"]
     assert files > 2.52 * int(ours["RAY_SERVE_HAPROXY_MAXCONN"]), "or HAProxy does not start"
 
@@ -112,8 +116,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything but Grafana, with two workers, up and training."""
     services = compose()["services"]
     del services["grafana"]
-    # CartPole asks little of the machine; the target keeps it learning until it is stopped.
-    options = "--env CartPole-v1 --target-return 10000 --total-timesteps 100000000 --evaluate-episodes 1 --no-video"
+    options = "--env tests.paced_environment:Paced-v0 --n-envs 8 --n-steps 8 --total-timesteps 100000000"
+    options += " --target-return 10000 --evaluate-episodes 1 --no-video"  # it learns until it is stopped
     services["train"]["environment"]["TRAIN_ARGS"] = options
     directory = tmp_path_factory.mktemp("compose")
     with contextlib.closing(Stack(services, {"worker": 2}, directory)) as up:
@@ -168,7 +172,7 @@ def test_prometheus_finds_what_the_dashboard_shows(stack: Stack) -> None:
     wait_for(lambda: len(targets()) == 5, "head, learner, two workers and serve are scraped", 120)
 
     def empty() -> list[str]:
-        elsewhere = re.compile("|".join([*OF_TROUBLE, "ray_node_gpus_utilization", "ray_node_gram_used"]))
+        elsewhere = re.compile("|".join([*LATER, "ray_node_gpus_utilization", "ray_node_gram_used"]))
         asked = [query for query in QUERIES if not elsewhere.search(query.expression)]
         assert len(asked) > 10
         return [
@@ -192,8 +196,8 @@ def test_a_stopped_job_has_a_checkpoint_and_the_next_goes_on_to_its_end(stack: S
 
     before = steps()
     assert before > 0
-    options = stack.services["train"]["environment"]["TRAIN_ARGS"].replace("100000000", str(before + 10_000))
+    options = stack.services["train"]["environment"]["TRAIN_ARGS"].replace("100000000", str(before + 2_000))
     stack.start("train", TRAIN_ARGS=options)
     assert stack.processes["train"].wait(240) == 0, log.read_text()
-    assert before < before + 10_000 <= steps()
+    assert before < before + 2_000 <= steps()
     assert (stack.runs / "first" / "evaluation.json").is_file()

@@ -19,7 +19,7 @@ from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
 from learner.train import read_command
-from serve.app import BuildArguments
+from serve.deployment import BuildArguments
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = list(yaml.safe_load_all((ROOT / "cluster" / "kuberay.yaml").read_text()))

@@ -15,6 +15,7 @@ HEAD, GPU, CPU = "10.1.0.1", "10.1.0.2", "10.1.0.3"
 NVIDIA_SMI = '#!/bin/sh\necho "GPU 0: Imagined (UUID: GPU-0)"\n'
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @needs_machines("sshd", "ssh", "rsync")
 def test_machines_of_ones_own_become_a_cluster_that_trains(tmp_path: Path) -> None:

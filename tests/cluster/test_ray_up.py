@@ -80,6 +80,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
         yield cloud
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @needs_machines("sshd", "ssh", "rsync")
 def test_a_cluster_on_aws_comes_from_nothing_trains_and_goes_back_to_nothing(cloud: Cloud) -> None:

@@ -49,7 +49,7 @@ def train(render_mode: str | None, seed: int, recorder: Recorder) -> dict[str, A
     The engines then leave particles that an unrendered environment never clears away; with None they do not.
     """
     torch.set_num_threads(TORCH_THREADS)
-    env = make_vec_env(recipe.ENV_ID, n_envs=recipe.N_ENVS, seed=seed, env_kwargs={"render_mode": render_mode})
+    env = make_vec_env(recipe.ENV_ID, n_envs=recipe.N_ENVS, env_kwargs={"render_mode": render_mode})
     model = sb3_model(env, seed)
     model.learn(total_timesteps=sys.maxsize, callback=RecordIterations(recorder))
     env.close()

@@ -16,8 +16,11 @@ from unittest import mock
 import numpy as np
 import ray
 
+from learner.callback import Callback
 from learner.config import TrainConfig
-from learner.trainer import Callback, Result, Spares, Trainer
+from learner.result import Result
+from learner.spares import Spares
+from learner.trainer import Trainer
 from tests.benchmarks.scaling.cluster import Memory
 from tests.benchmarks.scaling.simulated import Flight, SimulatedActor, SimulatedLearner
 

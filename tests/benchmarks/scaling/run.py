@@ -24,7 +24,7 @@ from actors.files import write_text
 from learner.config import TrainConfig, overlay
 from learner.presets import preset
 from learner.run_directory import versions
-from learner.trainer import Spares
+from learner.spares import Spares
 from tests.benchmarks.scaling.cluster import cluster
 from tests.benchmarks.scaling.observed import broadcast, observe, simulation
 from tests.benchmarks.scaling.report import markdown

@@ -13,6 +13,7 @@ from actors.actor import RolloutActor, RolloutReport
 from actors.episode import Array, EpisodeBatch
 from actors.policy import Policy, PolicySpec
 from actors.rollout import RolloutConfig
+from actors.seeds import Seed, derive, sub_seed
 
 EPISODE_STEPS = 256
 """Steps of an episode of the pre-made batch."""
@@ -54,15 +55,15 @@ class Flight:
 class SimulatedActor(RolloutActor):
     """Waits for as long as its policy says, and hands over a batch that was made beforehand."""
 
-    def prepare(self, env_id: str, config: RolloutConfig, seed: int) -> str:
+    def prepare(self, env_id: str, config: RolloutConfig, seed: Seed, registered: bytes | None = None) -> str:
         """``seed`` also tells it which actor of the fleet it is."""
         assert config.n_steps is not None
-        self._index = seed
-        self._batch = premade_batch(config.n_envs * config.n_steps, 8, 4, seed)
+        self._index = sub_seed(seed).spawn_key[-1]
+        self._batch = premade_batch(config.n_envs * config.n_steps, 8, 4, derive(seed, 1)[0])
         self._flights: list[Flight] = []
         return "nobody (simulated)"
 
-    def collect(self, policy: Policy) -> tuple[EpisodeBatch, RolloutReport]:
+    def collect(self, policy: Policy, seed: Seed | None = None) -> tuple[EpisodeBatch, RolloutReport]:
         """Thinks by sleeping, so that it costs no CPU. The batch is copied as Ray stores it, like any other."""
         started = time.monotonic()
         trained = policy.spec.trained
@@ -106,7 +107,7 @@ class SimulatedLearner:
         """The policy as it is now."""
         return self._policy
 
-    def update(self, *batches: EpisodeBatch, progress: float) -> tuple[Policy, dict[str, float]]:
+    def update(self, *batches: EpisodeBatch, progress_remaining: float) -> tuple[Policy, dict[str, float]]:
         """Check that rewards add up to the episodes' returns, touch the rest, and count.
 
         Raises:
