@@ -85,9 +85,15 @@ class Saver:
         self._writer.submit("checkpoint", write)
 
     def conclude(self, result: Result) -> None:
-        """Write what the run came to."""
+        """Write what the run came to, once all else is safe: a run that is said to have ended does not go on.
+
+        Raises:
+            OSError: the storage did not take it for minutes.
+        """
+        self.finish()
         data = json_bytes(result.record())
         self._writer.submit("result", lambda: self._directory.storage.write("result.json", data))
+        self.finish()
 
     def rewind(self) -> None:
         """Drop the metrics since the last checkpoint: its learner goes on from there."""

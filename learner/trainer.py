@@ -232,7 +232,6 @@ class Trainer:
                 reached = self._winner is not None
                 result = Result(reason, policy, self.directory, self.config, self.counters, reached)
                 self.saver.conclude(result)
-                self.saver.finish()
                 if result.hint:
                     log.warning(result.hint)
                 for callback in self._callbacks:

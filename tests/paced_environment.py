@@ -1,4 +1,4 @@
-"""An environment that takes its time, for runs that only have to go on while something is done to them.
+"""Environments that take their time, for runs that only have to go on while something is done to them.
 
 At full speed they would fill both cores, which other tests need, and their logs, which are read again and again.
 """
@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import gymnasium
-from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.envs.classic_control import CartPoleEnv, PendulumEnv
 
 
 class Paced(CartPoleEnv):
@@ -20,4 +20,13 @@ class Paced(CartPoleEnv):
         return super().step(action)
 
 
+class SlowlyDrawn(PendulumEnv):
+    """Pendulum, ten frames a second at most."""
+
+    def render(self) -> Any:
+        time.sleep(0.1)
+        return super().render()
+
+
 gymnasium.register("Paced-v0", entry_point=Paced, max_episode_steps=500)
+gymnasium.register("SlowlyDrawn-v0", entry_point=SlowlyDrawn, max_episode_steps=200)

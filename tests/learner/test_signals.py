@@ -227,9 +227,10 @@ def test_in_the_final_evaluation(started: Start, cluster: dict[str, str], tmp_pa
 
 
 def test_while_it_films(started: Start, cluster: dict[str, str], tmp_path: Path) -> None:
-    policy_for("Pendulum-v1").save(tmp_path)
+    policy_for("tests.paced_environment:SlowlyDrawn-v0").save(tmp_path)
     files = {*tmp_path.iterdir(), tmp_path / "evaluation.json"}
-    command = started("learner.evaluate", tmp_path, "--episodes", 1, "--video", tmp_path / "flight.mp4", env=cluster)
+    words = ("learner.evaluate", tmp_path, "--module", "tests.paced_environment", "--episodes", 1)
+    command = started(*words, "--video", tmp_path / "flight.mp4", env=cluster)
     command.wait(lambda: list(tmp_path.glob(".flight-*.mp4")))
     command.end(signal.SIGINT)
     assert set(tmp_path.iterdir()) == files

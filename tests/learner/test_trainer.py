@@ -658,7 +658,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     os.system(f"umount {disk}")
 
 
-def fill(disk: Path) -> None:
+def fill(disk: Path, trainer: Trainer) -> None:
+    """Fill a disk while nothing is half-written, which would make room again as it failed."""
+    trainer.save()
     with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -672,7 +674,7 @@ def test_training_goes_on_while_the_disk_is_full(small_disk: Path, caplog: pytes
         def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
             update = metrics["train/n_updates"]
             if update == 5:
-                fill(small_disk)
+                fill(small_disk, trainer)
             if update == 20:
                 saved.append(trainer.saver.unsaved_seconds)
                 assert trainer.saver.failures > 0
@@ -697,7 +699,7 @@ def test_a_disk_that_stays_full_is_a_clear_error_and_loses_nothing(
     monkeypatch.setattr("learner.saver.PATIENCE", 1.0)
     config = cartpole(stop={"total_timesteps": 20_000}, checkpoint={"checkpoint_seconds": 0.0})
     with pytest.raises(OSError, match="No space left on device"):
-        Trainer(config, small_disk / "run", callbacks=[Act(5, lambda _: fill(small_disk))]).run()
+        Trainer(config, small_disk / "run", callbacks=[Act(5, lambda trainer: fill(small_disk, trainer))]).run()
     Policy.load(small_disk / "run" / "policy")
     (small_disk / "filler").unlink()
     result = Trainer(config, small_disk / "run", resume=True).run()
