@@ -24,7 +24,7 @@ class Spares:
 
 def _is_alive(actor: Any) -> bool:
     try:
-        ray.get(actor.__ray_ready__.remote(), timeout=10)
+        ray.get(actor.__ray_ready__.remote(), timeout=60)
     except RayError:
         return False
     return True

@@ -41,7 +41,8 @@ class Writer:
         """When a job of that name may run again."""
         self._changed = threading.Condition()
         self._closing = self._flushing = False
-        self._error: OSError | None = None
+        self._errors: dict[str, OSError] = {}
+        """Of jobs that have failed since they were last done, by their names."""
         self._broken: BaseException | None = None
         self._busy = ""
         self._busy_since = 0.0
@@ -81,7 +82,8 @@ class Writer:
                 raise self._broken
             if self._jobs or self._busy:
                 waited = patience + time.monotonic() - deadline
-                raise self._error or TimeoutError(f"{self._place} did not answer for {waited:.0f} s")
+                silence = TimeoutError(f"{self._place} did not answer for {waited:.0f} s")
+                raise [*self._errors.values(), silence][0]
 
     def close(self) -> None:
         """End the thread; what is not written stays unwritten."""
@@ -99,8 +101,8 @@ class Writer:
             try:
                 run()
             except OSError as error:
+                self._errors[name] = error
                 self.failures += 1
-                self._error = error
                 now = time.monotonic()
                 since = since or now
                 if now - reminded >= _REMIND_SECONDS:
@@ -123,7 +125,8 @@ class Writer:
                 return
             if since:
                 log.info("writing to %s again after %.0f s", self._place, time.monotonic() - since)
-            pause, since, reminded, self._error = _FIRST_PAUSE, 0.0, -_REMIND_SECONDS, None
+            pause, since, reminded = _FIRST_PAUSE, 0.0, -_REMIND_SECONDS
+            self._errors.pop(name, None)
             now = time.monotonic()
             with self._changed:
                 self._busy = ""

@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from learner.writer import Writer
-
-
-def test_who_waits_for_all_to_be_written_does_not_wait_for_a_jobs_turn() -> None:
-    """Of a job's long first writing and the end of a run during it: the last writing follows at once."""
-    began, go_on = threading.Event(), threading.Event()
-    written: list[int] = []
-
-    def first() -> None:
-        began.set()
-        assert go_on.wait(10)
-        written.append(1)
-
-    writer = Writer("here")
-    writer.submit("checkpoint", first)
-    assert began.wait(10)
-    writer.submit("checkpoint", lambda: written.append(2))
-    threading.Timer(1.0, go_on.set).start()
-    writer.flush(patience=6.0)  # a job of one second may otherwise run again after nine
-    writer.close()
-    assert written == [1, 2]
+from tests.serve.served import PATIENCE, wait_for
 
 
 @pytest.fixture
@@ -38,6 +18,26 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
     writer = Writer("here")
     yield writer
     writer.close()
+
+
+def test_who_waits_for_all_to_be_written_does_not_wait_for_a_jobs_turn(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job's first writing and the end of a run during it: the last writing follows at once."""
+    monkeypatch.setattr("learner.writer._SHARE", 1e-9)  # the job's next turn comes after years
+    began = threading.Event()
+    written: list[int] = []
+
+    def first() -> None:
+        began.set()
+        wait_for(lambda: writer._flushing)
+        written.append(1)
+
+    writer.submit("checkpoint", first)
+    assert began.wait(PATIENCE)
+    writer.submit("checkpoint", lambda: written.append(2))
+    writer.flush(PATIENCE)
+    assert written == [1, 2]
 
 
 def test_what_fails_is_tried_again_and_the_log_says_so_once(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
@@ -49,7 +49,7 @@ def test_what_fails_is_tried_again_and_the_log_says_so_once(writer: Writer, capl
 
     with caplog.at_level(logging.INFO, "touchdown"):
         writer.submit("checkpoint", write)
-        writer.flush(patience=10)
+        writer.flush(PATIENCE)
     assert not left
     assert writer.failures == 3
     failed, again = (record.getMessage() for record in caplog.records)
@@ -66,30 +66,30 @@ def test_only_the_newest_of_a_name_is_written(writer: Writer) -> None:
         raise OSError("full")
 
     writer.submit("policy", old)
-    assert fails.wait(10)
+    assert fails.wait(PATIENCE)
     for number in (2, 3):
         writer.submit("policy", lambda number=number: written.append(number))
     writer.submit("metrics", lambda: written.append(0))
-    writer.flush(patience=10)
+    writer.flush(PATIENCE)
     assert 3 in written
     assert 0 in written
     assert len(written) <= 3
 
 
-def test_who_waits_at_the_end_does_not_wait_out_a_long_pause(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("learner.writer._FIRST_PAUSE", 0.1)
-    monkeypatch.setattr("learner.writer._LONGEST_PAUSE", 60.0)
-    full = True
+def test_who_waits_at_the_end_does_not_wait_out_a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learner.writer._FIRST_PAUSE", 3600.0)
+    full = [OSError("full")]
 
     def write() -> None:
         if full:
-            raise OSError("full")
+            raise full.pop()
 
+    writer = Writer("here")
     writer.submit("checkpoint", write)
-    while writer.failures < 6:  # the pause is of several seconds by now
-        time.sleep(0.05)
-    full = False
-    writer.flush(patience=2)
+    wait_for(lambda: writer.failures)
+    monkeypatch.setattr("learner.writer._FIRST_PAUSE", 0.01)  # of who has not begun the long one by the flush
+    writer.flush(PATIENCE)
+    writer.close()
 
 
 def test_patience_ends_with_the_reason(writer: Writer) -> None:
@@ -97,17 +97,18 @@ def test_patience_ends_with_the_reason(writer: Writer) -> None:
         raise OSError("full")
 
     writer.submit("checkpoint", write)
+    wait_for(lambda: writer.failures > 1)  # the reason of the first failure is known
     with pytest.raises(OSError, match="full"):
         writer.flush(patience=0.2)
 
 
 def test_a_storage_that_does_not_answer_is_not_waited_for_for_ever(writer: Writer) -> None:
     answer = threading.Event()
-    writer.submit("checkpoint", lambda: assert_true(answer.wait(10)))
+    writer.submit("checkpoint", lambda: assert_true(answer.wait(PATIENCE)))
     with pytest.raises(TimeoutError, match="here did not answer"):
         writer.flush(patience=0.2)
     answer.set()
-    writer.flush(patience=10)
+    writer.flush(PATIENCE)
 
 
 def assert_true(value: object) -> None:
@@ -120,7 +121,7 @@ def test_a_mistake_of_ours_ends_the_run(writer: Writer) -> None:
 
     writer.submit("metrics", write)
     with pytest.raises(ZeroDivisionError):
-        writer.flush(patience=10)
+        writer.flush(PATIENCE)
     with pytest.raises(ZeroDivisionError):
         writer.submit("metrics", write)
 
@@ -133,11 +134,11 @@ def test_a_write_that_takes_long_is_worth_a_line(
 
     def slow() -> None:
         began.set()
-        assert answer.wait(10)
+        assert answer.wait(PATIENCE)
 
     writer.submit("checkpoint", slow)
-    assert began.wait(10)
+    assert began.wait(PATIENCE)
     writer.submit("metrics", lambda: None)
     answer.set()
-    writer.flush(patience=10)
+    writer.flush(PATIENCE)
     assert "writing to here takes long; training goes on" in caplog.text
