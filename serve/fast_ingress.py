@@ -8,7 +8,9 @@ leads it to the replica, which answers thousands.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import resource
 import shlex
 import shutil
@@ -129,10 +131,12 @@ def start_own_ray(directory: Path) -> OwnRay:
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody uses now, nor is given while its user starts: of those that are for who asks by number."""
+    while True:
+        port = random.randrange(20_000, 30_000)  # Ray's workers have those below, its replicas those above
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def main() -> None:

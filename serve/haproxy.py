@@ -36,7 +36,7 @@ _ANSWERS = "".join(
         "http-after-response set-header retry-after 1 if { status ge 500 } !{ res.hdr(retry-after) -m found }",
         # HAProxy would go on to wait for the body, as long as it drips. An answer of its own ends the connection: here
         # the replica's is made one.
-        f"http-response wait-for-body time 1s {_IF_UNREAD}",
+        f"http-response wait-for-body time 60s {_IF_UNREAD}",
         f"http-response set-var(txn.problem) res.body {_IF_UNREAD}",
         f"http-response set-var(txn.origin) res.hdr(access-control-allow-origin) {_IF_UNREAD}",
         *(

@@ -1,8 +1,8 @@
 """The process that a user starts: it heeds signals, so that the one that runs Ray need not, and leaves nothing behind.
 
 Ray takes over the signal handlers of the process that starts it, and its own processes get what is sent to a whole
-group. So that process is a child in a session of its own, which is told to stop by the end of a pipe: when the
-supervisor closes it, or is killed. What the child leaves becomes the supervisor's, which ends it. Nothing that
+group. So that process is a child in a session of its own, which is told to stop through a pipe: when the supervisor
+writes to it, or is killed. What the child leaves becomes the supervisor's, which ends it. Nothing that
 takes time is imported here, so that signals are heeded before what takes seconds to import is.
 """
 
@@ -39,7 +39,7 @@ class Stop:
     Until ``gently`` is called, nobody is answered yet, and the process ends there and then, with all that it started.
 
     Args:
-        asked: the end of a pipe that is closed then.
+        asked: the end of a pipe: a byte comes through it then, or, if the supervisor is gone, it is closed.
         directory: that only this user may enter; it goes with the service.
     """
 
@@ -49,13 +49,14 @@ class Stop:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        os.read(self._asked, 1)
+        supervised = os.read(self._asked, 1)
         if self._gently.is_set():
             self._event.set()
-        else:
+            return
+        if not supervised:  # otherwise what is left is ended from there, and nothing here can fail of that
             end_descendants()
             shutil.rmtree(self.directory, ignore_errors=True)
-            os._exit(0)
+        os._exit(0)
 
     def gently(self) -> None:
         """From now on the process ends itself, when ``wait`` returns."""
@@ -116,7 +117,8 @@ def _attend(child: int, ask: int, stopping: set[signal.Signals]) -> int:
             os.waitpid(child, 0)
             return 1
         elif number is not None:
-            os.close(ask)
+            with contextlib.suppress(BrokenPipeError):  # it has ended of itself
+                os.write(ask, b"!")
             deadline = time.monotonic() + PATIENCE
 
 

@@ -182,6 +182,7 @@ def train_rllib(run: PeerRun) -> Policy:
         num_env_runners=1,
         num_envs_per_env_runner=recipe.N_ENVS,
         num_cpus_per_env_runner=run.config.fleet.cpus_per_actor,
+        sample_timeout_s=3600.0,  # by default a rollout that takes more than a minute is thrown away
     )
     algorithm = config.build_algo()
     run.start()
