@@ -1,5 +1,6 @@
 """Fixtures that more than one room's tests need."""
 
+import contextlib
 import os
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from tests.learner.link import Link
 
-hypothesis.settings.register_profile("patient", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")  # how slow a busy machine is says nothing of a test
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a test run reports nothing to anyone
 os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # Ray's agents look at every process, every five seconds
@@ -35,6 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
+def start_node(cluster: Any, **options: Any) -> Any:
+    """A node, tried up to three times: on a busy machine Ray's processes can take longer than it waits for them."""
+    for attempt in range(1, 4):
+        before = set(psutil.Process().children())
+        try:
+            return cluster.add_node(**options)
+        except Exception:
+            if attempt == 3:
+                raise
+            for process in set(psutil.Process().children()) - before:  # which may still join
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Any]:
     """Ray's own cluster of several nodes on one machine; its head has two CPUs."""
@@ -47,7 +62,7 @@ def nodes() -> Iterator[Any]:
         "include_log_monitor": False,
         "object_store_memory": 256 * 1024**2,
     }
-    cluster.add_node(num_cpus=2, labels={"role": "head"}, **options)
+    start_node(cluster, num_cpus=2, labels={"role": "head"}, **options)
     yield cluster
     cluster.shutdown()
 
@@ -79,7 +94,7 @@ def add_node(ray_cluster: None, nodes: Any) -> Iterator[AddNode]:
     added = []
 
     def add(cpus: int, **labels: str) -> psutil.Process:
-        added.append(nodes.add_node(num_cpus=cpus, labels=labels, object_store_memory=100_000_000))
+        added.append(start_node(nodes, num_cpus=cpus, labels=labels, object_store_memory=100_000_000))
         (raylet,) = added[-1].all_processes["raylet"]
         return psutil.Process(raylet.process.pid)
 

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import math
 import pickle
@@ -465,7 +466,8 @@ def test_a_full_disk_leaves_the_old_policy(tmp_path: Path) -> None:
 
 
 def test_a_reader_never_sees_a_mixture_of_versions(tmp_path: Path) -> None:
-    versions = 200
+    seen: list[int] = []
+    done = threading.Event()
 
     def save(version: int) -> None:
         spec = dataclasses.replace(CATEGORICAL, version=version)
@@ -473,22 +475,25 @@ def test_a_reader_never_sees_a_mixture_of_versions(tmp_path: Path) -> None:
         Policy(spec, weights).save(tmp_path)
 
     def write() -> None:
-        for version in range(1, versions):
+        for version in itertools.count(1):
             save(version)
+            if done.is_set():
+                return
 
     save(0)
     writer = threading.Thread(target=write)
     writer.start()
-    seen = []
-    while writer.is_alive():
-        policy = Policy.load(tmp_path)
-        assert all((array == policy.spec.version).all() for array in policy.weights.values())
-        assert json.loads((tmp_path / "policy.json").read_text())["env_id"] == CATEGORICAL.env_id
-        seen.append(policy.spec.version)
-    writer.join()
+    try:
+        while writer.is_alive() and len(set(seen)) < 100:
+            policy = Policy.load(tmp_path)
+            assert all((array == policy.spec.version).all() for array in policy.weights.values())
+            assert json.loads((tmp_path / "policy.json").read_text())["env_id"] == CATEGORICAL.env_id
+            seen.append(policy.spec.version)
+    finally:
+        done.set()
+        writer.join()
     assert seen == sorted(seen)
-    assert len(set(seen)) > 1
-    assert Policy.load(tmp_path).spec.version == versions - 1
+    assert len(set(seen)) == 100
 
 
 def test_only_the_fleet_imports_ray_and_nothing_torch() -> None:

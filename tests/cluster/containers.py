@@ -95,7 +95,7 @@ class Stack:
         machine.run(["mount", "-o", f"remount,size={service.get('shm_size', '64mb')[:-1]}", "/dev/shm"])
 
     def start(self, name: str, program: str = "", **changes: str) -> None:
-        """Start a container, on its machine of before if it had one.
+        """Start a container, on its machine of before if it had one, where nothing runs on.
 
         Args:
             name: of the container.
@@ -105,6 +105,7 @@ class Stack:
         service = self.services[self.containers[name]]
         if name not in self.machines:
             self._boot(name, service)
+        self.machines[name].end_all()
         words = [program] if program else []
         for part in ("entrypoint", "command"):
             said = service.get(part, [])
@@ -138,9 +139,12 @@ class Stack:
             assert service["restart"] == "unless-stopped", f"{name} ended: {self.log(name).read_text()}"
             self.start(name)
         test = service["healthcheck"]["test"]
-        return self.machines[name].run(["/bin/sh", "-c", test], check=False).returncode == 0
+        try:
+            return self.machines[name].run(["/bin/sh", "-c", test], timeout=60, check=False).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
-    def await_healthy(self, name: str, seconds: float = 240) -> None:
+    def await_healthy(self, name: str, seconds: float = 400) -> None:
         """Wait until it is healthy."""
         try:
             wait_for(lambda: self.healthy(name), f"{name} is healthy", seconds)
@@ -165,4 +169,4 @@ class Stack:
         """End all."""
         self._network.close()
         for process in self.processes.values():
-            process.wait(30)
+            process.wait(180)

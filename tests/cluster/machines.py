@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,9 @@ from tests.serve.served import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 _PRIVATE = ("/tmp", "/home")
-_INIT = "sleep infinity & wait"
-"""What bash runs as a machine's first process: bash, because it reaps orphans."""
+_INIT = "while :; do sleep infinity & wait; done"
+"""What bash runs as a machine's first process: bash, because it reaps orphans. ``kill -KILL -1`` spares it alone."""
+_PATIENCE = 180.0
 _UNSHARE = ("unshare", "--net", "--pid", "--mount", "--uts", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -74,7 +76,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self.pid = wait_for(self._first_process, f"{name} starts")
+        self.pid = wait_for(self._first_process, f"{name} starts", _PATIENCE)
 
     def _first_process(self) -> int | None:
         """The process that holds the namespaces: the last of unshare's descendants to come, bash itself."""
@@ -82,7 +84,9 @@ class Machine:
         with contextlib.suppress(OSError, ValueError):
             while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
                 pid = int(children[0])
-                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"bash\0-c\0" + _INIT.encode()):
+                bash = Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"bash\0-c\0" + _INIT.encode())
+                # Not its child, which is called the same until it becomes a sleep.
+                if bash and re.search(r"^NSpid:.*\t1$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE):
                     return pid
         assert self._holder.poll() is None, f"{self.name} did not start"
         return None
@@ -106,7 +110,7 @@ class Machine:
     def run(
         self,
         command: Sequence[str | Path],
-        timeout: float = 60.0,
+        timeout: float = _PATIENCE,
         env: Mapping[str, str] | None = None,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
@@ -123,10 +127,16 @@ class Machine:
 
     def kill(self) -> None:
         """Pull the plug: every process dies at once, and the addresses are gone."""
+        if not self.alive:  # its numbers may be other processes' by now
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self._holder.kill()
-        self._holder.wait(30)
+        self._holder.wait(_PATIENCE)
+
+    def end_all(self) -> None:
+        """Kill every process, but leave the machine on."""
+        self.run(["bash", "-c", "kill -KILL -1"], check=False)  # which fails where there is none
 
 
 class Network:

@@ -80,5 +80,5 @@ def add_ssh_machine(
     log = disk / "sshd.log"
     log.touch()
     machine.start(["/usr/sbin/sshd", "-D", "-E", log, "-f", disk / "sshd_config"])
-    wait_for(lambda: "Server listening" in log.read_text(), f"sshd on {name}")
+    wait_for(lambda: "Server listening" in log.read_text(), f"sshd on {name}", 180)
     return machine

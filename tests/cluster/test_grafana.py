@@ -95,6 +95,7 @@ def test_prometheus_reads_the_queries(tmp_path: Path) -> None:
     rules = [{"record": f"query{number}", "expr": query.filled} for number, query in enumerate(QUERIES)]
     file = tmp_path / "rules.yml"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
-    said = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False, timeout=60)
+    command = ["promtool", "check", "rules", str(file)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
     assert said.returncode == 0, said.stderr
     assert f"{len(QUERIES)} rules found" in said.stdout

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from ray._private.services import GCS_SERVER_EXECUTABLE
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from actors.errors import UserError
 from learner.config import TrainConfig, overlay
 from learner.presets import preset
 from learner.train import read_command
-from tests.cluster.test_lost_machines import QUICK_TO_NOTICE
+from tests.cluster.laptop import QUICK_TO_NOTICE
 
 REPOSITORY = Path(__file__).parents[2]
 CLOUDS = ["gpu.yaml", "gcp.yaml"]
@@ -97,6 +98,11 @@ def test_ray_starts_with_serves_variables_and_many_files(name: str) -> None:
     head = read(name)["head_start_ray_commands"][1]
     assert "--dashboard-host=127.0.0.1" in head
     assert f"export {' '.join(f'{key}={value}' for key, value in QUICK_TO_NOTICE.items())};" in head
+
+
+def test_ray_knows_the_variables_that_make_a_head_quick_to_notice() -> None:
+    program = Path(GCS_SERVER_EXECUTABLE).read_bytes()
+    assert [name for name in QUICK_TO_NOTICE if name.encode() not in program] == []
 
 
 @pytest.mark.parametrize("name", CLOUDS)

@@ -14,6 +14,7 @@ from tests.serve.served import wait_for
 FOR_EVER = [
     *("--env", "tests.paced_environment:Paced-v0", "--n-envs", "8", "--n-steps", "8", "--rollouts-per-update", "2"),
     *("--total-timesteps", "500000000", "--checkpoint-seconds", "0.1", "--no-video", "--evaluate-episodes", "0"),
+    *("--eval-every", "None"),  # so that each row of the log is an update
     *("--actor-labels", "role", "actor"),
 ]
 """Options of a run that ends when it is ended, on nodes with the label role=actor."""
@@ -51,6 +52,6 @@ class Driver:
     def finish(self) -> str:
         """End it with Ctrl-C, which is what its exit status then says; answers its log."""
         self.process.send_signal(signal.SIGINT)
-        _, said = self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=150)
         assert self.process.returncode == 130, said
         return said

@@ -10,10 +10,10 @@ if __name__ == "__main__":
 import atexit
 import contextlib
 import os
-import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from actors.errors import UserError
 from learner.command_line import one_line_errors
@@ -25,9 +25,12 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-def wait(seconds: float = 120) -> None:
+def wait(until: Callable[[], object] = lambda: False) -> None:
+    """Two minutes at most."""
     say("waiting")
-    time.sleep(seconds)
+    deadline = time.monotonic() + 120
+    while not until() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def fail(after: threading.Thread | None = None) -> None:
@@ -52,9 +55,11 @@ def main() -> None:
             thread.start()
             thread.join()
     elif how == "a thread fails after it has stopped":
-        with stopping_on_signals(lambda number: threading.Thread(target=fail, args=[threading.main_thread()]).start()):
-            wait(2)
-        raise EndedBySignal(signal.SIGTERM)
+        heeded: list[int] = []
+        with stopping_on_signals(heeded.append):
+            wait(lambda: heeded)
+        threading.Thread(target=fail, args=[threading.main_thread()]).start()
+        raise EndedBySignal(heeded[0])
     elif how == "a library takes it for an error of its own":
         with one_line_errors("tests.learner.interruptible"), keeping("the work so far is kept"):
             with contextlib.suppress(KeyboardInterrupt):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
 import signal
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
+import torch
 
 from actors.episode import Array, EpisodeBatch
 from actors.errors import LostContactError, UserError
@@ -20,13 +25,21 @@ from learner.learner import Learner
 from learner.presets import preset
 from learner.sharding import Shard
 from learner.trainer import Trainer
-from serve.fast_ingress import free_port
 from tests.learner import make_batch, make_spec
-from tests.learner.test_trainer import Act, cartpole, check_consistent, kill_process
+from tests.learner.test_trainer import Act, cartpole, check_consistent
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])  # torch is imported once, not by each of them
 UPDATE = UpdateConfig(n_epochs=3, batch_size=20, device="cpu", learning_rate=1e-3)
+
+
+@contextlib.contextmanager
+def meeting_place() -> Iterator[str]:
+    """An address where the first of them can listen, and no other process of this machine is given it meanwhile."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for who asks for just this port, as torch does
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 def learn(
@@ -39,8 +52,7 @@ def learn(
 
 def together(count: int, *arguments: Any) -> list[tuple[list[dict[str, float]], dict[str, Array]]]:
     """``learn`` in as many processes."""
-    address = f"127.0.0.1:{free_port()}"
-    with PROCESSES.Pool(count) as pool:
+    with meeting_place() as address, PROCESSES.Pool(count) as pool:
         return pool.starmap(learn, [(rank, count, address, *arguments) for rank in range(count)], chunksize=1)
 
 
@@ -81,10 +93,11 @@ def test_they_learn_what_one_learns(name: str, count: int, changes: dict[str, An
 
 def leave(rank: int, address: str) -> str:
     shard = Shard(rank, 2, address)
-    if rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
     learner = Learner(make_spec(), LossConfig(), UPDATE, shard=shard)
     try:
+        shard.agree(torch.zeros(1))  # who has heard the first one knows that it is there
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
         learner.update(make_batch(learner.policy(), [20, 7], seed=0))
     except LostContactError as error:
         return str(error)
@@ -92,12 +105,11 @@ def leave(rank: int, address: str) -> str:
 
 
 def test_one_that_is_left_alone_says_so() -> None:
-    address = f"127.0.0.1:{free_port()}"
-    lost = PROCESSES.Process(target=leave, args=(1, address))
-    lost.start()
-    with PROCESSES.Pool(1) as pool:
+    with meeting_place() as address, PROCESSES.Pool(1) as pool:
+        lost = PROCESSES.Process(target=leave, args=(1, address))
+        lost.start()
         assert pool.apply(leave, (0, address)).startswith("learner 0 lost contact with the others: ")
-    lost.join()
+        lost.join()
 
 
 def test_impossible_numbers() -> None:
@@ -124,13 +136,19 @@ def test_two_learners_on_ray_have_the_loss_curve_of_one(tmp_path: Path) -> None:
         curve = LossCurve()
         config = cartpole(
             fleet={"max_policy_lag": 0, "actors": 1},
-            update={"learners": learners, "device": "cpu"},
-            stop={"total_timesteps": 8_192},
+            update={"learners": learners, "device": "cpu", "learning_rate": 3e-4},  # large steps blow float error up
+            stop={"total_timesteps": 6_144},
         )
         Trainer(config, tmp_path / str(learners), callbacks=[curve]).run()
         curves.append(curve.losses)
-    assert len(curves[0]) >= 8
+    assert len(curves[0]) >= 6
     np.testing.assert_allclose(curves[1], curves[0], rtol=2e-3, atol=1e-5)
+
+
+def kill_the_first_learner(trainer: Trainer) -> None:
+    """This run's: by its name, one of the run before might be found, which is still ending."""
+    first, _ = trainer.learners._learners
+    os.kill(ray.get(first.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
 
 
 @pytest.mark.usefixtures("kept_processes")
@@ -140,7 +158,7 @@ def test_a_killed_one_of_two_brings_both_back(tmp_path: Path, caplog: pytest.Log
         checkpoint={"checkpoint_seconds": 0.1},
         stop={"total_timesteps": 12_000},
     )
-    killing = Act(4, lambda _: kill_process("ray::LearnerActor"))
+    killing = Act(4, kill_the_first_learner)
     result = Trainer(config, tmp_path, callbacks=[killing]).run()
     assert killing.done
     assert "the learner died; going on from the checkpoint" in caplog.text

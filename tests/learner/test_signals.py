@@ -36,6 +36,8 @@ FOR_EVER = (
     *("learner.train", "--env", "tests.paced_environment:Paced-v0", "--n-envs", "8", "--n-steps", "8"),
     *("--actors", "1", "--total-timesteps", "500000000", "--no-video", "--evaluate-episodes", "10000"),
 )
+GROUNDED = (*FOR_EVER, "--actor-labels", "role", "moon")
+"""It starts, and there is no update, however late it is interrupted."""
 
 
 class Command:
@@ -82,7 +84,7 @@ class Command:
         assert last.startswith(f"python -m {self.module}: ended by {signal.Signals(number).name}"), err
         assert said in last
         assert err.count("ended by") == 1
-        _, alive = psutil.wait_procs(self.started, timeout=30)
+        _, alive = psutil.wait_procs(self.started, timeout=120)
         assert not alive, "nothing is left running"
         return str(out)
 
@@ -132,9 +134,10 @@ def has_started(parent: psutil.Process, title: str) -> bool:
     return False
 
 
-def test_while_it_imports(started: Start) -> None:
+def test_while_it_imports(started: Start, tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("import time\ntime.sleep(600)\n")  # a library of them all, which takes long
     for module in COMMANDS:
-        command = started(module, "--help")
+        command = started(module, "--help", env={"PYTHONPATH": str(tmp_path)})
         command.wait(lambda command=command: command.heeds_signals)
         assert command.end(signal.SIGTERM if module == "serve.pull" else signal.SIGINT) == ""
 
@@ -161,10 +164,13 @@ def test_of_any_kind(started: Start, moment: str, number: signal.Signals, said: 
 
 def test_twice_at_once_is_once(started: Start) -> None:
     """A terminal that closes sends two signals; who says it again means now."""
-    command = started("tests.learner.interruptible", "it is asked to stop")
+    one_thread = {"OPENBLAS_NUM_THREADS": "1"}  # of two, each could take one of the signals
+    command = started("tests.learner.interruptible", "it is asked to stop", env=one_thread)
     assert command.process.stdout
     assert command.process.stdout.readline() == "waiting\n"
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+    command.signal(signal.SIGSTOP)  # so that they come at once, however long it takes to send them
+    command.wait(lambda: psutil.Process(command.process.pid).status() == psutil.STATUS_STOPPED)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP, signal.SIGCONT):
         command.signal(number)
     assert command.process.stdout.readline() in (f"heeded {number}\n" for number in (signal.SIGHUP, signal.SIGTERM))
     time.sleep(SAME_SECONDS + 0.1)
@@ -173,7 +179,7 @@ def test_twice_at_once_is_once(started: Start) -> None:
 
 def test_while_ray_starts(started: Start, tmp_path: Path) -> None:
     """The directory is not left, for the same command to be refused by it."""
-    command = started(*FOR_EVER, "--run-dir", tmp_path / "run")
+    command = started(*GROUNDED, "--run-dir", tmp_path / "run")
     command.wait(lambda: has_started(psutil.Process(command.process.pid), "gcs_server"))
     assert (tmp_path / "run").exists()
     command.end(signal.SIGINT, "there was no update yet, and nothing is left")
@@ -181,7 +187,7 @@ def test_while_ray_starts(started: Start, tmp_path: Path) -> None:
 
 
 def test_while_the_learner_starts(started: Start, cluster: dict[str, str], tmp_path: Path) -> None:
-    command = started(*FOR_EVER, "--run-dir", tmp_path / "run", env=cluster)
+    command = started(*GROUNDED, "--run-dir", tmp_path / "run", env=cluster)
     command.wait((tmp_path / "run" / "made_by.json").exists)
     command.end(signal.SIGTERM, "there was no update yet, and nothing is left")
     assert not list(tmp_path.iterdir())
@@ -238,11 +244,11 @@ def test_while_it_films(started: Start, cluster: dict[str, str], tmp_path: Path)
 
 def test_in_a_search(started: Start, cluster: dict[str, str], tmp_path: Path) -> None:
     """What was best so far is written."""
-    words = ("tune_configs.search", "--env", "CartPole-v1", "--trials", 2, "--steps", 1_000_000, "--concurrent", 1)
+    words = ("tune_configs.search", "--env", "CartPole-v1", "--trials", 100, "--steps", 1_000_000, "--concurrent", 1)
     command = started(*words, "--results", tmp_path, "--name", "x", env=cluster)
     runs = tmp_path / "x" / "runs"
     # The first update is reported, and no second one comes before Tune has heard of it. Tune ends a trial when it
-    # reports, which is twenty times in its steps.
+    # reports, which is twenty times in its steps; the other trials are there for the search to last.
     command.wait(lambda: any(updates(run) >= 2 for run in (runs.iterdir() if runs.is_dir() else ())))
     command.end(signal.SIGINT, f"the best so far is in {tmp_path}/x/best.json")
     assert read_config(tmp_path / "x" / "best.json", preset("ppo")).env == "CartPole-v1"
@@ -250,6 +256,7 @@ def test_in_a_search(started: Start, cluster: dict[str, str], tmp_path: Path) ->
 
 def test_while_the_hub_does_not_answer(started: Start, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.settimeout(120)
         address = f"http://127.0.0.1:{hub.getsockname()[1]}"
         command = started("serve.pull", "somebody/policy", "--to", tmp_path / "theirs", env={"HF_ENDPOINT": address})
         connection, _ = hub.accept()
@@ -274,6 +281,6 @@ def test_a_terminal_that_closes(tmp_path: Path) -> None:
 
     wait_for(has_learned, "it learns", 120)
     os.close(terminal)
-    ended = wait_for(lambda: [status for pid, status in [os.waitpid(child, os.WNOHANG)] if pid], "it ends")
+    ended = wait_for(lambda: [status for pid, status in [os.waitpid(child, os.WNOHANG)] if pid], "it ends", 120)
     assert os.waitstatus_to_exitcode(ended[0]) == 129
     assert Policy.load(run_dir / "policy").spec.version == updates(run_dir)

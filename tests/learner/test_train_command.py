@@ -107,7 +107,7 @@ def test_train_resume_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.usefixtures("joined", "kept_processes", "own_log")
 def test_resume_after_the_driver_was_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "learner.train", *SHORT, "--run-dir", str(tmp_path / "run")]
-    command += ["--total-timesteps", "50000000", "--checkpoint-seconds", "0.2"]
+    command += ["--total-timesteps", "50000000", "--checkpoint-seconds", "0.2", "--eval-every", "None"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_updates(process, tmp_path / "run", 10)
     os.kill(process.pid, signal.SIGKILL)

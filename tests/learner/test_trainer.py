@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import ray
+from ray._private import state as ray_state
 from torch import Tensor
 
 from actors.episode import Array, EpisodeBatch
@@ -52,13 +53,17 @@ CARTPOLE: dict[str, Any] = {
 }
 
 
+FOR_EVER = {"total_timesteps": 10**9}
+"""Conditions of a run that a callback stops."""
+
+
 def cartpole(preset_name: str = "ppo", **changes: dict[str, Any]) -> TrainConfig:
     """CartPole settings that learn in seconds, with changes over them."""
     return overlay(overlay(preset(preset_name), CARTPOLE, "test"), changes, "test")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -77,18 +82,30 @@ class Act(Callback):
             self._action(trainer)
 
 
-def killed_process(title: str) -> bool:
-    """SIGKILL one of this test's own Ray workers, by the name Ray gives its process; False: there is none just now."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if " ".join(process.cmdline()).startswith(title):
-                process.kill()
-                return True
+def killed(actor: Any) -> bool:
+    """SIGKILL a Ray actor's process; False: it has none just now.
+
+    By its name, another could be hit: a spare one, or one that is just about to end.
+    """
+    process = ray_state.actors(actor._actor_id.hex()).get("Pid", 0)
+    if process:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+            return True
     return False
 
 
-def kill_process(title: str) -> None:
-    assert killed_process(title), f"no process {title}"
+def flying_actors(trainer: Trainer) -> list[Any]:
+    assert trainer.fleet is not None
+    return [slot.actor for slot in trainer.fleet._slots if slot.ready]
+
+
+def kill_actor(trainer: Trainer) -> None:
+    assert killed(flying_actors(trainer)[0])
+
+
+def kill_learner(trainer: Trainer) -> None:
+    assert killed(trainer.learners._learners[0])
 
 
 def check_consistent(run_dir: Path, counters: Counters) -> list[dict[str, Any]]:
@@ -139,8 +156,9 @@ def test_a_run_whose_last_policy_reaches_the_target_has_reached_it(tmp_path: Pat
 
 def test_a_target_that_the_policy_does_not_reach_is_not_reached_by_training(tmp_path: Path) -> None:
     lost = stubborn_policy("CartPole-v1", 0)  # what one large step may leave: greedily nine steps, whatever was flown
-    config = cartpole(stop={"target_return": 15.0, "window": 5, "total_timesteps": 6_000})
-    trainer = Trainer(config, tmp_path / "run")
+    stop = {"target_return": 15.0, "window": 5, "total_timesteps": 6_000}
+    # A second actor could fly all other episodes while the first ones, which are judged first, are in the air.
+    trainer = Trainer(cartpole(stop=stop, fleet={"actors": 1}), tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         consider = trainer._evaluator.consider
         patch.setattr(
@@ -149,7 +167,7 @@ def test_a_target_that_the_policy_does_not_reach_is_not_reached_by_training(tmp_
             lambda fleet, _policy, *rest, **options: consider(fleet, ray.put(lost), *rest, **options),
         )
         result = trainer.run()
-    assert result.mean_return > 15
+    assert result.counters.best_mean_return > 15
     assert result.reason == "budget used up"
     assert not result.target_reached
     assert not (tmp_path / "run" / "best").exists()  # all were given up early, but the last
@@ -205,6 +223,13 @@ def test_a_run_on_anothers_processes_is_the_same_run(tmp_path: Path) -> None:
     processes = [*spares.actors, *spares.learners]
     assert len(processes) == 2
     ray.kill(spares.learners[0])  # a spare that died meanwhile is passed over
+
+    def is_dead() -> bool:
+        learners = Spares(learners=processes[1:])
+        learners.forget_dead()
+        return not learners.learners
+
+    wait_until(is_dead)
     after = Trainer(config, tmp_path / "after", spares=spares).run().policy
     assert spares.actors == processes[:1]
     assert spares.learners != processes[1:]
@@ -249,42 +274,61 @@ def test_a_run_is_as_far_behind_as_it_may_be_and_learns(tmp_path: Path) -> None:
 
 
 def test_a_killed_actor_is_replaced(tmp_path: Path) -> None:
-    killing = Act(3, lambda trainer: kill_process("ray::RolloutActor"))
-    config = cartpole(stop={"total_timesteps": 60_000})
-    trainer = Trainer(config, tmp_path / "run", callbacks=[killing])
+    class Kill(Callback):
+        flown = 0
+
+        def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            assert trainer.fleet is not None
+            if metrics["train/n_updates"] == 3:
+                kill_actor(trainer)
+            if trainer.fleet.restarts and trainer.fleet.size == 2:
+                self.flown = self.flown or trainer.counters.total_timesteps
+                if trainer.counters.total_timesteps >= self.flown + 10_000:
+                    trainer.stop("it flies")
+
+    trainer = Trainer(cartpole(fleet={"actors": 2}, stop=FOR_EVER), tmp_path / "run", callbacks=[Kill()])
     result = trainer.run()
-    assert killing.done
+    assert result.reason == "it flies"
     assert trainer.fleet is not None
-    assert trainer.fleet.restarts >= 1
+    assert trainer.fleet.restarts == 1
     check_consistent(tmp_path / "run", result.counters)
-    assert result.counters.total_timesteps >= 60_000
 
 
-def test_actors_killed_again_and_again(tmp_path: Path) -> None:
+def test_actors_killed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run reaches its target; what was in the air is flown again; no update is lost."""
 
     class KillActors(Callback):
-        killed, version = 0, 0
+        version = 0
+
+        def __init__(self) -> None:
+            self.killed = set[Any]()
 
         def on_wait(self, trainer: Trainer) -> None:
-            flying = trainer.fleet is not None and trainer.fleet.size == 2
-            if flying and self.killed < 15 and trainer.version > self.version and killed_process("ray::RolloutActor"):
-                self.killed, self.version = self.killed + 1, trainer.version
-            if self.killed == 15 and trainer.counters.best_mean_return >= 450:
+            flying = flying_actors(trainer)  # one that is dead may be among them, not missed yet
+            living = [actor for actor in flying if actor._actor_id not in self.killed]
+            if len(self.killed) < 15 and len(flying) == 2 and living and trainer.version > self.version:
+                victim = living[len(self.killed) % len(living)]
+                assert killed(victim)
+                self.killed.add(victim._actor_id)
+                self.version = trainer.version
+
+        def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            if metrics["rollout/actor_restarts"] >= 15 and trainer.counters.best_mean_return >= 450:
                 trainer.stop("target reached all the same")
 
-    killer = KillActors()
-    config = cartpole(fleet={"actors": 2}, stop={"total_timesteps": 2_000_000})
-    result = Trainer(config, tmp_path / "run", callbacks=[killer]).run()
+    # On a busy machine any actor can be a straggler, whose rollout is not waited for.
+    monkeypatch.setattr("actors.fleet._STRAGGLER", math.inf)
+    config = cartpole(fleet={"actors": 2}, stop=FOR_EVER)
+    result = Trainer(config, tmp_path / "run", callbacks=[KillActors()]).run()
     assert result.reason == "target reached all the same"
     rows = check_consistent(tmp_path / "run", result.counters)
-    assert killer.killed - 2 <= rows[-1]["rollout/actor_restarts"] <= killer.killed
-    assert rows[-1]["rollout/dropped"] <= killer.killed  # an actor that starts can make another's rollout late
+    assert rows[-1]["rollout/actor_restarts"] == 15
+    assert rows[-1]["rollout/dropped"] == 0
     assert rows[-1]["rollout/learner_restarts"] == 0
 
 
 def test_a_killed_learner_comes_back_from_its_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    killing = Act(8, lambda trainer: kill_process("ray::LearnerActor"))
+    killing = Act(8, kill_learner)
     config = cartpole(stop={"total_timesteps": 40_000}, checkpoint={"checkpoint_seconds": 0.2})
     with caplog.at_level(logging.WARNING, "touchdown"):
         result = Trainer(config, tmp_path / "run", callbacks=[killing]).run()
@@ -299,52 +343,57 @@ def test_a_restart_that_is_lost_before_it_runs_is_one_restart(tmp_path: Path, mo
     start, starts = LearnerGroup.start, []
 
     def lose_the_second(group: LearnerGroup, state: dict[str, Array] | None) -> Any:
+        config = group._config
+        if len(starts) == 1:  # it must not run before it is killed
+            group._config = dataclasses.replace(config, learner_labels={"role": "moon"})
         policy = start(group, state)
+        group._config = config
         starts.append(policy)
         if len(starts) == 2:
             ray.kill(group._learners[0])
         return policy
 
     monkeypatch.setattr(LearnerGroup, "start", lose_the_second)
-    killing = Act(3, lambda trainer: kill_process("ray::LearnerActor"))
-    trainer = Trainer(cartpole(stop={"total_timesteps": 20_000}), tmp_path, callbacks=[killing])
+    trainer = Trainer(cartpole(stop={"total_timesteps": 20_000}), tmp_path, callbacks=[Act(3, kill_learner)])
     assert trainer.run().reason == "budget used up"
     assert len(starts) == 3
     assert check_consistent(tmp_path, trainer.counters)[-1]["rollout/learner_restarts"] == 1
 
 
 class KillLearner(Callback):
-    """Kills the learner so many times: as it starts, and then at random moments after it has learned something."""
+    """Kills the learner so many times: as it starts, and then at random moments after it has learned something.
+
+    The run ends some updates after the last time.
+    """
 
     def __init__(self, times: int) -> None:
         self._rng = random.Random(0)
-        self.left, self._next = times, math.inf
+        self._left, self._next, self._last = times, math.inf, 0
 
     def on_start(self, trainer: Trainer) -> None:
-        self.kill()
+        self._kill(trainer)
 
     def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         if self._next == math.inf:
             self._next = time.monotonic() + self._rng.uniform(0, 0.5)
+        if not self._left and trainer.version >= self._last + 20:
+            trainer.stop("killed often enough")
 
     def on_wait(self, trainer: Trainer) -> None:
-        if self.left and time.monotonic() > self._next:
-            self.kill()
+        if self._left and time.monotonic() > self._next:
+            self._kill(trainer)
 
-    def kill(self) -> None:
-        self.left -= killed_process("ray::LearnerActor")
-        self._next = math.inf
+    def _kill(self, trainer: Trainer) -> None:
+        self._left -= killed(trainer.learners._learners[0])
+        self._next, self._last = math.inf, trainer.version
 
 
 def test_a_learner_killed_at_random_moments(tmp_path: Path) -> None:
-    config = cartpole(checkpoint={"checkpoint_seconds": 0.0}, stop={"total_timesteps": 150_000}, update={"n_epochs": 1})
-    killer = KillLearner(6)
-    result = Trainer(config, tmp_path, callbacks=[killer]).run()
-    assert killer.left == 0
-    assert result.reason == "budget used up"
+    config = cartpole(checkpoint={"checkpoint_seconds": 0.0}, stop=FOR_EVER, update={"n_epochs": 1})
+    result = Trainer(config, tmp_path, callbacks=[KillLearner(6)]).run()
+    assert result.reason == "killed often enough"
     rows = check_consistent(tmp_path, result.counters)
     assert rows[-1]["train/n_updates"] == result.policy.spec.version
-    assert result.counters.total_timesteps >= 150_000
 
 
 def test_a_learner_that_dies_with_the_run_comes_back_to_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,22 +405,31 @@ def test_a_learner_that_dies_with_the_run_comes_back_to_end_it(tmp_path: Path, m
         reason = loop(trainer)
         if not killed:
             killed.append(trainer.version)
-            kill_process("ray::LearnerActor")
+            kill_learner(trainer)
         return reason
 
     monkeypatch.setattr(Trainer, "_loop", dying)
     config = cartpole(checkpoint={"checkpoint_seconds": 1000.0}, stop={"total_timesteps": 8000})
-    result = Trainer(config, tmp_path).run()
-    assert killed
+    trainer = Trainer(config, tmp_path)
+    result = trainer.run()
+    assert trainer.learner_restarts == 1
     assert result.reason == "budget used up"
     check_consistent(tmp_path, result.counters)
 
 
-def test_a_learner_that_always_dies_ends_the_run_in_one_line(tmp_path: Path) -> None:
-    killer = KillLearner(5)
-    killing = Act(0, lambda _: None)
-    killing.on_wait = lambda _: killer.kill()  # type: ignore[method-assign]
-    trainer = Trainer(cartpole(), tmp_path, callbacks=[killing])
+def test_a_learner_that_always_dies_ends_the_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = LearnerGroup.update
+
+    def dying(group: LearnerGroup, *arguments: Any) -> Any:
+        killed(group._learners[0])
+        return update(group, *arguments)
+
+    class Kill(Callback):
+        def on_wait(self, trainer: Trainer) -> None:
+            killed(trainer.learners._learners[0])
+
+    monkeypatch.setattr(LearnerGroup, "update", dying)  # else it could be done with one before it is killed
+    trainer = Trainer(cartpole(), tmp_path, callbacks=[Kill()])
     with pytest.raises(LearnerLostError, match="the learner died 5 times without an update"):
         trainer.run()
     assert trainer.fleet is not None
@@ -390,10 +448,10 @@ def test_a_learner_that_dies_between_updates_is_missed_at_once(tmp_path: Path, m
         def on_wait(self, trainer: Trainer) -> None:
             if not killed and trainer.version >= 3 and trainer._update is None:
                 killed.append(trainer.version)
-                kill_process("ray::LearnerActor")
+                kill_learner(trainer)
 
     monkeypatch.setattr(Fleet, "take", take_nothing_from_a_dead_learner)
-    config = cartpole(stop={"total_timesteps": 20_000, "max_seconds": 60})
+    config = cartpole(stop={"total_timesteps": 20_000, "max_seconds": 600})
     trainer = Trainer(config, tmp_path, callbacks=[Kill()])
     assert trainer.run().reason == "budget used up"
     assert trainer.learner_restarts == 1
@@ -406,7 +464,8 @@ def test_the_policy_on_disk_follows_between_checkpoints(tmp_path: Path, monkeypa
     monkeypatch.setattr("learner.trainer._POLICY_SECONDS", 0.0)
 
     def look(_trainer: Trainer) -> None:
-        wait_until(lambda: Policy.load(tmp_path / "policy").spec.version == 4)
+        policy = tmp_path / "policy"
+        wait_until(lambda: (policy / "policy.safetensors").exists() and Policy.load(policy).spec.version == 4)
 
     config = cartpole(checkpoint={"checkpoint_seconds": 1000.0}, stop={"total_timesteps": 10_000})
     Trainer(config, tmp_path, callbacks=[Act(4, look)]).run()
@@ -426,7 +485,7 @@ def test_resume_goes_on_where_the_run_stopped(tmp_path: Path) -> None:
 
 def test_a_run_says_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And does nothing when it is to go on though it has ended, unless there is more to do."""
-    config = cartpole(stop={"total_timesteps": 5_000, "target_return": 500.0, "window": 20})
+    config = cartpole(stop={"total_timesteps": 5_000, "target_return": 501.0, "window": 20})  # one more than there is
     result = Trainer(config, tmp_path / "run", callbacks=[Act(2, lambda trainer: trainer.stop("seen enough"))]).run()
     directory = RunDirectory(tmp_path / "run")
     record = directory.result()
@@ -436,7 +495,7 @@ def test_a_run_says_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     record = directory.result()
     assert record
     assert (record["reason"], record["has_ended"]) == ("budget used up", True)
-    assert (record["target_return"], record["target_reached"]) == (500, False)
+    assert (record["target_return"], record["target_reached"]) == (501, False)
     counters = result.counters
     assert record["total_timesteps"] == counters.total_timesteps >= 5_000
     assert (record["episodes"], record["seconds"]) == (counters.episodes, counters.seconds)
@@ -509,8 +568,8 @@ def test_whole_episodes_at_lag_0_resumed_are_those_of_the_run_that_was_never_sto
     assert equal_weights(unbroken, Trainer(config(6), tmp_path / "resumed", resume=True).run().policy)
     mishaps = [
         Act(2, lambda trainer: trainer.save()),
-        Act(3, lambda trainer: kill_process("ray::RolloutActor")),
-        Act(4, lambda trainer: kill_process("ray::LearnerActor")),
+        Act(3, kill_actor),
+        Act(4, kill_learner),
     ]
     unlucky = Trainer(config(6), tmp_path / "unlucky", callbacks=mishaps)
     assert equal_weights(unbroken, unlucky.run().policy)
@@ -540,7 +599,7 @@ def test_a_linear_schedule_never_jumps(tmp_path: Path, caplog: pytest.LogCapture
     halfway = Act(5, lambda trainer: trainer.stop("spot notice"))
     rates = fly("resumed", 10, halfway) + fly("resumed", 10)
     assert rates == [100 * (0.01 * (1 - i / 10)) for i in range(10)]
-    assert not caplog.records
+    assert "the budget has changed" not in caplog.text
     extended = fly("resumed", 20)  # the last update of the first ten had a tenth
     assert extended == pytest.approx([0.1 * (1 - i / 10) for i in range(10)])
     assert (
@@ -577,7 +636,7 @@ def test_a_resumed_run_sees_new_episodes(tmp_path: Path, kind: str, max_policy_l
 
 def test_resume_passes_over_a_damaged_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = cartpole(stop={"total_timesteps": 10_000}, checkpoint={"checkpoint_seconds": 0.0})
-    Trainer(config, tmp_path / "run").run()
+    Trainer(config, tmp_path / "run", callbacks=[Act(2, Trainer.save)]).run()
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
     state = newest / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
@@ -621,7 +680,7 @@ def test_who_trains_is_told_once_that_a_loss_runs_unrecorded(tmp_path: Path, cap
 def test_a_loss_that_overflows_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     config = cartpole(loss={"loss": f"{__name__}:breaks_later"}, checkpoint={"checkpoint_seconds": 0.0})
     with pytest.raises(NonFiniteError, match=r"update \d+: .*loss.* became NaN or infinite"):
-        Trainer(config, tmp_path / "run").run()
+        Trainer(config, tmp_path / "run", callbacks=[Act(1, Trainer.save)]).run()
     assert sorted((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
     Policy.load(tmp_path / "run" / "policy")
 
@@ -676,8 +735,8 @@ def test_training_goes_on_while_the_disk_is_full(small_disk: Path, caplog: pytes
             if update == 5:
                 fill(small_disk, trainer)
             if update == 20:
+                wait_until(lambda: trainer.saver.failures > 0)
                 saved.append(trainer.saver.unsaved_seconds)
-                assert trainer.saver.failures > 0
                 (small_disk / "filler").unlink()
 
     config = cartpole(stop={"total_timesteps": 60_000}, checkpoint={"checkpoint_seconds": 0.0})
@@ -693,13 +752,15 @@ def test_training_goes_on_while_the_disk_is_full(small_disk: Path, caplog: pytes
     assert Policy.load(small_disk / "run" / "policy").spec.version == result.policy.spec.version
 
 
-def test_a_disk_that_stays_full_is_a_clear_error_and_loses_nothing(
-    small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("learner.saver.PATIENCE", 1.0)
+def test_a_disk_that_stays_full_is_a_clear_error_and_loses_nothing(small_disk: Path) -> None:
+    def give_up_soon(trainer: Trainer) -> None:
+        wait_until(lambda: trainer.saver.failures > 0)
+        patch.setattr("learner.saver.PATIENCE", 1.0)
+
     config = cartpole(stop={"total_timesteps": 20_000}, checkpoint={"checkpoint_seconds": 0.0})
-    with pytest.raises(OSError, match="No space left on device"):
-        Trainer(config, small_disk / "run", callbacks=[Act(5, lambda trainer: fill(small_disk, trainer))]).run()
+    callbacks = [Act(5, lambda trainer: fill(small_disk, trainer)), Act(10, give_up_soon)]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
+        Trainer(config, small_disk / "run", callbacks=callbacks).run()
     Policy.load(small_disk / "run" / "policy")
     (small_disk / "filler").unlink()
     result = Trainer(config, small_disk / "run", resume=True).run()
@@ -732,8 +793,10 @@ def test_who_waits_for_a_node_says_for_which(
     trainer = Trainer(cartpole(**changes), tmp_path / "run", spares=None)
 
     def stop() -> None:
-        wait_until(lambda: said in caplog.text)
-        trainer.stop("seen enough")
+        try:
+            wait_until(lambda: said in caplog.text)
+        finally:
+            trainer.stop("seen enough")
 
     stopping = threading.Thread(target=stop)
     stopping.start()
@@ -743,6 +806,7 @@ def test_who_waits_for_a_node_says_for_which(
         with pytest.raises(UserError, match="seen enough before there was a learner; nothing is lost"):
             trainer.run()
     stopping.join()
+    assert said in caplog.text
 
 
 def test_in_flight_rollouts_stay_bounded_while_the_learner_is_slow(tmp_path: Path) -> None:
@@ -750,8 +814,9 @@ def test_in_flight_rollouts_stay_bounded_while_the_learner_is_slow(tmp_path: Pat
 
     class Watch(Callback):
         def on_wait(self, trainer: Trainer) -> None:
-            assert trainer.fleet is not None
-            seen.append(len(trainer.fleet.waiting_for) + trainer.fleet.in_update)
+            fleet = trainer.fleet
+            assert fleet is not None
+            seen.append(len(fleet._flights) + len(fleet._landed) + fleet.in_update)  # not an actor that still starts
 
     config = cartpole(update={"n_epochs": 60}, stop={"total_timesteps": 15_000}, fleet={"actors": 2})
     Trainer(config, tmp_path / "run", callbacks=[Watch()]).run()

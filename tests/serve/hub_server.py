@@ -61,6 +61,8 @@ class Hub:
     """Method, path and body of every request."""
     losses: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     """Methods and parts of paths; the next request like that loses its connection half way through its body."""
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    """Of requests that come together only one is the next."""
 
     def seen(self, method: str, part: str) -> list[str]:
         return [path for how, path, _ in self.requests if how == method and part in path]
@@ -108,13 +110,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
-        for loss in self.hub.losses:
-            if loss[0] == self.command and loss[1] in path:
+        with self.hub.lock:
+            loss = next((one for one in self.hub.losses if one[0] == self.command and one[1] in path), None)
+            if loss:
                 self.hub.losses.remove(loss)
-                self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
-                self.connection.shutdown(socket.SHUT_RDWR)
-                self.close_connection = True
-                return
+        if loss:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
         self.body = self._read_body()
         self.hub.requests.append((self.command, path, self.body))
         try:

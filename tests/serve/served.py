@@ -19,9 +19,13 @@ from serve.policies import Policies
 from tests.actors.examples import policy_for
 
 LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]
+PATIENCE = 120.0
+"""Seconds after which a test gives up; none waits for them to pass."""
+PATIENT: dict[str, Any] = {"timeout": PATIENCE, "patience": PATIENCE}
+"""A client that a busy machine does not make ask twice."""
 
 
-def wait_for(condition: Callable[[], Any], what: str = "", seconds: float = 60.0, every: float = 0.02) -> Any:
+def wait_for(condition: Callable[[], Any], what: str = "", seconds: float = PATIENCE, every: float = 0.02) -> Any:
     """Wait until a condition holds, looking so often; returns what it gave."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -39,7 +43,9 @@ def save(policy: Policy, directory: Path, version: int = 0) -> Path:
 @contextlib.contextmanager
 def running(app: object, port: int = 0) -> Iterator[str]:
     """An ASGI application on a port, 0: a free one, in a thread; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))  # type: ignore[arg-type]
+    patient: dict[str, Any] = {"timeout_keep_alive": 600, "ws_ping_interval": None}
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", **patient)  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_for(lambda: server.started or not thread.is_alive(), "the server starts")
@@ -48,7 +54,7 @@ def running(app: object, port: int = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive(), "the server stops, whatever it is doing"
 
 
@@ -59,6 +65,6 @@ def serving(tmp_path: Path, follow: bool = False, token_digest: bytes | None = N
         "lander": save(policy_for("LunarLander-v3"), tmp_path / "lander", version=7),
         "pendulum": save(policy_for("Pendulum-v1"), tmp_path / "pendulum"),
     }
-    limits = HttpConfig(access_log=False, **config)  # type: ignore[arg-type]
+    limits = HttpConfig(access_log=False, **({"body_seconds": PATIENCE} | config))  # type: ignore[arg-type]
     with running(Service(Policies(sources), limits, token_digest, follow)) as address:
         yield address

@@ -18,7 +18,7 @@ from serve.limits import HttpConfig
 from serve.policies import Policies
 from serve.tokens import digest
 from tests.actors.examples import policy_for
-from tests.serve.served import LANDER, running, save, serving
+from tests.serve.served import LANDER, PATIENCE, PATIENT, running, save, serving
 
 TOKEN = "a token of more than sixteen"
 
@@ -33,7 +33,7 @@ def test_it_flies(address: str) -> None:
     env = gymnasium.make("LunarLander-v3")
     observation, _ = env.reset(seed=1)
     done, steps = False, 0
-    with PolicyClient(address) as client:
+    with PolicyClient(address, **PATIENT) as client:
         while not done:
             observation, _, terminated, truncated, _ = env.step(client.act(observation).action)
             done, steps = terminated or truncated, steps + 1
@@ -42,7 +42,7 @@ def test_it_flies(address: str) -> None:
 
 def test_one_and_many(address: str) -> None:
     observations = np.random.default_rng(0).standard_normal((100, 8), np.float32)
-    with PolicyClient(address) as client, PolicyClient(address, policy="pendulum") as pendulum:
+    with PolicyClient(address, **PATIENT) as client, PolicyClient(address, policy="pendulum", **PATIENT) as pendulum:
         many = client.act_many(observations)
         assert many.action.shape == (100,)
         assert many.probabilities is not None
@@ -58,7 +58,7 @@ def test_one_and_many(address: str) -> None:
 
 def test_asynchronous(address: str) -> None:
     async def fly() -> Any:
-        async with AsyncPolicyClient(address) as client:
+        async with AsyncPolicyClient(address, **PATIENT) as client:
             answers = await asyncio.gather(*(client.act(LANDER) for _ in range(50)))
             return answers, await client.act_many([LANDER] * 3), await client.policies()
 
@@ -80,20 +80,20 @@ class Counted:
 
 def test_a_refusal_is_told_and_not_repeated(tmp_path: Path) -> None:
     policies = Policies({"lander": save(policy_for("LunarLander-v3"), tmp_path)})
-    counted = Counted(Service(policies, HttpConfig(access_log=False)))
+    counted = Counted(Service(policies, HttpConfig(body_seconds=PATIENCE, access_log=False)))
     refusals = {"lander": r"422: .* takes 8 numbers \(observation\)", "who": "unknown policy 'who'"}
     with running(counted) as address:
         for policy, said in refusals.items():
-            with PolicyClient(address, policy=policy) as client, pytest.raises(RequestError, match=said):
+            with PolicyClient(address, policy=policy, **PATIENT) as client, pytest.raises(RequestError, match=said):
                 client.act([1, 2])
     assert counted.requests == 2
 
 
 def test_a_token(tmp_path: Path) -> None:
     with serving(tmp_path, token_digest=digest(TOKEN)) as address:
-        with PolicyClient(address) as client, pytest.raises(RequestError, match="401"):
+        with PolicyClient(address, **PATIENT) as client, pytest.raises(RequestError, match="401"):
             client.act(LANDER)
-        with PolicyClient(address, token=TOKEN) as client:
+        with PolicyClient(address, token=TOKEN, **PATIENT) as client:
             assert client.act(LANDER).version == 7
             assert TOKEN not in repr(vars(client).get("_policy"))
 
@@ -122,12 +122,12 @@ class Flaky:
 
 def test_what_fails_is_tried_again() -> None:
     flaky = Flaky(5)
-    with running(flaky) as address, PolicyClient(address) as client:
+    with running(flaky) as address, PolicyClient(address, **PATIENT) as client:
         assert client.act(LANDER).action == 2
     assert flaky.requests == 6
 
     async def fly(address: str) -> Any:
-        async with AsyncPolicyClient(address) as client:
+        async with AsyncPolicyClient(address, **PATIENT) as client:
             return await client.act(LANDER)
 
     flaky = Flaky(3)

@@ -13,6 +13,7 @@ import ray
 
 from serve.fast_ingress import VARIABLES, advice, missing
 from serve.haproxy import changed, require_own
+from tests.serve.served import PATIENCE
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -54,7 +55,8 @@ def test_a_cluster_that_has_them_needs_no_advice() -> None:
 def test_a_shell_takes_them() -> None:
     script = f'eval "$({sys.executable} -m serve.fast_ingress)"; env'
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=clean, timeout=60)
+    command = ["bash", "-c", script]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=clean, timeout=PATIENCE)
     assert {f"{name}={value}" for name, value in VARIABLES.items()} <= set(said.stdout.splitlines())
     places = [line for line in said.stdout.splitlines() if line.startswith("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC=")]
     assert places

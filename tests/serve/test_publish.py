@@ -33,6 +33,7 @@ from serve.package import is_package, read_source, write_package
 from serve.privacy import public_command, refuse_secrets
 from serve.publish import main
 from tests.serve.hub_server import Hub, running_hub
+from tests.serve.served import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -78,6 +79,7 @@ def run(
     how = ["-m", module] if not module.endswith(".py") else [module]
     env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": os.getcwd()}
+    env |= {f"HF_HUB_{what}_TIMEOUT": f"{PATIENCE:.0f}" for what in ("ETAG", "DOWNLOAD")}
     if ray.is_initialized():
         env["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address  # joined, not started anew for every command
     if hub:
@@ -87,7 +89,7 @@ def run(
     if token:
         env["HF_TOKEN"] = token
     command = [sys.executable, *how, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=env, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env, cwd=cwd)
 
 
 Publish = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -17,6 +17,7 @@ from serve.hub import hub_errors
 from serve.pull import main
 from tests.actors.examples import policy_for
 from tests.serve.hub_server import Hub, running_hub
+from tests.serve.served import PATIENCE
 
 REPO = "stranger/policy"
 POLICY = policy_for("CartPole-v1")
@@ -33,6 +34,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        for what in ("ETAG", "DOWNLOAD"):
+            monkeypatch.setattr(huggingface_hub.constants, f"HF_HUB_{what}_TIMEOUT", int(PATIENCE))
         monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.chdir(tmp_path)
         yield hub

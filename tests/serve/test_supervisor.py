@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from serve import supervisor
-from tests.serve.served import wait_for
+from tests.serve.served import PATIENCE, wait_for
 
 PROGRAM = textwrap.dedent("""
     import os, subprocess, sys, time
@@ -23,6 +24,8 @@ PROGRAM = textwrap.dedent("""
     from serve import supervisor
 
     supervisor.ROOT = Path(sys.argv[1])
+    if "together" in sys.argv:
+        supervisor.SAME_SECONDS = supervisor.PATIENCE = 600
 
     def work(stop):
         if "gently" in sys.argv:
@@ -85,12 +88,19 @@ def services(tmp_path: Path) -> Iterator[list[Service]]:
     yield started
     for process in supervisor.naming(tmp_path):
         if process.pid != os.getpid():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
     """Whether none of them runs; one whose parent has not collected it does not."""
-    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+
+    def runs(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    return not any(map(runs, processes))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -103,7 +113,7 @@ def test_a_signal_ends_it_with_status_0(
     family = service.family()
     assert service.directory.stat().st_mode & 0o777 == 0o700
     send(service.process.pid, number)  # type: ignore[operator]
-    assert service.process.wait(30) == 0
+    assert service.process.wait(PATIENCE) == 0
     assert gone(family)
     assert not service.directory.exists()
     assert service.asked() or not options
@@ -113,24 +123,32 @@ def test_a_signal_before_anything_runs(tmp_path: Path, services: list[Service]) 
     service = Service(tmp_path)
     wait_for(lambda: list(tmp_path.glob("tdserve-*")), "the supervisor is there")
     service.process.terminate()
-    assert service.process.wait(30) == 0
+    assert service.process.wait(PATIENCE) == 0
     assert not list(tmp_path.glob("tdserve-*"))
+
+
+def test_signals_that_come_together_are_one(tmp_path: Path, services: list[Service]) -> None:
+    service = Service(tmp_path, "gently", "stay", "together").running()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        service.process.send_signal(number)
+    wait_for(service.asked)
+    status = Path(f"/proc/{service.process.pid}/status")
+    wait_for(lambda: re.search(r"^ShdPnd:\s+0+$", status.read_text(), re.MULTILINE), "all are taken")
+    assert service.process.poll() is None
 
 
 def test_a_second_signal_waits_for_nothing(tmp_path: Path, services: list[Service]) -> None:
     service = Service(tmp_path, "gently", "stay").running()
     family = service.family()
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        service.process.send_signal(number)
+    service.process.send_signal(signal.SIGHUP)
     wait_for(service.asked)
-    assert service.process.poll() is None, "what comes together says the same"
 
     def told_again() -> bool:
         service.process.terminate()
         return service.process.poll() is not None
 
     wait_for(told_again)
-    assert service.process.wait(30) == 1
+    assert service.process.wait(PATIENCE) == 1
     assert "ended before all was answered" in (tmp_path / "said").read_text()
     assert gone(family)
 
@@ -139,16 +157,16 @@ def test_a_hang_up_that_is_ignored_stays_so(tmp_path: Path, services: list[Servi
     service = Service(tmp_path, "gently", ignoring=(signal.SIGHUP, signal.SIGINT)).running()
     service.process.send_signal(signal.SIGHUP)
     service.process.send_signal(signal.SIGINT)  # which a shell ignores for what it runs in the background
-    assert service.process.wait(30) == 0
+    assert service.process.wait(PATIENCE) == 0
     assert service.asked()
 
 
 def test_it_ends_as_its_work_does(tmp_path: Path, services: list[Service]) -> None:
-    assert Service(tmp_path, "fail").process.wait(30) == 3
+    assert Service(tmp_path, "fail").process.wait(PATIENCE) == 3
     service = Service(tmp_path, "gently").running()
     family = service.family()
     service.child.kill()
-    assert service.process.wait(30) == 128 + signal.SIGKILL
+    assert service.process.wait(PATIENCE) == 128 + signal.SIGKILL
     assert "the service was ended by SIGKILL" in (tmp_path / "said").read_text()
     assert gone(family)
 

@@ -11,7 +11,7 @@ from serve.http import Service
 from serve.limits import HttpConfig
 from serve.policies import Policies
 from serve.tokens import digest
-from tests.serve.served import running
+from tests.serve.served import PATIENCE, running
 
 
 def saved(directory: Path, policies: Mapping[str, Policy]) -> Policies:
@@ -24,6 +24,6 @@ def saved(directory: Path, policies: Mapping[str, Policy]) -> Policies:
 @contextlib.contextmanager
 def served(policies: Policies, most_viewers: int = 64, token: str | None = None, port: int = 0) -> Iterator[str]:
     """Run a server; gives its address, such as ``127.0.0.1:1234``."""
-    limits = HttpConfig(max_viewers=most_viewers, access_log=False)
+    limits = HttpConfig(max_viewers=most_viewers, body_seconds=PATIENCE, access_log=False)
     with running(Service(policies, limits, digest(token) if token else None), port) as address:
         yield address.removeprefix("http://")

@@ -20,10 +20,12 @@ import torch
 from rich.console import Console
 
 from actors.policy import Policy
+from learner.checkpoint import has_checkpoint
 from learner.config import overlay
 from learner.evaluate import find_policy
 from learner.metrics_log import read_metrics, read_rows
 from learner.presets import preset
+from learner.run_directory import RunDirectory, json_bytes
 from learner.storage import Disk, open_storage
 from tests.serve.served import wait_for
 from tune_configs.compare_losses import compare, main, read_command
@@ -31,8 +33,8 @@ from tune_configs.experiment import Experiment, Planned, configs_of, save
 
 SMALL = ["--env", "CartPole-v1", "--evaluation-episodes", "5"]
 PACED = ["--env", "tests.paced_environment:Paced-v0", "--evaluation-episodes", "2"]
-PACED_STEPS = 6000
-"""Of a trial that is not to end before something is done to it: twelve seconds at the very least."""
+FOR_EVER = 10_000_000
+"""Steps of a trial that is not to end before something is done to it: hours."""
 PATIENCE = 200.0
 """Seconds that a busy machine has for what takes a few."""
 pytestmark = pytest.mark.timeout(600)
@@ -145,12 +147,12 @@ def test_two_processes_do_not_run_one_experiment(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.usefixtures("joined")
 def test_an_experiment_outlives_its_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A trial's own process, its learner, its actor, the command: each is killed once, in turn.
+    """A trial's learner, its actor, its own process, the command: each is killed once, in turn.
 
     Finished trials are kept, others go on from their checkpoints, and no update is lost or counted twice.
     """
     directory = tmp_path / "x"
-    options = ["--losses", quick(tmp_path), "--seeds", 2, "--steps", PACED_STEPS, "--results", tmp_path, "--name", "x"]
+    options = ["--losses", quick(tmp_path), "--seeds", 2, "--steps", FOR_EVER, "--results", tmp_path, "--name", "x"]
     process = subprocess.Popen(
         command(*PACED, *options, "--concurrent", 1), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -171,15 +173,26 @@ def test_an_experiment_outlives_its_processes(tmp_path: Path, capsys: pytest.Cap
         kill(title)
         wait_while_it_runs(lambda: [row for row in rows()[-1:] if row[column] > before], f"{title} is back")
 
-    wait_while_it_runs(lambda: len(rows()) > 1, "the first trial is under way")
-    kill("ray::ImplicitFunc")
-    before = len(rows())
-    wait_while_it_runs(lambda: len(rows()) > before, "another process leads the trial")
+    def end_soon(trial: str) -> int:
+        """Has it do little more once it goes on, by the budget in its directory; answers its last step."""
+        run = RunDirectory(directory / "runs" / trial)
+        steps = int(rows(trial)[-1]["time/total_timesteps"]) + 500
+        config = overlay(run.config(), {"stop": {"total_timesteps": steps}}, "test")
+        run.storage.write("config.json", json_bytes(config.to_dict()))
+        return steps
+
+    wait_while_it_runs(rows, "the first trial is under way")
     kill_and_see_it_back("ray::LearnerActor", "rollout/learner_restarts")
     kill_and_see_it_back("ray::RolloutActor", "rollout/actor_restarts")
-    wait_while_it_runs(lambda: rows("cpg-1"), "the second trial is under way")
+    ends = {"cpg-0": end_soon("cpg-0")}
+    kill("ray::ImplicitFunc")
+    wait_while_it_runs((directory / "runs/cpg-0/outcome.json").exists, "another process leads the trial to its end")
+    second = RunDirectory(directory / "runs" / "cpg-1")
+    wait_while_it_runs(lambda: rows("cpg-1") and has_checkpoint(second.checkpoints), "the second trial is under way")
     process.kill()
     process.communicate()
+    wait_for(lambda: not processes("ray::ImplicitFunc"), "the trial ends with its command", PATIENCE)
+    ends["cpg-1"] = end_soon("cpg-1")
     kept = {path: path.stat().st_mtime_ns for path in directory.glob("runs/*/outcome.json")}
     assert [path.parent.name for path in kept] == ["cpg-0"]
 
@@ -187,11 +200,12 @@ def test_an_experiment_outlives_its_processes(tmp_path: Path, capsys: pytest.Cap
     assert status == 0, out
     assert "1 of 2 trials to run" in out
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    for trial in ("cpg-0", "cpg-1"):
+    for trial, end in ends.items():
         log = rows(trial)
+        assert json.loads((directory / "runs" / trial / "made_by.json").read_text())["resumed"]
         assert [row["train/n_updates"] for row in log] == list(range(1, len(log) + 1)), trial
         outcome = json.loads((directory / "runs" / trial / "outcome.json").read_text())
-        assert outcome["steps"] == log[-1]["time/total_timesteps"] >= PACED_STEPS
+        assert outcome["steps"] == log[-1]["time/total_timesteps"] >= end
     assert not summary_of(directory)["unfinished"]
 
 
@@ -248,14 +262,14 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path, capsys:
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_an_experiment_that_goes_on(tmp_path: Path) -> None:
-    options = [*PACED, "--losses", "cpg", "--seeds", 1, "--steps", 10_000_000, "--results", tmp_path, "--name", "x"]
+    options = [*PACED, "--losses", "cpg", "--seeds", 1, "--steps", FOR_EVER, "--results", tmp_path, "--name", "x"]
     process = subprocess.Popen(
         command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     log = tmp_path / "x" / "runs" / "cpg-0" / "metrics.jsonl"
     wait_for(lambda: _still_running(process) and read_metrics(log), "the trial is under way", PATIENCE)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert err.splitlines()[-1].endswith(f"ended by SIGINT; go on with --resume {tmp_path / 'x'}"), err
     assert "0 of 1 trials" not in out
