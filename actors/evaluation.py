@@ -15,6 +15,7 @@ from actors.environments import MAX_EPISODE_STEPS, fault, make_gymnasium
 from actors.episode import Array
 from actors.errors import UserError
 from actors.files import replacing
+from actors.memory import restarted, rows_of
 from actors.policy import Policy
 
 FILMED = 3
@@ -58,12 +59,15 @@ def fly_episodes(
     flying = np.arange(len(envs))  # the episode in each slot; a free slot takes the next seed, so every seed is flown
     observations = [_reset(env, env_id, seeds[i]) for i, env in enumerate(envs)]
     following = len(envs)
+    memory = policy.start(len(envs))
     while envs:
-        actions = policy.act(np.asarray(observations, policy.spec.observation_dtype), rng)
+        noise = None if rng is None else policy.distribution.noise(rng, (len(envs),))
+        step = policy.step(np.asarray(observations, policy.spec.observation_dtype), memory, noise)
+        begins = np.zeros(len(envs), bool)
         landed = []
         for slot, env in enumerate(envs):
             try:
-                observations[slot], reward, terminated, truncated, _ = env.step(actions[slot])
+                observations[slot], reward, terminated, truncated, _ = env.step(step.actions[slot])
                 returns[flying[slot]] += float(reward)
             except Exception as error:
                 raise fault(env_id, "step", error) from error
@@ -74,13 +78,17 @@ def fly_episodes(
             if following < len(seeds):
                 observations[slot] = _reset(env, env_id, seeds[following])
                 flying[slot] = following
+                begins[slot] = True
                 following += 1
             else:
                 landed.append(slot)
+        memory = restarted(step.memory, begins, policy)
         for slot in reversed(landed):
             envs.pop(slot).close()
             observations.pop(slot)
-            flying = np.delete(flying, slot)
+        if landed:
+            stays = np.delete(np.arange(len(flying)), landed)
+            flying, memory = flying[stays], rows_of(memory, stays)
     return returns, lengths, cut
 
 
@@ -133,7 +141,7 @@ def record_video(
 def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) -> float:
     """One greedy episode, a frame a step; returns its return."""
     env_id = policy.spec.env_id
-    observation = _reset(env, env_id, seed)
+    observation, memory = _reset(env, env_id, seed), policy.start(1)
     total, done = 0.0, False
     while not done:
         try:
@@ -143,9 +151,10 @@ def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) 
         if not isinstance(frame, np.ndarray):
             raise UserError(f"{env_id} renders no pictures: no video")
         writer.append_data(frame)
-        action = policy.act(np.asarray(observation, policy.spec.observation_dtype)[None])[0]
+        step = policy.step(np.asarray(observation, policy.spec.observation_dtype)[None], memory)
+        memory = step.memory
         try:
-            observation, reward, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, _ = env.step(step.actions[0])
             total += float(reward)
         except Exception as error:
             raise fault(env_id, "step", error) from error

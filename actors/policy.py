@@ -14,8 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import safetensors.numpy
 
-from actors.action_bounds import ActionBounds
-from actors.distributions import Categorical, Distribution, Gaussian
+from actors.distributions import DISTRIBUTIONS, Distribution
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError, unknown
 from actors.files import INFINITIES, json_text, read_json, replacing
@@ -49,8 +48,8 @@ class PolicySpec:
     """The Gymnasium id of the environment it was made for."""
     observation_shape: tuple[int, ...]
     """Shape of one observation; the network sees it flattened."""
-    actions: Literal["categorical", "gaussian"]
-    """The family of action distributions: Discrete or Box action spaces."""
+    actions: str
+    """The family of action distributions: categorical for Discrete action spaces, gaussian for Box ones."""
     action_size: int
     """Number of discrete actions, or of components of a continuous one."""
     action_low: tuple[float, ...] = ()
@@ -80,8 +79,8 @@ class PolicySpec:
             raise UserError(f"env_id must be a Gymnasium id, such as LunarLander-v3, not {self.env_id[:200]!r}")
         if self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
-        if self.actions not in ("categorical", "gaussian"):
-            raise unknown("action distribution", self.actions, ("categorical", "gaussian"))
+        if self.actions not in DISTRIBUTIONS:
+            raise unknown("action distribution", self.actions, DISTRIBUTIONS)
         for name in ("observation_shape", "action_shape", "hidden_sizes"):
             sizes = getattr(self, name)
             if not all(0 < size < 2**31 for size in sizes):
@@ -96,29 +95,13 @@ class PolicySpec:
             raise unknown("observation_dtype", self.observation_dtype, ("float32", "float64"))
         if self.observation_dtype == "float64" and not self.normalize_observations:
             raise UserError("observation_dtype float64 is of normalized observations, and these are not")
-        if self.actions == "gaussian":
-            self._check_bounds()
-        elif self.action_low or self.action_high or self.action_shape:
-            raise UserError(
-                "action_low, action_high and action_shape are of continuous actions, and these are discrete"
-            )
+        DISTRIBUTIONS[self.actions].check(self)
         try:
             size = len(json.dumps(self.trained, ensure_ascii=False, allow_nan=False).encode())
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"trained must hold plain JSON: {error}") from error
         if size > _MOST_TRAINED:
             raise UserError(f"trained has {size:,} bytes of JSON, more than {_MOST_TRAINED:,}")
-
-    def _check_bounds(self) -> None:
-        bounds = np.array([self.action_low, self.action_high], np.float64)
-        if bounds.shape != (2, self.action_size):
-            raise UserError(f"action_low and action_high must be {self.action_size} numbers each")
-        low, high = bounds
-        beyond = np.isfinite(bounds) & (np.abs(bounds) > np.finfo(np.float32).max)
-        if beyond.any() or not ((low <= high) & (low < np.inf) & (high > -np.inf)).all():
-            raise UserError("action_low must be at most action_high, and both numbers of 32-bit floats")
-        if math.prod(self.action_shape) != self.action_size:
-            raise UserError(f"action_shape {self.action_shape} does not have {self.action_size} components")
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -130,11 +113,34 @@ class PolicySpec:
         shapes: dict[str, tuple[int, ...]] = {}
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.layer_sizes)):
             shapes |= {f"w{i}": (fan_in, fan_out), f"b{i}": (fan_out,)}
-        if self.actions == "gaussian":
-            shapes["log_std"] = (self.action_size,)
+        shapes |= DISTRIBUTIONS[self.actions].weight_shapes(self)
         if self.normalize_observations:
             shapes |= {"observation_mean": (self.layer_sizes[0],), "observation_std": (self.layer_sizes[0],)}
         return shapes
+
+
+Memory = dict[str, Array]
+"""What a policy remembers of the episodes that it flies, by name, a row for each: {name: [slots, …]}."""
+
+
+@dataclasses.dataclass(slots=True)
+class Step:
+    """What a policy does for B observations."""
+
+    distribution: Distribution
+    parameters: Array
+    """[B, A]: what the network makes of the observations: the distribution's parameters."""
+    sampled: Array
+    """[B] or [B, A]: actions as the distribution gave them, which is what a learner learns from."""
+    actions: Array
+    """[B, *act]: as the environment takes them, within its bounds."""
+    memory: Memory
+    """For the next step."""
+
+    @property
+    def shown(self) -> dict[str, Array]:
+        """What a person may see of the choice, by name, [B, …]: see ``Distribution.shown``."""
+        return self.distribution.shown(self.parameters)
 
 
 class Policy:
@@ -165,13 +171,7 @@ class Policy:
         self.weights = weights
         self._activation = ACTIVATIONS[spec.activation]
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.hidden_sizes) + 1)]
-        self.distribution: Distribution = (
-            Gaussian(weights["log_std"]) if spec.actions == "gaussian" else Categorical(spec.action_size)
-        )
-        if isinstance(self.distribution, Gaussian) and not np.isfinite(self.distribution.std).all():
-            raise NonFiniteError("policy weight log_std is of an infinite standard deviation")
-        self.bounds = ActionBounds(spec.action_low, spec.action_high, spec.scale_actions)
-        """Where continuous actions may lie; without components where they are discrete."""
+        self.distribution = DISTRIBUTIONS[spec.actions].of(spec, weights)
 
     def __reduce__(self) -> tuple[type[Policy], tuple[PolicySpec, dict[str, Array]]]:
         return Policy, (self.spec, self.weights)
@@ -191,27 +191,34 @@ class Policy:
         w, b = self._layers[-1]
         return np.asarray(x @ w + b)
 
-    def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
-        """Actions for a batch: the most likely ones, or sampled when ``rng`` is given.
+    def start(self, slots: int) -> Memory:  # noqa: ARG002
+        """Its memory before the first step of ``slots`` episodes; a feed-forward network has none."""
+        return {}
+
+    def step(self, observations: Array, memory: Memory, noise: Array | None = None) -> Step:
+        """Act on a batch of observations. Whoever flies an environment with a policy calls this.
 
         Args:
             observations: [B, *obs] of ``spec.observation_dtype``.
-            rng: the source of randomness; None acts greedily.
+            memory: of ``start``, or of the step before in the same B episodes.
+            noise: [B, A] of the distribution; a row of zeros, or None for all of them, takes the most likely action.
+        """
+        parameters = self.forward(observations)
+        sampled = self.distribution.sample(parameters, noise)
+        return Step(self.distribution, parameters, sampled, self.distribution.flyable(sampled), memory)
+
+    def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
+        """Actions for the first step of a batch of episodes, or for any step where the policy has no memory.
+
+        Args:
+            observations: [B, *obs] of ``spec.observation_dtype``.
+            rng: the source of randomness; None takes the most likely actions.
 
         Returns:
             [B] int64, or [B, *act] float32 within the action space's bounds.
         """
-        parameters = self.forward(observations)
-        if rng is None:
-            return self.flyable(self.distribution.mode(parameters))
-        noise = self.distribution.noise(rng, (len(observations),))
-        return self.flyable(self.distribution.sample(parameters, noise))
-
-    def flyable(self, actions: Array) -> Array:
-        """Actions as the environment takes them: continuous ones within their bounds and in their shape."""
-        if self.spec.actions == "categorical":
-            return actions
-        return self.bounds.actions(actions).reshape(len(actions), *self.spec.action_shape)
+        noise = None if rng is None else self.distribution.noise(rng, (len(observations),))
+        return self.step(observations, self.start(len(observations)), noise).actions
 
     def files(self) -> dict[str, bytes]:
         """What a policy's directory holds: policy.safetensors, whose header carries the spec too, and policy.json.

@@ -10,7 +10,8 @@ import numpy as np
 from actors.environments import MAX_EPISODE_STEPS, Environments
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
-from actors.policy import Policy
+from actors.memory import restarted, rows_of
+from actors.policy import Memory, Policy
 from actors.seeds import ACTIONS, ENVIRONMENTS, Seed, sub_seed
 
 _NOISE_STEPS = 128
@@ -59,6 +60,7 @@ class Rollout:
         self._environments = environments
         self._rng = np.random.default_rng(seed)
         self._observations: Array | None = None
+        self._memory: Memory | None = None
         self._done = np.zeros(environments.num_envs, bool)
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
@@ -89,15 +91,16 @@ class Rollout:
         return self._fly(policy, episodes_per_slot=episodes_per_slot)
 
     def _reset(self, seed: Seed | None = None) -> None:
-        self._observations = self._environments.reset(seed)
+        self._observations, self._memory = self._environments.reset(seed), None
         self._done[:] = False
         self._returns[:] = 0
         self._lengths[:] = 0
 
     def _fly(self, policy: Policy, n_steps: int | None = None, episodes_per_slot: int | None = None) -> EpisodeBatch:
-        environments, distribution = self._environments, policy.distribution
+        environments = self._environments
         current = self._observations
         assert current is not None
+        memory = policy.start(environments.num_envs) if self._memory is None else self._memory
         slots = np.arange(environments.num_envs)
         flying: Array | slice = slice(None)  # a view of all slots while all fly, an index of those that still do later
         to_fly = np.full(environments.num_envs, episodes_per_slot or 0)
@@ -105,18 +108,21 @@ class Rollout:
         while len(slots) and len(rows) != n_steps:
             row = len(rows) % _NOISE_STEPS
             if row == 0:
-                noise = distribution.noise(self._rng, (_NOISE_STEPS, environments.num_envs))
+                noise = policy.distribution.noise(self._rng, (_NOISE_STEPS, environments.num_envs))
             observations = current[flying].astype(policy.spec.observation_dtype)
-            parameters = policy.forward(observations)
-            actions = distribution.sample(parameters, noise[row][flying])
-            following, rewards, terminated, truncated = environments.step(policy.flyable(actions), slots)
+            step = policy.step(observations, memory, noise[row][flying])
+            following, rewards, terminated, truncated = environments.step(step.actions, slots)
             is_step = ~self._done[flying]  # a slot whose episode had ended was reset by this call: not experience
-            rows.append((slots, is_step, observations, parameters, actions, rewards, following, terminated, truncated))
+            flown = (step.parameters, step.sampled, rewards, following, terminated, truncated)
+            rows.append((slots, is_step, observations, *flown))
+            memory = restarted(step.memory, ~is_step, policy)
             current[flying] = following
             self._done[flying] = terminated | truncated
             if episodes_per_slot is not None and self._done.any():
                 to_fly -= self._done
+                memory = rows_of(memory, to_fly[slots] > 0)
                 flying = slots = np.flatnonzero(to_fly > 0)
+        self._memory = memory if episodes_per_slot is None else None
         return self._batch(policy, rows)
 
     def _batch(self, policy: Policy, rows: list[tuple[Array, ...]]) -> EpisodeBatch:

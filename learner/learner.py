@@ -73,9 +73,6 @@ class Learner:
         self.device = find_device(update_config.device)
         self._shard = shard or Shard()
         self._loss = loss or find_loss(loss_config.loss)
-        self._max_entropy = (
-            math.log(spec.action_size) if spec.actions == "categorical" and spec.action_size > 1 else 1.0
-        )
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -280,7 +277,7 @@ class Learner:
         steps = Columns(*minibatch)
         with torch.enable_grad():
             outputs = self.network(steps.observations, steps.actions)
-            batch = Minibatch(steps.log_probs, steps.advantages, steps.returns, self._max_entropy)
+            batch = Minibatch(steps.log_probs, steps.advantages, steps.returns, self.network.distribution.max_entropy)
             loss, metrics = check_answer(self.loss_config.loss, self._loss(outputs, batch, self.loss_config))
             gradients = torch.autograd.grad(loss, list(self.network.parameters()), materialize_grads=True)
         metrics = {**metrics, "loss": loss}

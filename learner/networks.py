@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from actors.episode import Array
 from actors.policy import PolicySpec
+from learner.distributions import DISTRIBUTIONS
 from learner.losses import Outputs
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
-_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def perceptron(sizes: tuple[int, ...], activation: str, last_gain: float) -> nn.Sequential:
@@ -40,13 +40,12 @@ class ActorCritic(nn.Module):
 
     def __init__(self, spec: PolicySpec, has_critic: bool, critic_sizes: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        self.spec = spec
+        # First: its parameters come first in the learner's vector, and in checkpoints.
+        self.distribution = DISTRIBUTIONS[spec.actions](spec)
         self.actor = perceptron(spec.layer_sizes, spec.activation, last_gain=0.01)
         inputs = spec.layer_sizes[0]
         sizes = (inputs, *(spec.hidden_sizes if critic_sizes is None else critic_sizes), 1)
         self.critic = perceptron(sizes, spec.activation, last_gain=1.0) if has_critic else None
-        if spec.actions == "gaussian":
-            self.log_std = nn.Parameter(torch.zeros(spec.action_size))
 
     def value(self, observations: Tensor) -> Tensor:
         """v(o): [B, inputs] -> [B]; zeros without a critic."""
@@ -59,14 +58,8 @@ class ActorCritic(nn.Module):
         """Evaluate steps that were flown: observations [B, inputs], actions [B] or [B, A]."""
         parameters = self.actor(observations)
         values = self.value(observations)
-        if self.spec.actions == "categorical":
-            log_probs = torch.log_softmax(parameters, dim=1)
-            entropies = -(log_probs.exp() * log_probs).sum(1)
-            return Outputs(log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropies, values)
-        z = (actions - parameters) * torch.exp(-self.log_std)
-        log_densities = (-0.5 * z.square() - self.log_std - _LOG_SQRT_2PI).sum(1)
-        entropy = (self.log_std + _LOG_SQRT_2PI + 0.5).sum()
-        return Outputs(log_densities, entropy.expand_as(log_densities), values)
+        log_probs, entropies = self.distribution.evaluate(parameters, actions)
+        return Outputs(log_probs, entropies, values)
 
     def policy_weights(self) -> dict[str, Array]:
         """The weights by the names that Policy gives them, copied to numpy."""
@@ -75,6 +68,6 @@ class ActorCritic(nn.Module):
         for i, linear in enumerate(linears):
             weights[f"w{i}"] = np.ascontiguousarray(linear.weight.detach().cpu().numpy().T)
             weights[f"b{i}"] = linear.bias.detach().cpu().numpy().copy()
-        if self.spec.actions == "gaussian":
-            weights["log_std"] = self.log_std.detach().cpu().numpy().copy()
+        for name, own in self.distribution.named_parameters():
+            weights[name] = own.detach().cpu().numpy().copy()
         return weights

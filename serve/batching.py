@@ -7,12 +7,12 @@ flown as one batch. A lone request waits for nothing. The bound on how many may 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from actors.distributions import Categorical
 from actors.episode import Array
 from actors.policy import Policy
 from serve.protocol import Problem
@@ -25,8 +25,8 @@ class Answers(NamedTuple):
     """Of one request: a list item for each observation."""
 
     actions: list[Any]
-    spread: list[Any]
-    """Probabilities, or means where actions are continuous."""
+    shown: dict[str, list[Any]]
+    """See ``Distribution.shown``."""
 
 
 class _Pending(NamedTuple):
@@ -87,26 +87,30 @@ class Batcher:
 
     def _answer(self, group: list[_Pending]) -> None:
         policy = group[0].policy
-        distribution = policy.distribution
+        ends = list(itertools.accumulate(len(one.observations) for one in group))
+        spans = [*itertools.pairwise([0, *ends])]
         observations = group[0].observations if len(group) == 1 else np.concatenate([one.observations for one in group])
         self._on_batch(len(observations))
         with np.errstate(all="ignore"):  # outputs that are not finite are told below
-            parameters = policy.forward(observations)
-            spread = policy.bounds.place(parameters)
-        finite = np.isfinite(spread)
-        if isinstance(distribution, Categorical):  # digits beyond the seventh are not float32's
-            spread = distribution.probabilities(parameters).astype(np.float64).round(7)
-        actions = policy.flyable(distribution.mode(parameters))
-        spreads, greedy = spread.tolist(), actions.tolist()
-        end = 0
-        for one in group:
-            start, end = end, end + len(one.observations)
-            if not finite[start:end].all():
+            step = policy.step(observations, policy.start(len(observations)), self._noise(group, spans))
+            columns = step.shown
+        finite = np.isfinite(np.column_stack([step.parameters, *columns.values()])).all(axis=1)
+        actions, shown = step.actions.tolist(), {name: column.tolist() for name, column in columns.items()}
+        for one, (start, end) in zip(group, spans, strict=True):
+            if finite[start:end].all():
+                rows = {name: column[start:end] for name, column in shown.items()}
+                one.answer.set_result(Answers(actions[start:end], rows))
+            else:
                 one.answer.set_exception(Problem(422, "the policy's output for it is not finite", "observation"))
-                continue
-            acted = greedy[start:end]
+
+    def _noise(self, group: list[_Pending], spans: list[tuple[int, int]]) -> Array | None:
+        """Each request's own, zeros for those that ask for the most likely action; None: all of them do."""
+        if all(one.deterministic for one in group):
+            return None
+        policy = group[0].policy
+        noise = np.zeros((spans[-1][1], policy.spec.action_size), np.float32)
+        for one, (start, end) in zip(group, spans, strict=True):
             if not one.deterministic:
                 rng = self._rng if one.seed is None else np.random.default_rng(one.seed)
-                noise = distribution.noise(rng, (end - start,))
-                acted = policy.flyable(distribution.sample(parameters[start:end], noise)).tolist()
-            one.answer.set_result(Answers(acted, spreads[start:end]))
+                noise[start:end] = policy.distribution.noise(rng, (end - start,))
+        return noise

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
 
-from actors.distributions import Categorical
 from actors.environments import describe, make_gymnasium
 from actors.episode import Array
 from actors.errors import UserError
@@ -63,10 +62,8 @@ class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
     total: float
     """The return so far."""
     action: int | list[float] | None = None
-    probabilities: list[float] | None = None
-    """Of the discrete actions, according to the policy; whoever flies."""
-    mean: list[float] | None = None
-    """Of a continuous action."""
+    shown: dict[str, list[float]] = {}
+    """What the policy makes of it, whoever flies: probabilities of discrete actions, the mean of a continuous one."""
     lander: Lander | None = None
     observation: list[float] | None = None
 
@@ -124,7 +121,8 @@ class Flight:
         self._pilots: set[str] = set()
         self.t, self.total, self._fuel, self.over = 0, 0.0, 0.0, False
         served, spec = self._policies[self.name], self._spec
-        names = [f"action {i}" if spec.actions == "categorical" else f"component {i}" for i in range(spec.action_size)]
+        self._memory = served.policy.start(1)
+        names = [f"{served.policy.distribution.noun} {i}" for i in range(spec.action_size)]
         if self._lander:
             names = ["main engine", "side engines"] if self._lander.continuous else [*LANDER_ACTIONS]
         bounds = [*zip(spec.action_low, spec.action_high, strict=True)]
@@ -164,31 +162,25 @@ class Flight:
         """One step of the environment. ``over`` says whether it was the episode's last."""
         served = self._policies[self.name]
         policy, observation = served.policy, np.asarray(self._observation, served.policy.spec.observation_dtype)[None]
-        parameters = policy.forward(observation)
-        if self.stick is not None:
-            action = self._sticks[self.stick]
-        elif self.sampled:
-            noise = policy.distribution.noise(self._rng, (1,))
-            action = policy.flyable(policy.distribution.sample(parameters, noise))[0]
-        else:
-            action = policy.flyable(policy.distribution.mode(parameters))[0]
+        sampled = self.sampled and self.stick is None
+        noise = policy.distribution.noise(self._rng, (1,)) if sampled else None
+        step = policy.step(observation, self._memory, noise)
+        self._memory = step.memory
+        action = step.actions[0] if self.stick is None else self._sticks[self.stick]
         self._observation, reward, self._terminated, truncated, _ = self._env.step(action)
         self.t += 1
         self.total += float(reward)
         self.over = bool(self._terminated or truncated)
         self._pilots.add("policy" if self.stick is None else "you")
         frame = self._frame(served.version, float(reward), action)
-        if isinstance(policy.distribution, Categorical):
-            frame.probabilities = _rounded(policy.distribution.probabilities(parameters)[0], 3)
-        else:
-            frame.mean = _rounded(policy.bounds.place(parameters)[0], 3)
+        frame.shown = {name: _rounded(rows[0], 3) for name, rows in step.shown.items()}
         return frame
 
     def _frame(self, version: int, reward: float, action: Any = None) -> Frame:
         pilot = "policy" if self.stick is None else "you"
         frame = Frame(self.t, pilot, version, round(reward, 2), round(self.total, 2))
         if action is not None:
-            frame.action = int(action) if self._spec.actions == "categorical" else _rounded(np.ravel(action), 3)
+            frame.action = int(action) if np.ndim(action) == 0 else _rounded(np.ravel(action), 3)
         if self._lander:
             main, side = engines(action) if action is not None else (0.0, 0.0)
             self._fuel += MAIN_FUEL * main + SIDE_FUEL * abs(side)

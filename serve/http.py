@@ -24,7 +24,7 @@ from serve.limits import HttpConfig
 from serve.meters import Access, Meters
 from serve.openapi import describe_act
 from serve.policies import Policies
-from serve.protocol import ActAnswer, Problem, decode, encode, observations_of, problem_body
+from serve.protocol import Problem, decode, encode, observations_of, problem_body
 from serve.watch import watch_router
 
 log = logging.getLogger("touchdown")
@@ -132,15 +132,14 @@ class Service:
         observations = observations_of(request, served.policy.spec)
         access.observations = len(observations)
         answered = await self._batcher.submit(served.policy, observations, request.deterministic, request.seed)
-        answer = ActAnswer(served.name, served.version)
+        answer: dict[str, Any] = {"policy": served.name, "version": served.version}
         if request.observation:
-            answer.action, spread = answered.actions[0], answered.spread[0]
+            answer["action"] = answered.actions[0]
+            answer |= {name: rows[0] for name, rows in answered.shown.items()}
         else:
-            answer.actions, spread = answered.actions, answered.spread
-        if served.policy.spec.actions == "categorical":
-            answer.probabilities = spread
-        else:
-            answer.mean, answer.std = spread, served.std
+            answer["actions"] = answered.actions
+            answer |= answered.shown
+        answer |= served.shown_once
         return encode(answer)
 
     async def refresh(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from actors.distributions import Gaussian
+from actors.distributions import Categorical, Distribution, Gaussian
+from actors.errors import UserError
 from actors.files import replacing
 from actors.policy import NORMALIZED_LIMIT, Policy
 
@@ -43,33 +45,16 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
 
     Returns:
         The model, checked.
+
+    Raises:
+        UserError: nobody has written down how its actions are distributed.
     """
     spec, graph = policy.spec, _Graph()
     parameters = _network(policy, graph)
-    if isinstance(policy.distribution, Gaussian):
-        shape = graph.constant("action_shape", np.array([-1, *spec.action_shape], np.int64))
-        for name in ("low", "high", "scale", "centre"):
-            graph.constant(name, getattr(policy.bounds, name))
-        graph.add("Mul", [parameters, "scale"], "scaled")
-        graph.add("Add", ["scaled", "centre"], "placed")
-        graph.add("Reshape", ["placed", shape], "mean")
-        graph.add("Max", ["placed", "low"], "above_low")
-        graph.add("Min", ["above_low", "high"], "within_bounds")
-        graph.add("Reshape", ["within_bounds", shape], "action")
-        sigma = (policy.bounds.scale * policy.distribution.std).reshape(spec.action_shape)
-        graph.add("Identity", [graph.constant("sigma", sigma)], "std")
-        outputs = [
-            helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", *spec.action_shape]),
-            helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", *spec.action_shape]),
-            helper.make_tensor_value_info("std", TensorProto.FLOAT, list(spec.action_shape)),
-        ]
-    else:
-        graph.add("ArgMax", [parameters], "action", axis=1, keepdims=0)
-        graph.add("Softmax", [parameters], "probabilities", axis=1)
-        outputs = [
-            helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", spec.action_size]),
-        ]
+    head = _HEADS.get(type(policy.distribution))
+    if head is None:
+        raise UserError(f"{spec.actions} actions have no form in ONNX yet")
+    outputs = head(policy, graph, parameters)
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.observation_dtype))
     observation = helper.make_tensor_value_info("observation", kind, ["batch", *spec.observation_shape])
     model = helper.make_model(
@@ -81,6 +66,44 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     helper.set_model_props(model, {"env_id": spec.env_id, "version": str(spec.version)})
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueInfoProto]:
+    graph.add("ArgMax", [logits], "action", axis=1, keepdims=0)
+    graph.add("Softmax", [logits], "probabilities", axis=1)
+    return [
+        helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", policy.spec.action_size]),
+    ]
+
+
+def _gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+    distribution = policy.distribution
+    assert isinstance(distribution, Gaussian)
+    bounds, action_shape = distribution.bounds, distribution.shape
+    shape = graph.constant("action_shape", np.array([-1, *action_shape], np.int64))
+    for name in ("low", "high", "scale", "centre"):
+        graph.constant(name, getattr(bounds, name))
+    graph.add("Mul", [means, "scale"], "scaled")
+    graph.add("Add", ["scaled", "centre"], "placed")
+    graph.add("Reshape", ["placed", shape], "mean")
+    graph.add("Max", ["placed", "low"], "above_low")
+    graph.add("Min", ["above_low", "high"], "within_bounds")
+    graph.add("Reshape", ["within_bounds", shape], "action")
+    sigma = (bounds.scale * distribution.std).reshape(action_shape)
+    graph.add("Identity", [graph.constant("sigma", sigma)], "std")
+    return [
+        helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", *action_shape]),
+        helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", *action_shape]),
+        helper.make_tensor_value_info("std", TensorProto.FLOAT, [*action_shape]),
+    ]
+
+
+_HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.ValueInfoProto]]] = {
+    Categorical: _categorical,
+    Gaussian: _gaussian,
+}
+"""Each adds a distribution's outputs to the graph, given the name of its parameters."""
 
 
 def _network(policy: Policy, graph: _Graph) -> str:

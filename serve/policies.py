@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from actors.distributions import Gaussian
 from actors.environments import EnvironmentInfo, describe
 from actors.errors import UserError, printable, unknown
 from actors.policy import Policy, policy_directory
@@ -48,11 +48,10 @@ class ServedPolicy:
         """How many updates made it."""
         return self.policy.spec.version
 
-    @property
-    def std(self) -> list[float] | None:
-        """Standard deviations of a continuous policy's components, in the actions' units."""
-        distribution = self.policy.distribution
-        return (self.policy.bounds.scale * distribution.std).tolist() if isinstance(distribution, Gaussian) else None
+    @functools.cached_property
+    def shown_once(self) -> dict[str, list[float]]:
+        """What ``/act`` answers whatever the observation is: see ``Distribution.shown_once``."""
+        return {name: column.tolist() for name, column in self.policy.distribution.shown_once.items()}
 
     def summary(self) -> dict[str, Any]:
         """What ``GET /policies`` tells of it."""

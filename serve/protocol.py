@@ -46,18 +46,6 @@ class ActRequest(msgspec.Struct, forbid_unknown_fields=True):
     policy: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
-class ActAnswer(msgspec.Struct, omit_defaults=True):
-    """The answer to one observation, or with plural names to many. Of probabilities or mean and std it has one."""
-
-    policy: str
-    version: int
-    action: Any = None
-    actions: Any = None
-    probabilities: Any = None
-    mean: Any = None
-    std: Any = None
-
-
 _requests = msgspec.json.Decoder(ActRequest)
 _encoder = msgspec.json.Encoder()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
+from gymnasium.spaces import Discrete
 
 from actors.environments import describe
 from actors.errors import UserError, unknown
@@ -147,10 +148,10 @@ def require_all(planned: Planned) -> None:
     experiment = planned.experiment
     for config in planned.configs.values():
         own_loss(config["loss"]["loss"])
-    spec = describe(experiment.env).policy_spec()
+    environment = describe(experiment.env)
     for peer in experiment.peers:
         require_peer(peer)
-        if spec.actions != "categorical" or len(spec.observation_shape) != 1:
+        if not (isinstance(environment.action_space, Discrete) and len(environment.observation_space.shape) == 1):
             raise UserError(f"peers fly vectors of observations and discrete actions only; {experiment.env} has others")
 
 

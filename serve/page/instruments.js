@@ -49,10 +49,11 @@ export class Instruments {
 
   note(frame) {
     this.frame = frame;
-    frame.probabilities?.forEach((share, i) => {
+    const { probabilities, mean: means } = frame.shown ?? {};
+    probabilities?.forEach((share, i) => {
       this.bars[i].fill.style.transform = `scaleX(${share})`;
     });
-    frame.mean?.forEach((mean, i) => {
+    means?.forEach((mean, i) => {
       const [low, high] = this.scene.bounds[i];
       const bounded = low !== null && high !== null;
       const reach = bounded ? (high - low) / 2 || 1 : Math.abs(low ?? high ?? 1) || 1;
@@ -74,7 +75,8 @@ export class Instruments {
     }
     for (const [name, figure] of Object.entries(figures)) set(figure, ...texts[name]);
     this.version(frame.version);
-    const values = frame.probabilities?.map((share) => `${Math.round(100 * share)}%`) ?? frame.mean?.map((mean) => mean.toFixed(2));
+    const { probabilities, mean: means } = frame.shown ?? {};
+    const values = probabilities?.map((share) => `${Math.round(100 * share)}%`) ?? means?.map((mean) => mean.toFixed(2));
     values?.forEach((value, i) => {
       this.bars[i].value.textContent = value;
       this.bars[i].row.classList.toggle("chosen", frame.action === i);

@@ -8,7 +8,7 @@ import numpy as np
 
 from actors.environments import describe
 from actors.episode import Array
-from actors.policy import Policy, PolicySpec
+from actors.policy import Memory, Policy, PolicySpec, Step
 
 
 def random_policy(spec: PolicySpec, seed: int = 0) -> Policy:
@@ -34,3 +34,16 @@ def stubborn_policy(env_id: str, action: int, version: int = 0) -> Policy:
     weights = {name: np.zeros(shape, np.float32) for name, shape in spec.weight_shapes().items()}
     weights["b0"][action] = 1000.0  # no Gumbel noise comes near
     return Policy(spec, weights)
+
+
+class Counting(Policy):
+    """Acts as the parity of the steps since the episode began, by a memory of its own."""
+
+    def start(self, slots: int) -> Memory:
+        """No step yet."""
+        return {"steps": np.zeros((slots, 1), np.int64)}
+
+    def step(self, observations: Array, memory: Memory, noise: Array | None = None) -> Step:
+        """One more."""
+        (actions,) = (memory["steps"] % 2).T
+        return Step(self.distribution, self.forward(observations), actions, actions, {"steps": memory["steps"] + 1})

@@ -240,6 +240,19 @@ class Filmed(gymnasium.Env[Array, Any]):
         return self._picture
 
 
+class Counted(Filmed):
+    """Rewards who acts as the parity of the steps since the episode began, which nothing else tells."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        self._length = 3 + (seed or 0) % 3
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Step:
+        reward = float(action == self._step % 2)
+        self._step += 1
+        return np.zeros(1, np.float32), reward, self._step == self._length, False, {}
+
+
 class Unseen(gymnasium.Env[Array, Any]):
     """Cannot be rendered at all, as environments that know no render_mode."""
 
@@ -281,6 +294,7 @@ gymnasium.register("Echo-v0", entry_point=f"{__name__}:Echo", disable_env_checke
 gymnasium.register("AimNear-v0", entry_point=f"{__name__}:Aim", kwargs={"low": 3, "high": 5, "target": 4.5})
 gymnasium.register("AimFar-v0", entry_point=f"{__name__}:Aim", kwargs={"low": 0, "high": 1000, "target": 300})
 gymnasium.register("Faint-v0", entry_point=f"{__name__}:Faint")
+gymnasium.register("Counted-v0", entry_point=f"{__name__}:Counted", disable_env_checker=True)
 gymnasium.register("Filmed-v0", entry_point=f"{__name__}:Filmed", disable_env_checker=True)
 gymnasium.register(
     "FallingCamera-v0", entry_point=f"{__name__}:Filmed", kwargs={"fails_at": 3}, disable_env_checker=True

@@ -2,11 +2,21 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from actors.distributions import Categorical, Distribution, Gaussian
+from actors.action_bounds import ActionBounds
+from actors.distributions import DISTRIBUTIONS, Categorical, Distribution, Gaussian
 from actors.episode import Array
 
 CERTAINLY_WRONG = 1e-6
 """A p-value that a right sampler falls below once in a million seeds."""
+
+
+def gaussian(*log_std: float) -> Gaussian:
+    """Of as many components, without bounds."""
+    size = len(log_std)
+    return Gaussian(np.array(log_std, np.float32), ActionBounds((-np.inf,) * size, (np.inf,) * size, False), (size,))
+
+
+BOTH = pytest.mark.parametrize("distribution", [Categorical(3), gaussian(0, 0, 0)], ids=[*DISTRIBUTIONS])
 
 
 def test_categorical_log_prob_is_the_logarithm_of_the_softmax() -> None:
@@ -39,7 +49,7 @@ def test_categorical_samples_as_often_as_it_should() -> None:
 
 def test_categorical_mode_is_the_largest_logit() -> None:
     logits = np.array([[0, 3, 1], [5, 3, 1]], np.float32)
-    np.testing.assert_array_equal(Categorical(3).mode(logits), [1, 0])
+    np.testing.assert_array_equal(Categorical(3).sample(logits, None), [1, 0])
 
 
 def test_categorical_noise_is_gumbel() -> None:
@@ -52,13 +62,13 @@ def test_gaussian_log_prob_is_the_normal_density() -> None:
     means, actions = rng.standard_normal((2, 5, 3)).astype(np.float32)
     log_std = np.array([-1, 0, 0.5], np.float32)
     expected = scipy.stats.norm.logpdf(actions, means, np.exp(log_std)).sum(axis=1)
-    log_probs = Gaussian(log_std).log_prob(means, actions)
+    log_probs = gaussian(*log_std).log_prob(means, actions)
     np.testing.assert_allclose(log_probs, expected, rtol=1e-5)
     assert log_probs.dtype == np.float32
 
 
 def test_gaussian_samples_are_normal_around_the_mean() -> None:
-    distribution = Gaussian(np.log(np.array([0.1, 2], np.float32)))
+    distribution = gaussian(*np.log([0.1, 2]))
     noise = distribution.noise(np.random.default_rng(4), (10_000,))
     samples = distribution.sample(np.tile(np.array([5, -3], np.float32), (10_000, 1)), noise)
     for component, (mean, std) in enumerate([(5, 0.1), (-3, 2)]):
@@ -67,12 +77,21 @@ def test_gaussian_samples_are_normal_around_the_mean() -> None:
 
 def test_gaussian_mode_is_the_mean() -> None:
     means = np.array([[1, 2]], np.float32)
-    np.testing.assert_array_equal(Gaussian(np.zeros(2, np.float32)).mode(means), means)
+    np.testing.assert_array_equal(gaussian(0, 0).sample(means, None), means)
 
 
-@pytest.mark.parametrize(
-    "distribution", [Categorical(3), Gaussian(np.zeros(3, np.float32))], ids=["categorical", "gaussian"]
-)
+@BOTH
+def test_a_row_of_zeros_for_noise_takes_the_most_likely_action(distribution: Distribution) -> None:
+    rng = np.random.default_rng(6)
+    parameters = rng.standard_normal((50, 3), np.float32)
+    noise = distribution.noise(rng, (50,))
+    noise[::2] = 0
+    sampled, likely = distribution.sample(parameters, noise), distribution.sample(parameters, None)
+    np.testing.assert_array_equal(sampled[::2], likely[::2])
+    assert (sampled[1::2] != likely[1::2]).any()
+
+
+@BOTH
 def test_noise_is_repeatable_and_single_precision(distribution: Distribution) -> None:
     def draw(seed: int) -> Array:
         return distribution.noise(np.random.default_rng(seed), (4, 5))

@@ -11,7 +11,7 @@ from actors.environments import describe, make_gymnasium
 from actors.errors import EnvironmentFault, UserError
 from actors.evaluation import fly_episodes, record_video
 from actors.policy import Policy
-from tests.actors.examples import policy_for, stubborn_policy
+from tests.actors.examples import Counting, policy_for, stubborn_policy
 from tests.actors.fake_environments import RAISE, Wrong
 
 SEEDS = list(range(10_000, 10_020))
@@ -49,6 +49,16 @@ def fly_one(policy: Policy, seed: int) -> tuple[float, int]:
         total, length, done = total + float(reward), length + 1, terminated or truncated
     env.close()
     return total, length
+
+
+@pytest.mark.parametrize("slots", [1, 2, 64])
+def test_a_memory_lasts_as_long_as_its_episode(slots: int, tmp_path: Path) -> None:
+    plain = policy_for("tests.actors.fake_environments:Counted-v0")
+    policy = Counting(plain.spec, plain.weights)
+    returns, lengths, _ = fly_episodes(policy, range(8), slots=slots)
+    np.testing.assert_array_equal(lengths, 3 + np.arange(8) % 3)
+    np.testing.assert_array_equal(returns, lengths)
+    assert record_video(policy, tmp_path / "film.mp4", seed=0, episodes=3) == [3, 4, 5]
 
 
 @pytest.mark.parametrize("slots", [1, 3, 64])

@@ -15,7 +15,7 @@ from actors.errors import NonFiniteError, UserError
 from actors.policy import Policy, PolicySpec
 from actors.rollout import Rollout, RolloutConfig
 from actors.seeds import sub_seed
-from tests.actors.examples import policy_for, random_policy
+from tests.actors.examples import Counting, policy_for, random_policy
 from tests.actors.fake_environments import Scripted, steps_environments
 
 STEPS = PolicySpec("Steps-v0", (3,), "categorical", 2, hidden_sizes=(), version=9)
@@ -64,6 +64,15 @@ def test_fragments_worked_by_hand() -> None:
         ([[1, 1, 0], [1, 1, 1], [1, 1, 2], [1, 1, 3]], [1, 1, 4], "goes on"),  # the first row was the reset
     ]
     assert second.episode_lengths.tolist() == [3]
+
+
+def test_a_memory_lasts_as_long_as_its_episode() -> None:
+    policy = Counting(POLICY.spec, POLICY.weights)
+    rollout = steps_rollout([[3, 1], [5], [2]])
+    batches = [*(rollout.fragments(policy, n_steps) for n_steps in (5, 3, 4)), rollout.episodes(policy, 3)]
+    batches.append(rollout.fragments(policy, 4))
+    for batch in batches:
+        np.testing.assert_array_equal(batch.actions, batch.observations[:, 2] % 2)
 
 
 def test_returns_are_those_of_whole_episodes_across_fragments() -> None:

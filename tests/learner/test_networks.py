@@ -75,10 +75,11 @@ def test_gaussian_is_torchs() -> None:
     torch.manual_seed(0)
     network = ActorCritic(make_spec("gaussian"), has_critic=True)
     nn.init.normal_(linears(network.actor)[-1].weight)
-    network.log_std.data = torch.tensor([-0.7, 0.4])
+    log_std = torch.tensor([-0.7, 0.4])
+    network.distribution.log_std.data = log_std
     observations, actions = torch.randn(20, 4), torch.randn(20, 2)
     outputs = network(observations, actions)
-    expected = Independent(Normal(network.actor(observations), network.log_std.exp()), 1)
+    expected = Independent(Normal(network.actor(observations), log_std.exp()), 1)
     torch.testing.assert_close(outputs.log_probs, expected.log_prob(actions))
     torch.testing.assert_close(outputs.entropies, expected.entropy())
 

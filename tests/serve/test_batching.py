@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actors.distributions import Categorical
 from actors.policy import Policy
 from serve.batching import MOST_WAITING_OBSERVATIONS, Batcher
 from serve.protocol import MOST_OBSERVATIONS, Problem
@@ -41,8 +42,12 @@ def test_together_as_alone(env_id: str) -> None:
         np.testing.assert_allclose(answer.actions, policy.act(rows), rtol=1e-6)
         parameters = policy.forward(rows)
         torques = 2 * parameters  # Pendulum's lie within ±2
-        expected = policy.distribution.probabilities(parameters) if env_id == "LunarLander-v3" else torques  # type: ignore[attr-defined]
-        np.testing.assert_allclose(answer.spread, expected, atol=1e-6)
+        if isinstance(policy.distribution, Categorical):
+            expected = {"probabilities": policy.distribution.probabilities(parameters)}
+        else:
+            expected = {"mean": torques}
+        ((name, shown),) = answer.shown.items()
+        np.testing.assert_allclose(shown, expected[name], atol=1e-6)
 
 
 def test_several_policies_in_one_turn() -> None:
@@ -73,6 +78,22 @@ def test_a_seed_repeats_whoever_flies_beside() -> None:
 
     assert run(sampled(0))[0] == run(sampled(3))[0]
     assert len(set(run(sampled(0))[0])) > 1
+
+
+def test_greedy_and_sampled_requests_share_a_forward_pass() -> None:
+    policy = policy_for("Pendulum-v1")
+    rows = RNG.standard_normal((20, 3), np.float32)
+
+    async def mixed(batcher: Batcher) -> Any:
+        asked = [(True, None), (False, 5), (True, 5), (False, None)]
+        return await asyncio.gather(*(batcher.submit(policy, rows, *how) for how in asked))
+
+    (greedy, seeded, also_greedy, sampled), batches = run(mixed)
+    assert batches == [80]
+    np.testing.assert_allclose(greedy.actions, policy.act(rows), rtol=1e-6)
+    assert also_greedy.actions == greedy.actions
+    np.testing.assert_allclose(seeded.actions, policy.act(rows, np.random.default_rng(5)), rtol=1e-6)
+    assert sampled.actions not in (greedy.actions, seeded.actions)
 
 
 def test_one_too_many_is_refused_at_once() -> None:

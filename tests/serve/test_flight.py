@@ -16,7 +16,7 @@ from actors.evaluation import fly_episodes
 from actors.policy import Policy
 from serve.flight import Flight, Frame, Landed
 from serve.lander import engines
-from tests.actors.examples import policy_for, random_policy, stubborn_policy
+from tests.actors.examples import Counting, policy_for, random_policy, stubborn_policy
 from tests.serve.watching import saved
 
 LANDER = "LunarLander-v3"
@@ -59,16 +59,26 @@ def test_a_sampled_flight_is_made_again_by_its_seed(tmp_path: Path) -> None:
     assert fly(flight) != first
 
 
+def test_a_memory_lasts_as_long_as_its_episode(tmp_path: Path) -> None:
+    plain = policy_for("tests.actors.fake_environments:Counted-v0")
+    policies = saved(tmp_path, {"one": plain}, ["tests.actors.fake_environments"])
+    policies._served["one"] = dataclasses.replace(policies["one"], policy=Counting(plain.spec, plain.weights))
+    flight = Flight(policies, "one", seed=0)
+    for seed in (0, 1):
+        flight.begin(seed)
+        assert fly(flight)[-1].total == 3 + seed
+
+
 def test_what_a_frame_tells(tmp_path: Path) -> None:
     policy = policy_for(LANDER)
     flight = flight_of(tmp_path, policy, seed=1)
     start = flight.first_frame()
-    assert (start.t, start.total, start.action, start.probabilities) == (0, 0, None, None)
+    assert (start.t, start.total, start.action, start.shown) == (0, 0, None, {})
     observation = np.asarray(flight._observation, np.float32)
     frame = flight.step()
     distribution: Any = policy.distribution
     expected = distribution.probabilities(policy.forward(observation[None]))[0]
-    assert frame.probabilities == pytest.approx(expected, abs=6e-4)
+    assert frame.shown == {"probabilities": pytest.approx(expected, abs=6e-4)}
     assert frame.action == int(expected.argmax())
     assert frame.lander is not None
     after = flight._observation  # in the environment's own units
@@ -97,8 +107,7 @@ def test_the_stick_flies_instead_of_the_policy(tmp_path: Path) -> None:
     flight.take(2)
     frame = flight.step()
     assert (frame.pilot, frame.action) == ("you", 2)
-    assert frame.probabilities is not None
-    assert frame.probabilities[0] == 1, "what the policy would do is shown still"
+    assert frame.shown["probabilities"][0] == 1, "what the policy would do is shown still"
     assert frame.lander is not None
     assert (frame.lander.main, frame.lander.side, frame.lander.fuel) == (1, 0, 0.3)
     flight.take(1)

@@ -9,8 +9,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from actors.distributions import Categorical
+from actors.errors import UserError
 from actors.policy import ACTIVATIONS, Policy, PolicySpec
-from serve.onnx_export import export
+from serve.onnx_export import export, to_onnx
 
 CATEGORICAL: dict[str, Any] = {"observation_shape": (8,), "actions": "categorical", "action_size": 4}
 GAUSSIAN: dict[str, Any] = {
@@ -76,3 +78,13 @@ def test_a_policy_without_hidden_layers_and_a_scalar_observation(tmp_path: Path)
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
     observations = np.linspace(-3, 3, 10, dtype=np.float32)
     np.testing.assert_array_equal(session.run(["action"], {"observation": observations})[0], policy.act(observations))
+
+
+def test_a_distribution_that_nobody_has_written_down_for_it_is_refused() -> None:
+    class Other(Categorical):
+        pass
+
+    policy = made(PolicySpec("Some-v0", **CATEGORICAL))
+    policy.distribution = Other(4)
+    with pytest.raises(UserError, match="categorical actions have no form in ONNX yet"):
+        to_onnx(policy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from actors.policy import Policy
@@ -14,11 +14,11 @@ from serve.tokens import digest
 from tests.serve.served import PATIENCE, running
 
 
-def saved(directory: Path, policies: Mapping[str, Policy]) -> Policies:
+def saved(directory: Path, policies: Mapping[str, Policy], modules: Sequence[str] = ()) -> Policies:
     """Policies by name, served from ``directory``."""
     for name, policy in policies.items():
         policy.save(directory / name)
-    return Policies({name: directory / name for name in policies})
+    return Policies({name: directory / name for name in policies}, modules)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def make_app(directory: str) -> fastapi.FastAPI:
     async def act(request: Request) -> dict[str, Any]:
         rows = request.observations or [request.observation or []]
         parameters = policy.forward(np.array(rows, np.float32))
-        actions = distribution.mode(parameters).tolist()
+        actions = distribution.sample(parameters, None).tolist()
         probabilities = distribution.probabilities(parameters).tolist()
         if request.observations:
             return {"actions": actions, "probabilities": probabilities}

@@ -1,0 +1,64 @@
+"""The action distributions of ``actors/distributions.py`` in torch, where they are learned."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from actors.policy import PolicySpec
+
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class TorchDistribution(nn.Module, ABC):
+    """A distribution over actions; its own parameters, by name, are among the policy's weights.
+
+    Args:
+        spec: of the policy.
+    """
+
+    max_entropy = 1.0
+    """The entropy of the uniform policy in nats; 1 where entropies have no bound."""
+
+    def __init__(self, spec: PolicySpec) -> None:  # noqa: ARG002
+        super().__init__()
+
+    @abstractmethod
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """log π(a | o) of actions as they were sampled, and H(π(· | o)) in nats: [B] each, for [B, A] parameters."""
+
+
+class Categorical(TorchDistribution):
+    """Discrete actions, [B] int64."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__(spec)
+        self.max_entropy = math.log(spec.action_size) if spec.action_size > 1 else 1.0
+
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the softmax of the parameters."""
+        log_probs = torch.log_softmax(parameters, dim=1)
+        entropies = -(log_probs.exp() * log_probs).sum(1)
+        return log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropies
+
+
+class Gaussian(TorchDistribution):
+    """Continuous actions, [B, A], with one log σ for all states."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__(spec)
+        self.log_std = nn.Parameter(torch.zeros(spec.action_size))
+
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Of independent components with the parameters as their means."""
+        z = (actions - parameters) * torch.exp(-self.log_std)
+        log_densities = (-0.5 * z.square() - self.log_std - _LOG_SQRT_2PI).sum(1)
+        entropy = (self.log_std + _LOG_SQRT_2PI + 0.5).sum()
+        return log_densities, entropy.expand_as(log_densities)
+
+
+DISTRIBUTIONS: dict[str, type[TorchDistribution]] = {"categorical": Categorical, "gaussian": Gaussian}
+"""By the names of ``actors.distributions.DISTRIBUTIONS``."""
