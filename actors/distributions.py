@@ -64,6 +64,10 @@ class Distribution(ABC):
     def log_prob(self, parameters: Array, actions: Array) -> Array:
         """log π(a | o) of actions as they were sampled: [B] float32."""
 
+    def notes(self, parameters: Array, actions: Array) -> dict[str, Array]:
+        """What a learner has to know later of how actions were chosen, by name: [B, …] each."""
+        return {"log_prob": self.log_prob(parameters, actions)}
+
     def flyable(self, actions: Array) -> Array:
         """Actions as the environment takes them, of actions as they were sampled."""
         return actions

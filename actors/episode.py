@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from actors import trees
 from actors.errors import NonFiniteError
+from actors.trees import Array
 
-Array = npt.NDArray[Any]
+__all__ = ["Array", "EpisodeBatch"]
 
-_PER_STEP = ("observations", "actions", "rewards", "log_probs")
-_OF_ANY_RANK = ("observations", "actions", "final_observations")
-_PER_SEGMENT = ("segment_lengths", "final_observations", "terminated", "truncated", "policy_version")
+_PER_STEP = ("observations", "actions", "rewards", "notes")
+_PER_SEGMENT = ("segment_lengths", "final_observations", "memories", "terminated", "truncated", "policy_version")
 _PER_EPISODE = ("episode_returns", "episode_lengths")
-_FINITE = ("observations", "actions", "rewards", "log_probs", "final_observations")
+_FLAT = ("rewards", "segment_lengths", "terminated", "truncated", "policy_version")
+_FINITE = ("observations", "actions", "rewards", "notes", "final_observations", "memories")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,8 +38,8 @@ class EpisodeBatch:
     """[T] int64 (categorical) or [T, *act] float32 (Gaussian): a_t, as sampled, before any clipping to bounds."""
     rewards: Array
     """[T] float32: r_{t+1}, unscaled."""
-    log_probs: Array
-    """[T] float32: log π(a_t | o_t) under the policy that flew the step."""
+    notes: dict[str, Array]
+    """{name: [T, …]}: what the policy that flew a step noted of it: see ``Distribution.notes``."""
     segment_lengths: Array
     """[E] int32, sums to T: where segments end."""
     final_observations: Array
@@ -54,14 +54,16 @@ class EpisodeBatch:
     """[finished episodes] float64: undiscounted return of each whole episode, in the order of their last segments."""
     episode_lengths: Array
     """[finished episodes] int64: steps of each whole episode."""
+    memories: dict[str, Array] = dataclasses.field(default_factory=dict)
+    """{name: [E, …]}: the policy's memory before each segment's first step; empty for one that has none."""
 
     def __post_init__(self) -> None:
         steps, segments = len(self.rewards), len(self.segment_lengths)
         for names, count, unit in ((_PER_STEP, steps, "steps"), (_PER_SEGMENT, segments, "segments")):
-            for name in names:
-                shape = getattr(self, name).shape
-                if shape[:1] != (count,) or (len(shape) > 1 and name not in _OF_ANY_RANK):
-                    raise ValueError(f"{name} has shape {shape} for {count} {unit}")
+            for column in names:
+                for name, leaf in trees.leaves(getattr(self, column), column):
+                    if leaf.shape[:1] != (count,) or (leaf.ndim > 1 and column in _FLAT):
+                        raise ValueError(f"{name} has shape {leaf.shape} for {count} {unit}")
         if int(self.segment_lengths.sum()) != steps or (segments and int(self.segment_lengths.min()) < 1):
             raise ValueError(f"segment_lengths must be positive and sum to {steps}: {self.segment_lengths}")
         if self.final_observations.shape[1:] != self.observations.shape[1:]:
@@ -75,9 +77,10 @@ class EpisodeBatch:
                 f"{finished} segments end an episode, but there are {len(self.episode_returns)} episode_returns "
                 f"and {len(self.episode_lengths)} episode_lengths"
             )
-        for name in _FINITE:
-            if not np.isfinite(getattr(self, name)).all():
-                raise NonFiniteError(f"{name} holds a NaN or an infinity")
+        for column in _FINITE:
+            for name, leaf in trees.leaves(getattr(self, column), column):
+                if not np.isfinite(leaf).all():
+                    raise NonFiniteError(f"{name} holds a NaN or an infinity")
 
     @property
     def num_steps(self) -> int:
@@ -92,7 +95,7 @@ class EpisodeBatch:
     @property
     def num_bytes(self) -> int:
         """What it takes in memory and on its way, all columns together."""
-        return sum(getattr(self, name).nbytes for name in (*_PER_STEP, *_PER_SEGMENT, *_PER_EPISODE))
+        return sum(leaf.nbytes for _, leaf in trees.leaves(vars(self)))
 
     def segments(self, start: int, stop: int) -> EpisodeBatch:
         """The segments ``start`` to ``stop`` (exclusive) as a batch of their own: views, no copies."""
@@ -103,20 +106,20 @@ class EpisodeBatch:
             _PER_SEGMENT: slice(start, stop),
             _PER_EPISODE: slice(int(finished[start]), int(finished[stop])),
         }
-        return EpisodeBatch(**{name: getattr(self, name)[rows] for names, rows in slices.items() for name in names})
+        columns = {
+            name: trees.map_leaves(lambda leaf, rows=rows: leaf[rows], getattr(self, name))
+            for names, rows in slices.items()
+            for name in names
+        }
+        return EpisodeBatch(**columns)
 
     @staticmethod
     def concatenate(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
         """One batch of all segments, in order. A single batch comes back as it is.
 
         Raises:
-            ValueError: ``batches`` is empty, or their observations or actions differ in shape.
+            ValueError: ``batches`` is empty, or their columns differ in names or shape.
         """
         if len(batches) == 1:
             return batches[0]
-        return EpisodeBatch(
-            **{
-                name: np.concatenate([getattr(batch, name) for batch in batches])
-                for name in (*_PER_STEP, *_PER_SEGMENT, *_PER_EPISODE)
-            }
-        )
+        return EpisodeBatch(**trees.concatenate([vars(batch) for batch in batches]))

@@ -7,12 +7,14 @@ from typing import Literal
 
 import numpy as np
 
+from actors import trees
 from actors.environments import MAX_EPISODE_STEPS, Environments
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.memory import restarted, rows_of
 from actors.policy import Memory, Policy
 from actors.seeds import ACTIONS, ENVIRONMENTS, Seed, sub_seed
+from actors.trees import Tree
 
 _NOISE_STEPS = 128
 """How many steps' worth of action noise is drawn in one call."""
@@ -104,7 +106,7 @@ class Rollout:
         slots = np.arange(environments.num_envs)
         flying: Array | slice = slice(None)  # a view of all slots while all fly, an index of those that still do later
         to_fly = np.full(environments.num_envs, episodes_per_slot or 0)
-        rows: list[tuple[Array, ...]] = []
+        rows: list[dict[str, Tree]] = []
         while len(slots) and len(rows) != n_steps:
             row = len(rows) % _NOISE_STEPS
             if row == 0:
@@ -113,8 +115,20 @@ class Rollout:
             step = policy.step(observations, memory, noise[row][flying])
             following, rewards, terminated, truncated = environments.step(step.actions, slots)
             is_step = ~self._done[flying]  # a slot whose episode had ended was reset by this call: not experience
-            flown = (step.parameters, step.sampled, rewards, following, terminated, truncated)
-            rows.append((slots, is_step, observations, *flown))
+            rows.append(
+                {
+                    "slots": slots,
+                    "is_step": is_step,
+                    "observations": observations,
+                    "parameters": step.parameters,
+                    "actions": step.sampled,
+                    "rewards": rewards,
+                    "following": following,
+                    "terminated": terminated,
+                    "truncated": truncated,
+                    "memory": memory,
+                }
+            )
             memory = restarted(step.memory, ~is_step, policy)
             current[flying] = following
             self._done[flying] = terminated | truncated
@@ -125,31 +139,32 @@ class Rollout:
         self._memory = memory if episodes_per_slot is None else None
         return self._batch(policy, rows)
 
-    def _batch(self, policy: Policy, rows: list[tuple[Array, ...]]) -> EpisodeBatch:
+    def _batch(self, policy: Policy, rows: list[dict[str, Tree]]) -> EpisodeBatch:
         """Turn rows of slots into slots of rows, and mark where segments end."""
-        columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
-        order = np.argsort(columns[0], kind="stable")
-        order = order[columns[1][order]]
-        slots, _, observations, parameters, actions, rewards, following, terminated, truncated = (
-            column[order] for column in columns
-        )
+        columns = trees.concatenate(rows)
+        order = np.argsort(columns["slots"], kind="stable")
+        order = order[columns["is_step"][order]]
+        columns = trees.map_leaves(lambda column: column[order], columns)
+        slots, parameters, actions = columns["slots"], columns["parameters"], columns["actions"]
+        terminated, truncated = columns["terminated"], columns["truncated"]
         if not np.isfinite(parameters).all():
-            bad = "observation" if not np.isfinite(observations).all() else "policy output"
+            bad = "observation" if not np.isfinite(columns["observations"]).all() else "policy output"
             raise NonFiniteError(f"{policy.spec.env_id}: the {bad} holds a NaN or an infinity")
         done = terminated | truncated
         last_of_slot = np.append(slots[1:] != slots[:-1], True)
         ends = np.flatnonzero(done | last_of_slot)
         starts = np.append(0, ends[:-1] + 1)
         lengths = ends - starts + 1
-        returns, total_lengths = self._whole_episodes(rewards, starts, lengths, slots[ends], done[ends])
+        returns, total_lengths = self._whole_episodes(columns["rewards"], starts, lengths, slots[ends], done[ends])
         try:
             return EpisodeBatch(
-                observations=observations,
+                observations=columns["observations"],
                 actions=actions,
-                rewards=rewards,
-                log_probs=policy.distribution.log_prob(parameters, actions),
+                rewards=columns["rewards"],
+                notes=policy.distribution.notes(parameters, actions),
                 segment_lengths=lengths.astype(np.int32),
-                final_observations=following[ends].astype(policy.spec.observation_dtype, copy=False),
+                final_observations=columns["following"][ends].astype(policy.spec.observation_dtype, copy=False),
+                memories=rows_of(columns["memory"], starts),
                 terminated=terminated[ends],
                 truncated=truncated[ends],
                 policy_version=np.full(len(ends), policy.spec.version, np.int64),

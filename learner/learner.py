@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,17 +24,7 @@ from learner.networks import ActorCritic
 from learner.normalizer import Normalizer
 from learner.optimizers import OPTIMIZERS, memory_for
 from learner.returns import Trajectories
-from learner.sharding import Shard
-
-
-class Columns(NamedTuple):
-    """What the learner knows of the steps of a batch, one row a step: [T, …] each, on its device."""
-
-    observations: Tensor
-    actions: Tensor
-    log_probs: Tensor
-    advantages: Tensor
-    returns: Tensor
+from learner.sharding import Columns, Shard
 
 
 class Learner:
@@ -185,7 +174,7 @@ class Learner:
             return torch.tensor(array, device=device) if device.type == "cuda" else torch.from_numpy(array.copy())
 
         observations = upload(self._normalized(batch.observations))
-        actions, log_probs = upload(batch.actions), upload(batch.log_probs)
+        actions, log_probs = upload(batch.actions), upload(batch.notes["log_prob"])
         values = torch.zeros_like(log_probs)
         final_values = values.new_zeros(batch.num_segments)
         log_ratios = torch.zeros_like(log_probs)
@@ -214,7 +203,14 @@ class Learner:
                 metrics["train/explained_variance"] = float(
                     1 - (returns - values).var(correction=0) / (variance + 1e-8)
                 )
-        return Columns(observations, actions, log_probs, advantages, returns), metrics
+        columns = {
+            "observations": observations,
+            "actions": actions,
+            "log_probs": log_probs,
+            "advantages": advantages,
+            "returns": returns,
+        }
+        return columns, metrics
 
     def _normalized(self, observations: Array) -> Array:
         """[n, inputs] float32, standardised where the policy does so."""
@@ -226,58 +222,59 @@ class Learner:
 
     def _minibatches(self, columns: Columns) -> Iterable[Columns]:
         """One epoch's minibatches, all of one size: the last is filled up with steps from the first."""
-        count, size = len(columns.returns), self.update_config.batch_size
+        count, size = len(columns["returns"]), self.update_config.batch_size
         if size is None or size >= count:
             size = count
         else:
             order = torch.randperm(count, generator=self._generator)
             order = torch.cat([order, order[: -count % size]]).to(self.device)
-            columns = Columns(*(column[order] for column in columns))
-        split = Columns(*(column.unflatten(0, (-1, size)) for column in columns))
+            columns = {name: column[order] for name, column in columns.items()}
+        split = {name: column.unflatten(0, (-1, size)) for name, column in columns.items()}
         if self.loss_config.normalize_advantage:
-            split = split._replace(advantages=standardise(split.advantages))
-        return itertools.starmap(Columns, zip(*split, strict=True))
+            split["advantages"] = standardise(split["advantages"])
+        return (dict(zip(split, minibatch, strict=True)) for minibatch in zip(*split.values(), strict=True))
 
     def _has_drifted(self, columns: Columns) -> bool:
         """Whether the policy is past ``target_kl``, by the whole batch; all learners answer the same."""
         if self.update_config.target_kl is None:
             return False
-        part = Columns(*self._shard.share(columns))
+        part = self._shard.share(columns)
         with torch.no_grad():
-            kl = approx_kl(self.network(part.observations, part.actions).log_probs - part.log_probs)
-        return float(self._shard.mean(kl[None], len(part.log_probs))) > 1.5 * self.update_config.target_kl
+            kl = approx_kl(self.network(part["observations"], part["actions"]).log_probs - part["log_probs"])
+        return float(self._shard.mean(kl[None], len(part["log_probs"]))) > 1.5 * self.update_config.target_kl
 
     def _step(self, minibatch: Columns) -> Tensor:
         """One step of the optimiser; returns the metrics, [len(self._metric_names)]."""
         alone = self._shard.count == 1
         gradient = self._clipped_gradient if alone else self._gradient
-        recordable = self.update_config.compile and len(minibatch.returns) == self.update_config.batch_size
-        minibatch = Columns(*self._shard.share(minibatch))
-        finish = self._descend if alone else functools.partial(self._descend_together, len(minibatch.returns))
+        recordable = self.update_config.compile and len(minibatch["returns"]) == self.update_config.batch_size
+        minibatch = self._shard.share(minibatch)
+        finish = self._descend if alone else functools.partial(self._descend_together, len(minibatch["returns"]))
         if recordable and (alone or self.device.type == "cpu"):  # a CUDA graph would hold what NCCL does as well
             if self._recorded is None:
-                state = [self._parameters, *self._memory.values()]
-                self._recorded = RecordedStep(gradient, finish, state, self._loss)
+                names, state = tuple(minibatch), [self._parameters, *self._memory.values()]
+                by_place = lambda *columns: gradient(dict(zip(names, columns, strict=True)))  # noqa: E731
+                self._recorded = RecordedStep(by_place, finish, state, self._loss)
             known = self._recorded.obstacle
-            terms = self._recorded(*minibatch)
+            terms = self._recorded(*minibatch.values())
             if self._recorded.obstacle != known:
                 self._notes.append(
                     f"loss {self.loss_config.loss!r} runs unrecorded, so that a minibatch takes two to six times as "
                     f"long: {self._recorded.obstacle}; what depends on values can be written with torch.where"
                 )
             return terms
-        return finish(*gradient(*minibatch))
+        return finish(*gradient(minibatch))
 
-    def _gradient(self, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
+    def _gradient(self, steps: Columns) -> tuple[Tensor, Tensor]:
         """The metrics, and the gradient of the loss, [P]; our part looks at no tensor's values, to be recorded.
 
         Raises:
             UserError: the loss answers something else than a loss and metrics.
         """
-        steps = Columns(*minibatch)
         with torch.enable_grad():
-            outputs = self.network(steps.observations, steps.actions)
-            batch = Minibatch(steps.log_probs, steps.advantages, steps.returns, self.network.distribution.max_entropy)
+            outputs = self.network(steps["observations"], steps["actions"])
+            constants = {name: steps[name] for name in ("log_probs", "advantages", "returns")}
+            batch = Minibatch(**constants, max_entropy=self.network.distribution.max_entropy)
             loss, metrics = check_answer(self.loss_config.loss, self._loss(outputs, batch, self.loss_config))
             gradients = torch.autograd.grad(loss, list(self.network.parameters()), materialize_grads=True)
         metrics = {**metrics, "loss": loss}
@@ -291,8 +288,8 @@ class Learner:
         values = [value.detach().to(loss.dtype) for value in metrics.values()]
         return torch.stack(values), torch.cat([gradient.flatten() for gradient in gradients])
 
-    def _clipped_gradient(self, *minibatch: Tensor) -> tuple[Tensor, Tensor]:
-        return self._clip(*self._gradient(*minibatch))
+    def _clipped_gradient(self, minibatch: Columns) -> tuple[Tensor, Tensor]:
+        return self._clip(*self._gradient(minibatch))
 
     def _clip(self, metrics: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Shorten the gradient to ``max_grad_norm``; its length before that joins the metrics."""

@@ -7,13 +7,16 @@ error: data parallelism with synchronous gradients.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from actors.errors import LostContactError
+
+Columns = dict[str, Tensor]
+"""What a learner knows of T steps, by name: [T, …] each."""
 
 _TIMEOUT = datetime.timedelta(seconds=120)
 """How long to wait for another learner; one that died is noticed at once."""
@@ -44,11 +47,11 @@ class Shard:
         except RuntimeError as error:
             raise LostContactError(f"learner {rank} of {count} found no contact at {address}: {error}") from error
 
-    def share(self, columns: Sequence[Tensor]) -> list[Tensor]:
+    def share(self, columns: Columns) -> Columns:
         """This learner's steps of these columns, [T, …] each: all of them where there are fewer than learners."""
-        if not 1 < self.count <= len(columns[0]):
-            return list(columns)
-        return [column[self.rank :: self.count] for column in columns]
+        if not 1 < self.count <= len(next(iter(columns.values()))):
+            return columns
+        return {name: column[self.rank :: self.count] for name, column in columns.items()}
 
     def mean(self, tensor: Tensor, steps: int) -> Tensor:
         """The mean over all steps of what is, in each learner, a mean over ``steps`` steps of its own."""

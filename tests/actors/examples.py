@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from actors.environments import describe
-from actors.episode import Array
+from actors.episode import Array, EpisodeBatch
 from actors.policy import Memory, Policy, PolicySpec, Step
+from actors.trees import leaves
 
 
 def random_policy(spec: PolicySpec, seed: int = 0) -> Policy:
@@ -47,3 +48,10 @@ class Counting(Policy):
         """One more."""
         (actions,) = (memory["steps"] % 2).T
         return Step(self.distribution, self.forward(observations), actions, actions, {"steps": memory["steps"] + 1})
+
+
+def assert_same_batches(left: EpisodeBatch, right: EpisodeBatch) -> None:
+    """That every column is the same, to the bit."""
+    for (name, mine), (other, theirs) in zip(leaves(vars(left)), leaves(vars(right)), strict=True):
+        assert name == other
+        np.testing.assert_array_equal(mine, theirs, err_msg=name, strict=True)

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 import os
 import signal
@@ -7,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 from ray.exceptions import RayActorError, RayError
@@ -19,7 +17,7 @@ from actors.errors import EnvironmentFault, NonFiniteError, PolicyLostError, Use
 from actors.fleet import Fleet, FleetConfig, Landed
 from actors.rollout import RolloutConfig
 from actors.score import Score
-from tests.actors.examples import policy_for, stubborn_policy
+from tests.actors.examples import assert_same_batches, policy_for, stubborn_policy
 from tests.actors.fake_environments import DIE, FLY, LONG, NAN, RAISE
 from tests.conftest import AddNode
 
@@ -335,8 +333,7 @@ def test_whole_episodes_are_those_of_their_tickets(make_fleet: MakeFleet) -> Non
     _, rest = fly(2, actors=2, max_policy_lag=0, **begun)
     assert sorted(flown | rest) == list(range(6))
     for ticket, batch in (flown | rest).items():
-        for field in dataclasses.fields(EpisodeBatch):
-            np.testing.assert_array_equal(getattr(batch, field.name), getattr(expected[ticket], field.name))
+        assert_same_batches(batch, expected[ticket])
 
 
 def test_fragments_of_a_run_that_goes_on_are_new(make_fleet: MakeFleet) -> None:
@@ -519,8 +516,7 @@ def test_without_lag_one_seed_flies_the_same_twice(make_fleet: MakeFleet) -> Non
     first, second = fly(), fly()
     assert len(first) == 6
     for one, two in zip(first, second, strict=True):
-        for field in dataclasses.fields(EpisodeBatch):
-            np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name), err_msg=field.name)
+        assert_same_batches(one, two)
     starts = [batch.observations[0].tolist() for batch in first]
     assert len({tuple(start) for start in starts}) == 6  # no two actors fly the same
 

@@ -1,4 +1,3 @@
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,8 @@ from actors.errors import NonFiniteError, UserError
 from actors.policy import Policy, PolicySpec
 from actors.rollout import Rollout, RolloutConfig
 from actors.seeds import sub_seed
-from tests.actors.examples import Counting, policy_for, random_policy
+from actors.trees import leaves
+from tests.actors.examples import Counting, assert_same_batches, policy_for, random_policy
 from tests.actors.fake_environments import Scripted, steps_environments
 
 STEPS = PolicySpec("Steps-v0", (3,), "categorical", 2, hidden_sizes=(), version=9)
@@ -39,11 +39,6 @@ def segments(batch: EpisodeBatch) -> list[tuple[list[list[int]], list[int], str]
             (segment.observations.astype(int).tolist(), segment.final_observations[0].astype(int).tolist(), end)
         )
     return found
-
-
-def assert_same(left: EpisodeBatch, right: EpisodeBatch) -> None:
-    for field in dataclasses.fields(EpisodeBatch):
-        np.testing.assert_array_equal(getattr(left, field.name), getattr(right, field.name), err_msg=field.name)
 
 
 def test_fragments_worked_by_hand() -> None:
@@ -73,6 +68,8 @@ def test_a_memory_lasts_as_long_as_its_episode() -> None:
     batches.append(rollout.fragments(policy, 4))
     for batch in batches:
         np.testing.assert_array_equal(batch.actions, batch.observations[:, 2] % 2)
+        starts = np.append(0, np.cumsum(batch.segment_lengths)[:-1])
+        np.testing.assert_array_equal(batch.memories["steps"][:, 0], batch.observations[starts, 2])
 
 
 def test_returns_are_those_of_whole_episodes_across_fragments() -> None:
@@ -170,12 +167,12 @@ def test_segments_carry_the_version_that_flew_them() -> None:
 
 def test_columns_have_the_promised_types() -> None:
     batch = steps_rollout([[3], [5]]).fragments(POLICY, 5)
-    types = {field.name: getattr(batch, field.name).dtype.name for field in dataclasses.fields(EpisodeBatch)}
-    assert types == {
+    columns = dict(leaves(vars(batch)))
+    assert {name: column.dtype.name for name, column in columns.items()} == {
         "observations": "float32",
         "actions": "int64",
         "rewards": "float32",
-        "log_probs": "float32",
+        "notes.log_prob": "float32",
         "segment_lengths": "int32",
         "final_observations": "float32",
         "terminated": "bool",
@@ -184,7 +181,7 @@ def test_columns_have_the_promised_types() -> None:
         "episode_returns": "float64",
         "episode_lengths": "int64",
     }
-    assert all(getattr(batch, name).flags.c_contiguous for name in types)
+    assert all(column.flags.c_contiguous for column in columns.values())
 
 
 @pytest.mark.parametrize("backend", ["gymnasium", "envpool"])
@@ -193,7 +190,7 @@ def test_log_probs_are_those_of_the_policy(env_id: str, backend: Any) -> None:
     policy = policy_for(env_id)
     batch = Rollout(make_environments(env_id, 5, 0, backend), seed=0).fragments(policy, 40)
     expected = policy.distribution.log_prob(policy.forward(batch.observations), batch.actions)
-    np.testing.assert_allclose(batch.log_probs, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(batch.notes["log_prob"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_actions_are_sampled_as_often_as_they_should_be() -> None:
@@ -265,7 +262,7 @@ def test_one_seed_flies_the_same_twice(env_id: str, backend: Any, config: Rollou
         return EpisodeBatch.concatenate([rollout.collect(policy, config) for _ in range(2)])
 
     batch, other = fly(1), fly(2)
-    assert_same(batch, fly(1))
+    assert_same_batches(batch, fly(1))
     count = min(batch.num_steps, other.num_steps)
     assert (batch.observations[:count] != other.observations[:count]).any()
 
@@ -280,7 +277,7 @@ def test_a_seed_decides_whole_episodes_whatever_was_flown_before(backend: Any) -
             rollout.episodes(policy, 1)
         return rollout.episodes(policy, 2, seed=sub_seed(7, 1))
 
-    assert_same(fly(0), fly(2))
+    assert_same_batches(fly(0), fly(2))
 
 
 def test_the_seed_decides_the_actions_too() -> None:

@@ -38,7 +38,7 @@ def batch(seed: int) -> EpisodeBatch:
         observations=rng.standard_normal((STEPS, INPUTS), dtype=np.float32),
         actions=rng.integers(ACTIONS, size=STEPS),
         rewards=rng.standard_normal(STEPS, dtype=np.float32),
-        log_probs=np.full(STEPS, -np.log(ACTIONS), np.float32),
+        notes={"log_prob": np.full(STEPS, -np.log(ACTIONS), np.float32)},
         segment_lengths=np.full(segments, SEGMENT, np.int32),
         final_observations=rng.standard_normal((segments, INPUTS), dtype=np.float32),
         terminated=np.zeros(segments, bool),
@@ -68,7 +68,9 @@ def eager(batch_size: int, device: torch.device) -> Callable[[], object]:
     parameters = [*actor.parameters(), *critic.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=3e-3)
     data = batch(0)
-    host = [torch.from_numpy(column) for column in (data.observations, data.actions, data.log_probs, data.rewards)]
+    host = [
+        torch.from_numpy(column) for column in (data.observations, data.actions, data.notes["log_prob"], data.rewards)
+    ]
 
     def update() -> None:
         observations, actions, log_probs, rewards = (column.to(device) for column in host)

@@ -48,7 +48,7 @@ def make_batch(
         observations=observations,
         actions=actions,
         rewards=rng.standard_normal(steps, dtype=np.float32) if rewards is None else np.array(rewards, np.float32),
-        log_probs=policy.distribution.log_prob(parameters, actions),
+        notes=policy.distribution.notes(parameters, actions),
         segment_lengths=np.array(lengths, np.int32),
         final_observations=rng.standard_normal((segments, *shape), dtype=np.float32),
         terminated=ended,

@@ -18,6 +18,7 @@ from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
 from actors.policy import ACTIVATIONS, Policy
 from actors.rollout import Rollout
+from actors.trees import leaves
 from learner.hyperparameters import OPTIMIZERS, LossConfig, UpdateConfig
 from learner.learner import Learner, find_device
 from learner.losses import Loss, Metrics, Minibatch, Outputs
@@ -139,8 +140,8 @@ def test_several_batches_are_one() -> None:
 def test_an_update_leaves_its_batch_alone() -> None:
     learner = Learner(make_spec(normalize_observations=True), LossConfig(), CPU)
     batch = make_batch(learner.policy(), [20, 11])
-    for field in dataclasses.fields(batch):
-        getattr(batch, field.name).flags.writeable = False  # as Ray hands it over
+    for _, column in leaves(vars(batch)):
+        column.flags.writeable = False  # as Ray hands it over
     before = batch.rewards.copy(), batch.observations.copy()
     learner.update(batch)
     np.testing.assert_array_equal(batch.rewards, before[0])
@@ -235,7 +236,7 @@ def test_target_kl_judges_the_whole_batch_after_each_epoch(seed: int, compile_: 
     def divergence(n_epochs: int) -> float:
         batch, policy, _ = update(n_epochs, None)
         parameters = policy.forward(batch.observations)
-        log_ratios = policy.distribution.log_prob(parameters, batch.actions) - batch.log_probs
+        log_ratios = policy.distribution.log_prob(parameters, batch.actions) - batch.notes["log_prob"]
         return float((np.exp(log_ratios) - 1 - log_ratios).mean())
 
     first, second = divergence(1), divergence(2)
@@ -326,7 +327,7 @@ def test_vtrace_corrects_for_the_policy_that_flew() -> None:
     fly_and_update(learner, 4, first_seed=2)
     with torch.no_grad():
         outputs = learner.network(torch.from_numpy(stale.observations), torch.from_numpy(stale.actions))
-        log_ratios = outputs.log_probs - torch.from_numpy(stale.log_probs)
+        log_ratios = outputs.log_probs - torch.from_numpy(stale.notes["log_prob"])
         steps = Trajectories(
             rewards=torch.from_numpy(stale.rewards),
             ends=torch.tensor([4, 12]),
@@ -358,7 +359,7 @@ def test_with_vtrace_no_loss_corrects_for_the_behaviour_policy_twice(name: str, 
         batch,
         observations=np.zeros_like(batch.observations),  # of which networks with no biases yet make 0
         actions=np.array([0, 0, 0, 0, 0, 1, 1, 1]),
-        log_probs=np.log([0.625] * 5 + [0.375] * 3).astype(np.float32),
+        notes={"log_prob": np.log([0.625] * 5 + [0.375] * 3).astype(np.float32)},
     )
     policy, metrics = learner.update(batch)
     np.testing.assert_allclose(policy.weights["b2"], [0.25, -0.25], rtol=1e-5)
@@ -438,7 +439,7 @@ def test_what_a_batch_changes_of_the_statistics_counts_as_a_change_of_the_policy
         batch = make_batch(behaviour, [20, 11], seed=seed)
         batch.observations[3] = 1000.0
         log_probs = behaviour.distribution.log_prob(behaviour.forward(batch.observations), batch.actions)
-        newest, metrics = learner.update(dataclasses.replace(batch, log_probs=log_probs))
+        newest, metrics = learner.update(dataclasses.replace(batch, notes={"log_prob": log_probs}))
         statistics = {name: newest.weights[name] for name in ("observation_mean", "observation_std")}
         assert (statistics["observation_mean"] + 10 * statistics["observation_std"] < 1000).all() or seed
         trained = Policy(behaviour.spec, behaviour.weights | statistics)

@@ -27,7 +27,7 @@ def premade_batch(steps: int, observation_size: int, actions: int, seed: int) ->
         observations=rng.standard_normal((steps, observation_size), np.float32),
         actions=rng.integers(actions, size=steps),
         rewards=rewards,
-        log_probs=np.full(steps, -np.log(actions), np.float32),
+        notes={"log_prob": np.full(steps, -np.log(actions), np.float32)},
         segment_lengths=np.full(episodes, EPISODE_STEPS, np.int32),
         final_observations=rng.standard_normal((episodes, observation_size), np.float32),
         terminated=np.ones(episodes, bool),
@@ -120,7 +120,7 @@ class SimulatedLearner:
             whole = batch.terminated.all()  # no episode has a part in another batch: pre-made
             if whole and not np.isclose(batch.rewards.sum(dtype=np.float64), batch.episode_returns.sum()):
                 raise ValueError("a batch was damaged on its way")
-            for column in (batch.observations, batch.actions, batch.log_probs, batch.final_observations):
+            for column in (batch.observations, batch.actions, batch.notes["log_prob"], batch.final_observations):
                 column.sum()
             lags[spec.version - int(batch.policy_version[0])] += 1
         self._policy = Policy(dataclasses.replace(spec, version=spec.version + 1), self._policy.weights)
