@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from actors.action_bounds import ActionBounds
 from actors.episode import Array
-from actors.errors import NonFiniteError, UserError
+from actors.errors import NonFiniteError
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
 if TYPE_CHECKING:
     from actors.policy import PolicySpec
@@ -26,6 +28,8 @@ _LOG_SQRT_2PI = float(0.5 * np.log(2 * np.pi))
 class Distribution(ABC):
     """A family of distributions over actions; ``parameters`` are the policy network's outputs, [B, A]."""
 
+    space: type[Space]
+    """What actions it is for."""
     noun = "action"
     """What one of the A numbers is: an action, or a component of one."""
 
@@ -39,13 +43,9 @@ class Distribution(ABC):
         """
 
     @classmethod
-    @abstractmethod
-    def check(cls, spec: PolicySpec) -> None:
-        """Make sure that a policy can have it.
-
-        Raises:
-            UserError: its fields contradict one another.
-        """
+    def size(cls, spec: PolicySpec) -> int:
+        """A, the numbers that a policy's network has to give."""
+        return spec.action.inputs
 
     @classmethod
     def weight_shapes(cls, spec: PolicySpec) -> dict[str, tuple[int, ...]]:  # noqa: ARG003
@@ -83,23 +83,23 @@ class Distribution(ABC):
 
 
 class Categorical(Distribution):
-    """Discrete actions; the parameters are logits, [B, A]."""
+    """Discrete actions; the parameters are logits, [B, A].
 
-    def __init__(self, num_actions: int) -> None:
-        self.num_actions = num_actions
+    Args:
+        num_actions: A.
+        start: the first action's number when it is flown.
+    """
+
+    space = Discrete
+
+    def __init__(self, num_actions: int, start: int = 0) -> None:
+        self.num_actions, self.start = num_actions, start
 
     @classmethod
     def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> Categorical:  # noqa: ARG003
         """That of a policy, which has no weights for it."""
-        return cls(spec.action_size)
-
-    @classmethod
-    def check(cls, spec: PolicySpec) -> None:
-        """Make sure that a policy speaks of nothing that only continuous actions have."""
-        if spec.action_low or spec.action_high or spec.action_shape:
-            raise UserError(
-                "action_low, action_high and action_shape are of continuous actions, and these are discrete"
-            )
+        assert isinstance(spec.action, Discrete)
+        return cls(spec.action.n, spec.action.start)
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Standard Gumbel noise: arg max(logits + noise) is then a sample (Gumbel, 1954)."""
@@ -111,20 +111,108 @@ class Categorical(Distribution):
 
     def log_prob(self, parameters: Array, actions: Array) -> Array:
         """[B] float32."""
-        return np.take_along_axis(self._log_softmax(parameters), actions[..., None], axis=-1)[..., 0]
+        return np.take_along_axis(_log_softmax(parameters), actions[..., None], axis=-1)[..., 0]
+
+    def flyable(self, actions: Array) -> Array:
+        """[B] int64, from ``start``."""
+        return actions + self.start if self.start else actions
 
     def probabilities(self, parameters: Array) -> Array:
         """[B, A] float32, rows that sum to 1."""
-        return np.exp(self._log_softmax(parameters))
+        return np.exp(_log_softmax(parameters))
 
     def shown(self, parameters: Array) -> dict[str, Array]:
         """The probabilities, [B, A], to seven digits: those beyond are not float32's."""
         return {"probabilities": self.probabilities(parameters).astype(np.float64).round(7)}
 
-    @staticmethod
-    def _log_softmax(logits: Array) -> Array:
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+class MultiCategorical(Distribution):
+    """Several discrete choices, independent; the parameters are the logits of each, one after another: [B, A].
+
+    Args:
+        space: of the actions: their sizes, shape and first numbers.
+    """
+
+    space = MultiDiscrete
+    noun = "choice"
+
+    def __init__(self, space: MultiDiscrete) -> None:
+        self._choices = [Categorical(n) for n in space.nvec]
+        self._ends = np.cumsum(space.nvec)
+        self._first, self._shape = space.first, space.shape
+
+    @classmethod
+    def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> MultiCategorical:  # noqa: ARG003
+        """That of a policy, which has no weights for it."""
+        assert isinstance(spec.action, MultiDiscrete)
+        return cls(spec.action)
+
+    def _split(self, parameters: Array) -> Iterator[tuple[Categorical, Array]]:
+        return zip(self._choices, np.split(parameters, self._ends[:-1], axis=-1), strict=True)
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """Standard Gumbel noise for each choice of each."""
+        return Categorical(int(self._ends[-1])).noise(rng, shape)
+
+    def sample(self, parameters: Array, noise: Array | None) -> Array:
+        """[B, K] int64, each from 0."""
+        noisy = parameters if noise is None else parameters + noise
+        return np.stack([choice.sample(part, None) for choice, part in self._split(noisy)], axis=-1)
+
+    def log_prob(self, parameters: Array, actions: Array) -> Array:
+        """[B] float32: the sum over choices."""
+        parts = enumerate(self._split(parameters))
+        return np.asarray(sum(choice.log_prob(part, actions[..., i]) for i, (choice, part) in parts))
+
+    def flyable(self, actions: Array) -> Array:
+        """[B, *shape] int64, each from its own first number."""
+        return (actions + self._first).reshape(len(actions), *self._shape)
+
+    def shown(self, parameters: Array) -> dict[str, Array]:
+        """The probabilities of each choice, one after another, [B, A], to seven digits."""
+        parts = [choice.shown(part)["probabilities"] for choice, part in self._split(parameters)]
+        return {"probabilities": np.concatenate(parts, axis=-1)}
+
+
+class Bernoulli(Distribution):
+    """Zeros and ones, independent; the parameters are log-odds of a one, [B, A].
+
+    Args:
+        shape: of one action, when it is flown.
+    """
+
+    space = MultiBinary
+    noun = "switch"
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape, self._size = shape, math.prod(shape)
+
+    @classmethod
+    def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> Bernoulli:  # noqa: ARG003
+        """That of a policy, which has no weights for it."""
+        return cls(spec.action.shape)
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """Standard logistic noise: log-odds + noise > 0 is then a sample."""
+        uniform = np.clip(rng.random((*shape, self._size), np.float32), 1e-7, 1 - 1e-7)
+        return np.log(uniform) - np.log1p(-uniform)
+
+    def sample(self, parameters: Array, noise: Array | None) -> Array:
+        """[B, A] int8."""
+        return np.asarray((parameters if noise is None else parameters + noise) > 0, np.int8)
+
+    def log_prob(self, parameters: Array, actions: Array) -> Array:
+        """[B] float32: the sum over switches of log σ(±log-odds)."""
+        surprises = np.logaddexp(np.float32(0), np.where(actions > 0, -parameters, parameters))
+        return np.asarray(-surprises.sum(axis=-1))
+
+    def flyable(self, actions: Array) -> Array:
+        """[B, *shape] int8."""
+        return actions.reshape(len(actions), *self._shape)
+
+    def shown(self, parameters: Array) -> dict[str, Array]:
+        """The probabilities of a one, [B, A], to seven digits."""
+        return {"probabilities": np.exp(-np.logaddexp(0, -parameters.astype(np.float64))).round(7)}
 
 
 class Gaussian(Distribution):
@@ -136,6 +224,7 @@ class Gaussian(Distribution):
         shape: of one action, when it is flown.
     """
 
+    space = Box
     noun = "component"
 
     def __init__(self, log_std: Array, bounds: ActionBounds, shape: tuple[int, ...]) -> None:
@@ -152,26 +241,14 @@ class Gaussian(Distribution):
         Raises:
             NonFiniteError: a σ is infinite.
         """
-        bounds = ActionBounds(spec.action_low, spec.action_high, spec.scale_actions)
-        return cls(weights["log_std"], bounds, spec.action_shape)
-
-    @classmethod
-    def check(cls, spec: PolicySpec) -> None:
-        """Make sure that bounds and shape are such that actions can have them."""
-        bounds = np.array([spec.action_low, spec.action_high], np.float64)
-        if bounds.shape != (2, spec.action_size):
-            raise UserError(f"action_low and action_high must be {spec.action_size} numbers each")
-        low, high = bounds
-        beyond = np.isfinite(bounds) & (np.abs(bounds) > np.finfo(np.float32).max)
-        if beyond.any() or not ((low <= high) & (low < np.inf) & (high > -np.inf)).all():
-            raise UserError("action_low must be at most action_high, and both numbers of 32-bit floats")
-        if math.prod(spec.action_shape) != spec.action_size:
-            raise UserError(f"action_shape {spec.action_shape} does not have {spec.action_size} components")
+        assert isinstance(spec.action, Box)
+        bounds = ActionBounds(spec.action.low, spec.action.high, spec.scale_actions)
+        return cls(weights["log_std"], bounds, spec.action.shape)
 
     @classmethod
     def weight_shapes(cls, spec: PolicySpec) -> dict[str, tuple[int, ...]]:
         """log σ of each component."""
-        return {"log_std": (spec.action_size,)}
+        return {"log_std": (cls.size(spec),)}
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Standard normal noise."""
@@ -200,5 +277,20 @@ class Gaussian(Distribution):
         return {"std": self.bounds.scale * self.std}
 
 
-DISTRIBUTIONS: dict[str, type[Distribution]] = {"categorical": Categorical, "gaussian": Gaussian}
-"""By the name that a policy's spec has for them."""
+DISTRIBUTIONS: dict[str, type[Distribution]] = {
+    "categorical": Categorical,
+    "multi_categorical": MultiCategorical,
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+}
+"""By the name that a policy's spec has for them; the first that is for a space is what a policy has unless told."""
+
+
+def distribution_for(space: Space) -> str:
+    """The name of the distribution over such actions."""
+    return next(name for name, distribution in DISTRIBUTIONS.items() if isinstance(space, distribution.space))
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

@@ -13,15 +13,18 @@ import gymnasium
 import numpy as np
 
 from actors import envpool_families
+from actors.distributions import distribution_for
 from actors.episode import Array
 from actors.errors import EnvironmentFault, UserError, unknown
-from actors.policy import PolicySpec
+from actors.policy import PolicyNetwork, PolicySpec
 from actors.seeds import Seed, derive
+from actors.spaces import Box, Discrete, Space, bounded, space_of
 
 log = logging.getLogger("touchdown")
 
 Backend = Literal["auto", "gymnasium", "envpool"]
 
+_SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary"
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an episode is cut where nothing else ends it: Atari's half an hour, the longest limit in use."""
 
@@ -42,39 +45,36 @@ class EnvironmentInfo:
 
     env_id: str
     """The Gymnasium id, its version included, also where the name that was given has none: CartPole is CartPole-v1."""
-    observation_space: gymnasium.spaces.Box
-    action_space: gymnasium.spaces.Discrete[Any] | gymnasium.spaces.Box
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
     reward_threshold: float | None
     """The mean return at which it counts as solved, if Gymnasium has one."""
     max_episode_steps: int | None
 
-    def policy_spec(self, scale_actions: bool = True, **network: Any) -> PolicySpec:
-        """The spec of a policy for this environment; ``network`` are the fields it leaves open.
+    @property
+    def observation(self) -> Space:
+        """What policies see; of float64 where float32 does not hold all its values."""
+        return _observation(self.env_id, self.observation_space)
+
+    @property
+    def action(self) -> Space:
+        """What policies do."""
+        return _action(self.env_id, self.action_space)
+
+    def policy_spec(
+        self, scale_actions: bool = True, version: int = 0, trained: dict[str, Any] | None = None, **network: Any
+    ) -> PolicySpec:
+        """The spec of a policy for this environment; ``network`` are fields of PolicyNetwork.
 
         ``scale_actions`` holds where actions are continuous.
         """
-        if network.get("normalize_observations"):
-            network = {"observation_dtype": float_dtype(self.observation_space), **network}
-        space = self.action_space
-        shape = tuple(self.observation_space.shape)
-        if isinstance(space, gymnasium.spaces.Discrete):
-            return PolicySpec(self.env_id, shape, "categorical", int(space.n), **network)
-        return PolicySpec(
-            self.env_id,
-            shape,
-            "gaussian",
-            int(np.prod(space.shape)),
-            action_low=tuple(space.low.ravel().tolist()),
-            action_high=tuple(space.high.ravel().tolist()),
-            action_shape=tuple(space.shape),
-            scale_actions=scale_actions,
-            **network,
-        )
-
-
-def float_dtype(space: gymnasium.spaces.Box) -> Literal["float32", "float64"]:
-    """The smaller type that holds all its values; longer ones are rounded to float64."""
-    return "float32" if np.can_cast(np.dtype(space.dtype), np.float32) else "float64"
+        shape = PolicyNetwork(**network)
+        observation = self.observation
+        if observation.dtype == "float64" and not shape.normalize_observations:
+            observation = Box(observation.shape)
+        scales = scale_actions and isinstance(self.action, Box)
+        distribution = distribution_for(self.action)
+        return PolicySpec(self.env_id, observation, self.action, distribution, scales, shape, version, trained or {})
 
 
 def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -123,24 +123,41 @@ def describe(env_id: str) -> EnvironmentInfo:
     """Look an environment up, and check that its spaces are supported.
 
     Raises:
-        UserError: no such environment, or spaces other than Box observations with Discrete or Box actions.
+        UserError: no such environment, or spaces of a kind that is not supported.
     """
     env = make_gymnasium(env_id)
     spec, observation_space, action_space = env.spec, env.observation_space, env.action_space
     env.close()
-    if not isinstance(observation_space, gymnasium.spaces.Box):
-        raise UserError(f"{env_id} has observations {observation_space}; supported are Box observations")
-    if isinstance(action_space, gymnasium.spaces.Discrete):
-        if int(action_space.start) != 0:
-            raise UserError(f"{env_id} has actions {action_space}; supported are Discrete actions that start at 0")
-    elif not (isinstance(action_space, gymnasium.spaces.Box) and action_space.dtype == np.float32):
-        raise UserError(f"{env_id} has actions {action_space}; supported are Discrete and float32 Box actions")
     threshold = spec.reward_threshold if spec else None
     limit = spec.max_episode_steps if spec else None
     module = env_id.rpartition(":")[0]
     if spec:
         env_id = f"{module}:{spec.id}" if module else spec.id
-    return EnvironmentInfo(env_id, observation_space, action_space, threshold, limit)
+    info = EnvironmentInfo(env_id, observation_space, action_space, threshold, limit)
+    _ = info.observation, info.action
+    return info
+
+
+def _observation(env_id: str, space: gymnasium.Space[Any]) -> Space:
+    found = space_of(space)
+    if found is None:
+        hint = "gymnasium.wrappers.FlattenObservation makes a Box of others"
+        raise UserError(f"{env_id} has observations {space}; supported are {_SUPPORTED}; {hint}")
+    if space.dtype == np.uint8 and len(found.shape) in (2, 3):
+        raise UserError(
+            f"{env_id} has pictures of {' × '.join(map(str, found.shape))} as observations, and no network here takes "
+            "pictures yet; make a short Box of them with a wrapper of yours, registered under a name of its own"
+        )
+    return found
+
+
+def _action(env_id: str, space: gymnasium.Space[Any]) -> Space:
+    if isinstance(space, gymnasium.spaces.Box):
+        if np.issubdtype(np.dtype(space.dtype), np.floating):
+            return bounded(space)
+    elif found := space_of(space):
+        return found
+    raise UserError(f"{env_id} has actions {space}; supported are {_SUPPORTED}, a Box of floats")
 
 
 class Environments(Protocol):
@@ -154,7 +171,7 @@ class Environments(Protocol):
     num_envs: int
 
     def reset(self, seed: Seed | None = None) -> Array:
-        """Start a new episode in every slot: [num_envs, *obs] of ``float_dtype``.
+        """Start a new episode in every slot: [num_envs, *obs] of ``EnvironmentInfo.observation``'s dtype.
 
         ``seed``: begin the random streams of all slots anew, from this; None: they go on.
         """
@@ -167,7 +184,7 @@ class Environments(Protocol):
             slots: [k] int, a subset of range(num_envs).
 
         Returns:
-            observations [k, *obs] of ``float_dtype``, rewards [k] float32, terminated [k] bool, truncated [k] bool.
+            observations [k, *obs] as of ``reset``, rewards [k] float32, terminated [k] bool, truncated [k] bool.
         """
 
     def close(self) -> None:
@@ -183,8 +200,8 @@ class GymnasiumEnvironments:
         self.num_envs = num_envs
         self._env_id = env_id
         self._envs = [make_gymnasium(env_id, max_episode_steps) for _ in range(num_envs)]
-        space: Any = self._envs[0].observation_space
-        self._shape, self._dtype = space.shape, float_dtype(space)
+        space = _observation(env_id, self._envs[0].observation_space)
+        self._shape, self._dtype = space.shape, space.dtype
         self._seeds: list[int | None] = [*derive(seed, num_envs)]
         self._done = np.zeros(num_envs, bool)
 
@@ -255,8 +272,8 @@ class EnvPoolEnvironments:
         require_envpool(info)
         self.num_envs = num_envs
         self._all_slots = np.arange(num_envs, dtype=np.int32)
-        self._dtype = float_dtype(info.observation_space)
-        self._action_type = np.int32 if isinstance(info.action_space, gymnasium.spaces.Discrete) else np.float32
+        self._dtype = info.observation.dtype
+        self._action_type = np.int32 if isinstance(info.action, Discrete) else np.float32
         limit = info.max_episode_steps or max_episode_steps
         options = {} if limit is None else {"max_episode_steps": limit}
         self._make_pool = functools.partial(
@@ -299,10 +316,12 @@ def envpool_lacks(info: EnvironmentInfo) -> str | None:
         return "EnvPool is not installed"
     if not envpool_families.has(name):
         return "EnvPool does not have it"
+    if not (isinstance(info.observation, Box) and isinstance(info.action, Box | Discrete)):
+        return "its Box observations and Box or Discrete actions are all that is flown there"
     observations, actions = envpool_families.spaces(name)
-    same = observations.shape == info.observation_space.shape and actions.shape == info.action_space.shape
+    same = observations.shape == info.observation.shape and actions.shape == info.action.shape
     if isinstance(info.action_space, gymnasium.spaces.Discrete):
-        same = same and getattr(actions, "n", None) == info.action_space.n
+        same = same and getattr(actions, "n", None) == info.action_space.n and info.action_space.start == 0
     return None if same else f"its spaces there are {observations} and {actions}"
 
 

@@ -62,7 +62,7 @@ def fly_episodes(
     memory = policy.start(len(envs))
     while envs:
         noise = None if rng is None else policy.distribution.noise(rng, (len(envs),))
-        step = policy.step(np.asarray(observations, policy.spec.observation_dtype), memory, noise)
+        step = policy.step(np.asarray(observations, policy.spec.observation.dtype), memory, noise)
         begins = np.zeros(len(envs), bool)
         landed = []
         for slot, env in enumerate(envs):
@@ -151,7 +151,7 @@ def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) 
         if not isinstance(frame, np.ndarray):
             raise UserError(f"{env_id} renders no pictures: no video")
         writer.append_data(frame)
-        step = policy.step(np.asarray(observation, policy.spec.observation_dtype)[None], memory)
+        step = policy.step(np.asarray(observation, policy.spec.observation.dtype)[None], memory)
         memory = step.memory
         try:
             observation, reward, terminated, truncated, _ = env.step(step.actions[0])

@@ -18,6 +18,7 @@ from actors.distributions import DISTRIBUTIONS, Distribution
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError, unknown
 from actors.files import INFINITIES, json_text, read_json, replacing
+from actors.spaces import SPACES, Box, Space
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
@@ -31,44 +32,52 @@ MOST_BYTES = 256 * 1024**2
 
 _MOST_HEADER = 1024**2
 _MOST_TRAINED = 64 * 1024
-_MOST_DIMENSIONS = 32
 _ENV_ID = re.compile(r"([\w.]+:)?([\w-]+/)?[\w.-]+")
 """What ``gymnasium.make`` can make: [module:][namespace/]name-v0."""
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicySpec:
-    """What a policy flies and how its network is shaped: the contents of policy.json.
+class PolicyNetwork:
+    """A multilayer perceptron.
 
     Raises:
-        UserError: a size or a name that no policy can have.
+        UserError: a size or a name that no network can have.
     """
 
-    env_id: str
-    """The Gymnasium id of the environment it was made for."""
-    observation_shape: tuple[int, ...]
-    """Shape of one observation; the network sees it flattened."""
-    actions: str
-    """The family of action distributions: categorical for Discrete action spaces, gaussian for Box ones."""
-    action_size: int
-    """Number of discrete actions, or of components of a continuous one."""
-    action_low: tuple[float, ...] = ()
-    """Continuous actions lie within these bounds when flown (±inf: unbounded)."""
-    action_high: tuple[float, ...] = ()
-    action_shape: tuple[int, ...] = ()
-    """Shape of one continuous action; () for a discrete one."""
-    scale_actions: bool = False
-    """Components with both bounds are scaled from the network's [-1, 1] to them; False, and where a file does not say:
-    just clipped, as Stable-Baselines3 does."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of each hidden layer."""
     activation: str = "tanh"
     """tanh, relu or elu."""
     normalize_observations: bool = False
     """Observations are standardised with running statistics that travel in the weights."""
-    observation_dtype: Literal["float32", "float64"] = "float32"
-    """The type of observations and of their statistics until they are standardised: float64 keeps a small signal on a
-    large offset. All that comes after is float32."""
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+        if not all(0 < size < 2**31 for size in self.hidden_sizes):
+            raise UserError(f"sizes must be positive: hidden_sizes is {self.hidden_sizes}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicySpec:
+    """What a policy flies, how its network is shaped and where it is from: the contents of policy.json.
+
+    Raises:
+        UserError: a value that no policy can have, or values that contradict one another.
+    """
+
+    env_id: str
+    """The Gymnasium id of the environment it was made for."""
+    observation: Space
+    """What it sees."""
+    action: Space
+    """What it does."""
+    distribution: str
+    """The family of distributions over its actions: a name in DISTRIBUTIONS."""
+    scale_actions: bool = False
+    """Continuous actions: components with both bounds are scaled from the network's [-1, 1] to them; False, and where a
+    file does not say: just clipped, as Stable-Baselines3 does."""
+    network: PolicyNetwork = PolicyNetwork()
     version: int = 0
     """How many updates made it."""
     trained: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -77,25 +86,17 @@ class PolicySpec:
     def __post_init__(self) -> None:
         if not (len(self.env_id) <= 200 and _ENV_ID.fullmatch(self.env_id)):
             raise UserError(f"env_id must be a Gymnasium id, such as LunarLander-v3, not {self.env_id[:200]!r}")
-        if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS)
-        if self.actions not in DISTRIBUTIONS:
-            raise unknown("action distribution", self.actions, DISTRIBUTIONS)
-        for name in ("observation_shape", "action_shape", "hidden_sizes"):
-            sizes = getattr(self, name)
-            if not all(0 < size < 2**31 for size in sizes):
-                raise UserError(f"sizes must be positive: {name} is {sizes}")
-            if name != "hidden_sizes" and len(sizes) > _MOST_DIMENSIONS:
-                raise UserError(f"{name} has {len(sizes)} dimensions, more than {_MOST_DIMENSIONS}")
-        if not 0 < self.action_size < 2**31:
-            raise UserError(f"sizes must be positive: action_size is {self.action_size}")
+        if self.distribution not in DISTRIBUTIONS:
+            raise unknown("distribution", self.distribution, DISTRIBUTIONS)
+        kind = DISTRIBUTIONS[self.distribution]
+        if not isinstance(self.action, kind.space):
+            raise UserError(f"a {self.distribution} distribution is not over actions of kind {self.action.kind}")
+        if isinstance(self.action, Box) and not self.action.low:
+            raise UserError("continuous actions must have bounds, infinite ones maybe: low and high are missing")
         if not 0 <= self.version < 2**63:
             raise UserError("version must be zero or more, and below 2**63")
-        if self.observation_dtype not in ("float32", "float64"):
-            raise unknown("observation_dtype", self.observation_dtype, ("float32", "float64"))
-        if self.observation_dtype == "float64" and not self.normalize_observations:
-            raise UserError("observation_dtype float64 is of normalized observations, and these are not")
-        DISTRIBUTIONS[self.actions].check(self)
+        if self.observation.dtype == "float64" and not self.network.normalize_observations:
+            raise UserError("observations of float64 are of policies that normalise them, and this one does not")
         try:
             size = len(json.dumps(self.trained, ensure_ascii=False, allow_nan=False).encode())
         except (TypeError, ValueError, RecursionError) as error:
@@ -105,16 +106,22 @@ class PolicySpec:
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        """Units from input to output: (observation, *hidden, action)."""
-        return (math.prod(self.observation_shape), *self.hidden_sizes, self.action_size)
+        """Units from input to output: (numbers seen, *hidden, parameters of the distribution)."""
+        outputs = DISTRIBUTIONS[self.distribution].size(self)
+        return (self.observation.inputs, *self.network.hidden_sizes, outputs)
+
+    @property
+    def statistics_dtype(self) -> Literal["float32", "float64"]:
+        """The type of observations, as the network sees them, and of their statistics until they are standardised."""
+        return "float64" if self.observation.dtype == "float64" else "float32"
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The name and shape of every weight: a layer is ``x @ w{i} + b{i}``."""
         shapes: dict[str, tuple[int, ...]] = {}
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.layer_sizes)):
             shapes |= {f"w{i}": (fan_in, fan_out), f"b{i}": (fan_out,)}
-        shapes |= DISTRIBUTIONS[self.actions].weight_shapes(self)
-        if self.normalize_observations:
+        shapes |= DISTRIBUTIONS[self.distribution].weight_shapes(self)
+        if self.network.normalize_observations:
             shapes |= {"observation_mean": (self.layer_sizes[0],), "observation_std": (self.layer_sizes[0],)}
         return shapes
 
@@ -160,18 +167,19 @@ class Policy:
                 needs = "unknown" if needs == "missing" else f"{needs} is needed"
                 raise UserError(f"weights do not fit the policy: {name[:200]} is {has}, {needs}")
         for name, array in weights.items():
-            dtype = spec.observation_dtype if name in ("observation_mean", "observation_std") else "float32"
+            dtype = spec.statistics_dtype if name in ("observation_mean", "observation_std") else "float32"
             if array.dtype != dtype:
                 raise UserError(f"policy weight {name} is {array.dtype}, not {dtype}")
             if not np.isfinite(array).all():
                 raise NonFiniteError(f"policy weight {name} holds a NaN or an infinity")
-        if spec.normalize_observations and not (weights["observation_std"] > 0).all():
+        if spec.network.normalize_observations and not (weights["observation_std"] > 0).all():
             raise UserError("policy weight observation_std must be positive")
         self.spec = spec
         self.weights = weights
-        self._activation = ACTIVATIONS[spec.activation]
-        self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.hidden_sizes) + 1)]
-        self.distribution = DISTRIBUTIONS[spec.actions].of(spec, weights)
+        self._activation = ACTIVATIONS[spec.network.activation]
+        self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
+        self._encode, self._normalizes = spec.observation.encode, spec.network.normalize_observations
+        self.distribution = DISTRIBUTIONS[spec.distribution].of(spec, weights)
 
     def __reduce__(self) -> tuple[type[Policy], tuple[PolicySpec, dict[str, Array]]]:
         return Policy, (self.spec, self.weights)
@@ -180,10 +188,10 @@ class Policy:
         """The distribution's parameters: observations [B, *obs] -> logits or means [B, A] float32.
 
         Args:
-            observations: of ``spec.observation_dtype``.
+            observations: of ``spec.observation.dtype``.
         """
-        x = observations.reshape(len(observations), -1)
-        if self.spec.normalize_observations:
+        x = self._encode(observations)
+        if self._normalizes:
             x = (x - self.weights["observation_mean"]) / self.weights["observation_std"]
             x = np.clip(x, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False)
         for w, b in self._layers[:-1]:
@@ -199,7 +207,7 @@ class Policy:
         """Act on a batch of observations. Whoever flies an environment with a policy calls this.
 
         Args:
-            observations: [B, *obs] of ``spec.observation_dtype``.
+            observations: [B, *obs] of ``spec.observation.dtype``.
             memory: of ``start``, or of the step before in the same B episodes.
             noise: [B, A] of the distribution; a row of zeros, or None for all of them, takes the most likely action.
         """
@@ -211,7 +219,7 @@ class Policy:
         """Actions for the first step of a batch of episodes, or for any step where the policy has no memory.
 
         Args:
-            observations: [B, *obs] of ``spec.observation_dtype``.
+            observations: [B, *obs] of ``spec.observation.dtype``.
             rng: the source of randomness; None takes the most likely actions.
 
         Returns:
@@ -279,13 +287,56 @@ def _read_spec(data: Any) -> PolicySpec:
     """
     import msgspec  # here: actors, which read no files, start without it
 
-    if isinstance(data, dict):
-        for name in data.keys() - {field.name for field in dataclasses.fields(PolicySpec)}:
-            raise UserError(f"{name[:200]!r} is no field of a policy's spec; it may be of a newer version of Touchdown")
-        for name in ("action_low", "action_high"):
+    def convert(data: Any, kind: type[Any]) -> Any:
+        if isinstance(data, dict):
+            for name in data.keys() - {field.name for field in dataclasses.fields(kind)}:
+                raise UserError(
+                    f"{name[:200]!r} is no field of a policy's spec; it may be of a newer version of Touchdown"
+                )
+        return msgspec.convert(data, kind, dec_hook=decode)
+
+    def decode(kind: type[Any], data: Any) -> Any:
+        if kind is not Space or not isinstance(data, dict):
+            raise ValueError("a space must be an object with its kind")
+        if data.get("kind") not in SPACES:
+            raise unknown("kind of space", str(data.get("kind"))[:200], SPACES)
+        for name in ("low", "high"):
             if isinstance(data.get(name), list):
                 data[name] = [INFINITIES.get(x, x) if isinstance(x, str) else x for x in data[name]]
-    return msgspec.convert(data, PolicySpec)
+        return convert(data, SPACES[data["kind"]])
+
+    if isinstance(data, dict):
+        data = _as_of_today(data)
+        if isinstance(data.get("network"), dict):
+            data["network"] = convert(data["network"], PolicyNetwork)
+    spec: PolicySpec = convert(data, PolicySpec)
+    return spec
+
+
+_MOVED = {"hidden_sizes", "activation", "normalize_observations"}
+
+
+def _as_of_today(data: dict[str, Any]) -> dict[str, Any]:
+    """A spec as it was written before spaces had kinds, as one is written now; others as they are."""
+    if "observation_shape" not in data:
+        return data
+    data = {"action_low": [], "action_high": [], "action_shape": [], **data}
+    dtype = data.pop("observation_dtype", "float32")
+    data["observation"] = {"kind": "box", "shape": data.pop("observation_shape"), "dtype": dtype}
+    data["distribution"], size = data.pop("actions", None), data.pop("action_size", None)
+    low, high, shape = (data.pop(f"action_{name}") for name in ("low", "high", "shape"))
+    if data["distribution"] == "categorical":
+        if low or high or shape:
+            raise UserError(
+                "action_low, action_high and action_shape are of continuous actions, and these are discrete"
+            )
+        data["action"] = {"kind": "discrete", "n": size}
+    else:
+        data["action"] = {"kind": "box", "shape": shape, "low": low, "high": high}
+        if isinstance(shape, list) and size != math.prod(shape):
+            raise UserError(f"action_shape {shape} does not have {size} components")
+    data["network"] = {name: data.pop(name) for name in _MOVED & data.keys()}
+    return data
 
 
 def policy_directory(path: str | Path) -> Path:

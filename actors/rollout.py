@@ -111,7 +111,7 @@ class Rollout:
             row = len(rows) % _NOISE_STEPS
             if row == 0:
                 noise = policy.distribution.noise(self._rng, (_NOISE_STEPS, environments.num_envs))
-            observations = current[flying].astype(policy.spec.observation_dtype)
+            observations = current[flying].astype(policy.spec.observation.dtype)
             step = policy.step(observations, memory, noise[row][flying])
             following, rewards, terminated, truncated = environments.step(step.actions, slots)
             is_step = ~self._done[flying]  # a slot whose episode had ended was reset by this call: not experience
@@ -163,7 +163,7 @@ class Rollout:
                 rewards=columns["rewards"],
                 notes=policy.distribution.notes(parameters, actions),
                 segment_lengths=lengths.astype(np.int32),
-                final_observations=columns["following"][ends].astype(policy.spec.observation_dtype, copy=False),
+                final_observations=columns["following"][ends].astype(policy.spec.observation.dtype, copy=False),
                 memories=rows_of(columns["memory"], starts),
                 terminated=terminated[ends],
                 truncated=truncated[ends],

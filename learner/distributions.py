@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.policy import PolicySpec
+from actors.spaces import MultiDiscrete
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -36,13 +37,42 @@ class Categorical(TorchDistribution):
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__(spec)
-        self.max_entropy = math.log(spec.action_size) if spec.action_size > 1 else 1.0
+        self.max_entropy = math.log(spec.action.inputs) if spec.action.inputs > 1 else 1.0
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Of the softmax of the parameters."""
-        log_probs = torch.log_softmax(parameters, dim=1)
-        entropies = -(log_probs.exp() * log_probs).sum(1)
-        return log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropies
+        return _softmax(parameters, actions)
+
+
+class MultiCategorical(TorchDistribution):
+    """Several discrete choices, [B, K] int64."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__(spec)
+        assert isinstance(spec.action, MultiDiscrete)
+        self._sizes = list(spec.action.nvec)
+        self.max_entropy = sum(math.log(size) for size in self._sizes) or 1.0
+
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over the softmax of each choice's part of the parameters."""
+        parts = zip(parameters.split(self._sizes, dim=1), actions.unbind(1), strict=True)
+        each = [_softmax(part, taken) for part, taken in parts]
+        log_probs, entropies = zip(*each, strict=True)
+        return torch.stack(log_probs).sum(0), torch.stack(entropies).sum(0)
+
+
+class Bernoulli(TorchDistribution):
+    """Zeros and ones, [B, A] int8."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__(spec)
+        self.max_entropy = spec.action.inputs * math.log(2)
+
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over independent components with the parameters as their log-odds."""
+        one, zero = nn.functional.logsigmoid(parameters), nn.functional.logsigmoid(-parameters)
+        entropies = -(one.exp() * one + zero.exp() * zero).sum(1)
+        return torch.where(actions > 0, one, zero).sum(1), entropies
 
 
 class Gaussian(TorchDistribution):
@@ -50,7 +80,7 @@ class Gaussian(TorchDistribution):
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__(spec)
-        self.log_std = nn.Parameter(torch.zeros(spec.action_size))
+        self.log_std = nn.Parameter(torch.zeros(spec.action.inputs))
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Of independent components with the parameters as their means."""
@@ -60,5 +90,16 @@ class Gaussian(TorchDistribution):
         return log_densities, entropy.expand_as(log_densities)
 
 
-DISTRIBUTIONS: dict[str, type[TorchDistribution]] = {"categorical": Categorical, "gaussian": Gaussian}
+def _softmax(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    log_probs = torch.log_softmax(logits, dim=1)
+    entropies = -(log_probs.exp() * log_probs).sum(1)
+    return log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropies
+
+
+DISTRIBUTIONS: dict[str, type[TorchDistribution]] = {
+    "categorical": Categorical,
+    "multi_categorical": MultiCategorical,
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+}
 """By the names of ``actors.distributions.DISTRIBUTIONS``."""

@@ -71,7 +71,7 @@ class Learner:
         self._learning_rate = torch.zeros((), device=self.device)
         self._memory = memory_for(self._parameters)
         self._normalizer = (
-            Normalizer(spec.layer_sizes[0], spec.observation_dtype) if spec.normalize_observations else None
+            Normalizer(spec.observation.inputs, spec.statistics_dtype) if spec.network.normalize_observations else None
         )
         self._recorded: RecordedStep | None = None
         self._metric_names: list[str] = []
@@ -114,7 +114,7 @@ class Learner:
         # First, as Brax does: the first batch too is learned from normalised, and a policy is published with statistics
         # that it was trained with. The one that flew had older ones, so that even on-policy the ratios begin near 1.
         if self._normalizer:
-            self._normalizer.update(batch.observations.reshape(batch.num_steps, -1))
+            self._normalizer.update(self.spec.observation.encode(batch.observations))
         columns, estimates = self._prepare(batch)
         sums: Tensor | None = None
         steps = 0
@@ -214,7 +214,7 @@ class Learner:
 
     def _normalized(self, observations: Array) -> Array:
         """[n, inputs] float32, standardised where the policy does so."""
-        observations = observations.reshape(len(observations), -1)
+        observations = self.spec.observation.encode(observations)
         if self._normalizer is None:
             return observations
         standard = (observations - self._normalizer.mean) / self._normalizer.std

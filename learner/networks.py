@@ -41,11 +41,11 @@ class ActorCritic(nn.Module):
     def __init__(self, spec: PolicySpec, has_critic: bool, critic_sizes: tuple[int, ...] | None = None) -> None:
         super().__init__()
         # First: its parameters come first in the learner's vector, and in checkpoints.
-        self.distribution = DISTRIBUTIONS[spec.actions](spec)
-        self.actor = perceptron(spec.layer_sizes, spec.activation, last_gain=0.01)
+        self.distribution = DISTRIBUTIONS[spec.distribution](spec)
+        self.actor = perceptron(spec.layer_sizes, spec.network.activation, last_gain=0.01)
         inputs = spec.layer_sizes[0]
-        sizes = (inputs, *(spec.hidden_sizes if critic_sizes is None else critic_sizes), 1)
-        self.critic = perceptron(sizes, spec.activation, last_gain=1.0) if has_critic else None
+        sizes = (inputs, *(spec.network.hidden_sizes if critic_sizes is None else critic_sizes), 1)
+        self.critic = perceptron(sizes, spec.network.activation, last_gain=1.0) if has_critic else None
 
     def value(self, observations: Tensor) -> Tensor:
         """v(o): [B, inputs] -> [B]; zeros without a critic."""

@@ -51,7 +51,7 @@ _MORE = "a larger budget, such as --total-timesteps, or another --target-return 
 
 @dataclasses.dataclass(frozen=True)
 class TrainCommand:
-    """Train an agent on LunarLander or any Gymnasium environment with Box observations."""
+    """Train an agent on LunarLander or another Gymnasium environment."""
 
     preset: str = "ppo"
     """Where the options start from: vpg, bpg, epg, cpg, aac, a2c, ppo or impala."""

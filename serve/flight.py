@@ -13,6 +13,7 @@ from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
 from actors.environments import describe, make_gymnasium
 from actors.episode import Array
 from actors.errors import UserError
+from actors.spaces import Box, Discrete
 from actors.trust import require_named
 from serve.lander import LANDER_ACTIONS, MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
 from serve.policies import Policies
@@ -49,6 +50,8 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     """None: only the policy can fly this."""
     moon: Moon | None
     """None: not LunarLander; frames carry the observation instead."""
+    first_action: int = 0
+    """The number of the first of the discrete actions."""
 
 
 class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
@@ -122,13 +125,24 @@ class Flight:
         self.t, self.total, self._fuel, self.over = 0, 0.0, 0.0, False
         served, spec = self._policies[self.name], self._spec
         self._memory = served.policy.start(1)
-        names = [f"{served.policy.distribution.noun} {i}" for i in range(spec.action_size)]
+        first = spec.action.start if isinstance(spec.action, Discrete) else 0
+        names = [f"{served.policy.distribution.noun} {first + i}" for i in range(spec.layer_sizes[-1])]
         if self._lander:
             names = ["main engine", "side engines"] if self._lander.continuous else [*LANDER_ACTIONS]
-        bounds = [*zip(spec.action_low, spec.action_high, strict=True)]
+        bounds = [*zip(spec.action.low, spec.action.high, strict=True)] if isinstance(spec.action, Box) else []
         moon = moon_of(self._lander) if self._lander else None
         self.scene = Scene(
-            self.name, served.version, spec.env_id, self.seed, self.fps, names, bounds, self.sampled, self._stick, moon
+            policy=self.name,
+            version=served.version,
+            env_id=spec.env_id,
+            seed=self.seed,
+            fps=self.fps,
+            actions=names,
+            bounds=bounds,
+            sampled=self.sampled,
+            stick=self._stick,
+            moon=moon,
+            first_action=first,
         )
         return self.scene
 
@@ -138,10 +152,10 @@ class Flight:
             return _LANDER_STICK, _CONTINUOUS_STICK if self._lander.continuous else [*range(4)]
         if not isinstance(self._env.action_space, gymnasium.spaces.Discrete):
             return None, []
-        n = int(self._env.action_space.n)
-        labels = tuple(f"action {i}" for i in range(n))
+        n, first = int(self._env.action_space.n), int(self._env.action_space.start)
+        labels = tuple(f"action {first + i}" for i in range(n))
         keys = {2: {"left": 0, "right": 1}, 3: {"left": 0, "idle": 1, "right": 2}}.get(n, {"idle": 0})
-        return Stick(labels, **keys), [*range(n)]
+        return Stick(labels, **keys), [*range(first, first + n)]
 
     def take(self, stick: int | None) -> None:
         """The viewer flies this from the next step on; None: the policy does.
@@ -161,7 +175,7 @@ class Flight:
     def step(self) -> Frame:
         """One step of the environment. ``over`` says whether it was the episode's last."""
         served = self._policies[self.name]
-        policy, observation = served.policy, np.asarray(self._observation, served.policy.spec.observation_dtype)[None]
+        policy, observation = served.policy, np.asarray(self._observation, served.policy.spec.observation.dtype)[None]
         sampled = self.sampled and self.stick is None
         noise = policy.distribution.noise(self._rng, (1,)) if sampled else None
         step = policy.step(observation, self._memory, noise)

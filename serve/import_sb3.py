@@ -107,7 +107,7 @@ def import_sb3(file: Path, env_id: str | None = None, activation: str | None = N
         trained=trained,
     )
     sizes = (layers[0][0].shape[0], layers[-1][1].shape[0], "gaussian" if "log_std" in state else "categorical")
-    needed = (spec.layer_sizes[0], spec.action_size, spec.actions)
+    needed = (spec.layer_sizes[0], spec.layer_sizes[-1], spec.distribution)
     if sizes != needed:
         raise UserError(
             f"{file.name} does not fit {env.env_id}: it takes {sizes[0]} numbers and gives {sizes[1]} for {sizes[2]} "
@@ -212,8 +212,6 @@ def _environment(env_id: str) -> EnvironmentInfo:
         if newer is None:
             raise
         env = describe(newer)
-    if env.observation_space.dtype == np.uint8 and len(env.observation_space.shape) == 3:
-        raise UserError(f"{env_id} shows pictures, which Stable-Baselines3 scales before its network sees them")
     return env
 
 
@@ -247,7 +245,8 @@ def main(arguments: list[str] | None = None) -> None:
             say(console, f"{spec.trained['env_id']} is retired, its successor {spec.env_id} has the same spaces: used")
         say(
             console,
-            f"{spec.trained['algorithm']} of {' × '.join(map(str, spec.layer_sizes))} units, {spec.activation}; "
+            f"{spec.trained['algorithm']} of {' × '.join(map(str, spec.layer_sizes))} units, "
+            f"{spec.network.activation}; "
             "if it was trained with VecNormalize, its statistics are in a pickle beside the zip file, which is not "
             "read: without them the policy flies badly",
         )

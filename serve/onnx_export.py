@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from actors.distributions import Categorical, Distribution, Gaussian
+from actors.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
 from actors.errors import UserError
 from actors.files import replacing
 from actors.policy import NORMALIZED_LIMIT, Policy
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
 _OPSET, _IR_VERSION = 17, 8
 """Of 2022: old enough for any runtime in use, and the graph needs nothing newer."""
@@ -39,7 +41,7 @@ class _Graph:
 def to_onnx(policy: Policy) -> onnx.ModelProto:
     """The policy's greedy actions, and the distribution that they come from.
 
-    Input ``observation`` [batch, *obs] of ``spec.observation_dtype``. Outputs of a categorical policy:
+    Input ``observation`` [batch, *obs] of ``spec.observation.dtype``. Outputs of a categorical policy:
     ``action`` [batch] int64, ``probabilities`` [batch, A]; of a Gaussian one: ``action`` [batch, *act] within its
     bounds, ``mean`` [batch, *act], ``std`` [*act], in the actions' units; all float32.
 
@@ -53,10 +55,10 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     parameters = _network(policy, graph)
     head = _HEADS.get(type(policy.distribution))
     if head is None:
-        raise UserError(f"{spec.actions} actions have no form in ONNX yet")
+        raise UserError(f"{spec.distribution} actions have no form in ONNX yet")
     outputs = head(policy, graph, parameters)
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.observation_dtype))
-    observation = helper.make_tensor_value_info("observation", kind, ["batch", *spec.observation_shape])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.observation.dtype))
+    observation = helper.make_tensor_value_info("observation", kind, ["batch", *spec.observation.shape])
     model = helper.make_model(
         helper.make_graph(graph.nodes, "policy", [observation], outputs, graph.constants),
         producer_name="touchdown",
@@ -69,11 +71,13 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
 
 
 def _categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueInfoProto]:
-    graph.add("ArgMax", [logits], "action", axis=1, keepdims=0)
+    assert isinstance(policy.spec.action, Discrete)
+    graph.add("ArgMax", [logits], "choice", axis=1, keepdims=0)
+    graph.add("Add", ["choice", graph.constant("first", np.array(policy.spec.action.start, np.int64))], "action")
     graph.add("Softmax", [logits], "probabilities", axis=1)
     return [
         helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", policy.spec.action_size]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", policy.spec.layer_sizes[-1]]),
     ]
 
 
@@ -99,8 +103,45 @@ def _gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoP
     ]
 
 
+def _multi_categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueInfoProto]:
+    space = policy.spec.action
+    assert isinstance(space, MultiDiscrete)
+    ends = np.cumsum([0, *space.nvec])
+    axis = graph.constant("axis_of_choices", np.array([1], np.int64))
+    actions, probabilities = [], []
+    for i, (start, end) in enumerate(itertools.pairwise(ends)):
+        cut = [
+            graph.constant(f"{name}{i}", np.array([place], np.int64)) for name, place in (("from", start), ("to", end))
+        ]
+        part = graph.add("Slice", [logits, *cut, axis], f"logits_of{i}")
+        actions.append(graph.add("ArgMax", [part], f"choice{i}", axis=1, keepdims=1))
+        probabilities.append(graph.add("Softmax", [part], f"probabilities_of{i}", axis=1))
+    graph.add("Concat", actions, "choices", axis=1)
+    graph.add("Add", ["choices", graph.constant("first", space.first)], "numbered")
+    graph.add("Reshape", ["numbered", graph.constant("action_shape", np.array([-1, *space.shape], np.int64))], "action")
+    graph.add("Concat", probabilities, "probabilities", axis=1)
+    return [
+        helper.make_tensor_value_info("action", TensorProto.INT64, ["batch", *space.shape]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", policy.spec.layer_sizes[-1]]),
+    ]
+
+
+def _bernoulli(policy: Policy, graph: _Graph, log_odds: str) -> list[onnx.ValueInfoProto]:
+    shape = policy.spec.action.shape
+    graph.add("Greater", [log_odds, graph.constant("even", np.float32(0))], "is_one")
+    graph.add("Cast", ["is_one"], "ones", to=TensorProto.INT8)
+    graph.add("Reshape", ["ones", graph.constant("action_shape", np.array([-1, *shape], np.int64))], "action")
+    graph.add("Sigmoid", [log_odds], "probabilities")
+    return [
+        helper.make_tensor_value_info("action", TensorProto.INT8, ["batch", *shape]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", policy.spec.layer_sizes[-1]]),
+    ]
+
+
 _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.ValueInfoProto]]] = {
     Categorical: _categorical,
+    MultiCategorical: _multi_categorical,
+    Bernoulli: _bernoulli,
     Gaussian: _gaussian,
 }
 """Each adds a distribution's outputs to the graph, given the name of its parameters."""
@@ -109,24 +150,43 @@ _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.Value
 def _network(policy: Policy, graph: _Graph) -> str:
     """As Policy.forward: the name of the distribution's parameters, [batch, A]."""
     spec, weights = policy.spec, policy.weights
-    x = graph.add("Flatten", ["observation"], "flat", axis=1)
-    if spec.normalize_observations:
+    x = _encoded(spec.observation, graph)
+    if spec.network.normalize_observations:
         for name in ("observation_mean", "observation_std"):
             graph.constant(name, weights[name])
         graph.add("Sub", [x, "observation_mean"], "centred")
         graph.add("Div", ["centred", "observation_std"], "standardised")
-        ends = np.array([-NORMALIZED_LIMIT, NORMALIZED_LIMIT], spec.observation_dtype)
+        ends = np.array([-NORMALIZED_LIMIT, NORMALIZED_LIMIT], spec.statistics_dtype)
         limits = [graph.constant(f"limit{sign:+d}", end) for sign, end in zip((-1, 1), ends, strict=True)]
         clipped = graph.add("Clip", ["standardised", *limits], "clipped")
         x = graph.add("Cast", [clipped], "normalized", to=TensorProto.FLOAT)
-    last = len(spec.hidden_sizes)
+    last = len(spec.network.hidden_sizes)
     for i in range(last + 1):
         w, b = (graph.constant(f"{kind}{i}", weights[f"{kind}{i}"]) for kind in "wb")
         product = graph.add("MatMul", [x, w], f"product{i}")
         x = graph.add("Add", [product, b], f"layer{i}")
         if i < last:
-            x = graph.add(_ACTIVATIONS[spec.activation], [x], f"hidden{i}")
+            x = graph.add(_ACTIVATIONS[spec.network.activation], [x], f"hidden{i}")
     return x
+
+
+def _encoded(space: Space, graph: _Graph) -> str:
+    """As Space.encode."""
+    x = graph.add("Flatten", ["observation"], "flat", axis=1)
+    if isinstance(space, Box):
+        return x
+    if isinstance(space, MultiBinary):
+        return graph.add("Cast", [x], "numbers", to=TensorProto.FLOAT)
+    if isinstance(space, Discrete):
+        space = MultiDiscrete((space.n,), (1,), (space.start,))
+    assert isinstance(space, MultiDiscrete)
+    sizes, first = space.nvec, space.first
+    starts = np.cumsum([0, *sizes[:-1]]) - first
+    places = graph.add("Add", [x, graph.constant("starts", starts.astype(np.int64))], "places")
+    total = graph.constant("total", np.array(sum(sizes), np.int64))
+    ends = graph.constant("off_on", np.array([0, 1], np.float32))
+    each = graph.add("OneHot", [places, total, ends], "each")  # [batch, K, total]
+    return graph.add("ReduceSum", [each, graph.constant("axis", np.array([1], np.int64))], "one_hot", keepdims=0)
 
 
 def export(policy: Policy, path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ log = logging.getLogger("touchdown")
 
 Stamp = tuple[int, int, int]
 
+_ELSEWHERE = "serve it under another name"
 _CHECKED = 2**20
 """Numbers that a policy is tried on."""
 
@@ -60,9 +60,9 @@ class ServedPolicy:
             "name": self.name,
             "env_id": spec.env_id,
             "version": spec.version,
-            "actions": spec.actions,
-            "action_size": spec.action_size,
-            "observation_shape": spec.observation_shape,
+            "actions": spec.distribution,
+            "action_size": spec.layer_sizes[-1],
+            "observation_shape": spec.observation.shape,
             "trained": spec.trained,
             "loaded_at": self.loaded_at,
             "reloads": self.reloads,
@@ -170,19 +170,18 @@ def check(policy: Policy, modules: Collection[str] = ()) -> None:
         UserError: its outputs are not finite, or its environment has other spaces.
     """
     spec = policy.spec
-    rng = np.random.default_rng(0)
-    count = max(1, min(64, _CHECKED // math.prod(spec.observation_shape)))
-    observations = rng.standard_normal((count, *spec.observation_shape), np.float32)
+    count = max(1, min(64, _CHECKED // spec.observation.inputs))
+    observations = spec.observation.sample(np.random.default_rng(0), count)
     with np.errstate(all="ignore"):
         outputs = policy.forward(observations)
     if not np.isfinite(outputs).all():
         raise UserError("its outputs hold NaNs or infinities")
     environment = environment_of(policy, modules)
     if environment is not None:
-        flown = environment.policy_spec()
-        for field in ("observation_shape", "actions", "action_size", "action_shape"):
-            if getattr(flown, field) != getattr(spec, field):
-                raise UserError(f"its {field} is {getattr(spec, field)}, {spec.env_id} has {getattr(flown, field)}")
+        for name in ("observation", "action"):
+            mine, theirs = getattr(spec, name), getattr(environment, name)
+            if mine.form != theirs.form:
+                raise UserError(f"its {name} is {mine.in_words()}, {spec.env_id} has {theirs.in_words()}")
 
 
 def environment_of(policy: Policy, modules: Collection[str]) -> EnvironmentInfo | None:
@@ -201,9 +200,11 @@ def require_same_spaces(old: Policy, new: Policy) -> None:
     Raises:
         UserError: the new one takes or gives something else.
     """
-    for field in ("env_id", "observation_shape", "actions", "action_size", "action_shape"):
-        before, after = getattr(old.spec, field), getattr(new.spec, field)
-        if before != after:
+    if old.spec.env_id != new.spec.env_id:
+        raise UserError(f"it is for {new.spec.env_id}, the one being served for {old.spec.env_id}: {_ELSEWHERE}")
+    for name in ("observation", "action"):
+        before, after = getattr(old.spec, name), getattr(new.spec, name)
+        if before.form != after.form:
             raise UserError(
-                f"its {field} is {after}, that of the one being served {before}: serve it under another name"
+                f"its {name} is {after.in_words()}, that of the one being served {before.in_words()}: {_ELSEWHERE}"
             )

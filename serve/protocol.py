@@ -12,6 +12,7 @@ import numpy as np
 
 from actors.episode import Array
 from actors.policy import PolicySpec
+from actors.spaces import Box
 
 MOST_OBSERVATIONS = 4096
 """In one request."""
@@ -76,33 +77,37 @@ def decode(body: bytes) -> ActRequest:
 
 
 def observations_of(request: ActRequest, spec: PolicySpec) -> Array:
-    """The request's observations: [n, *observation_shape] of its dtype, n = 1 for a single one.
+    """The request's observations: [n, *shape] of its dtype, n = 1 for a single one.
 
     Raises:
         Problem: 422: not numbers, not of the policy's shape, too many, or beyond the range of float32.
     """
     single = bool(request.observation)
     field = "observation" if single else "observations"
-    one, many = _decoders(spec.observation_shape)
+    space = spec.observation
+    one, many = _decoders(space.shape, float if isinstance(space, Box) else int)
     try:
         rows = [one.decode(request.observation)] if single else many.decode(request.observations)
     except (msgspec.MsgspecError, RecursionError) as error:
         message, _, path = str(error).partition(" - at `$")
-        takes = f"{spec.env_id} takes {' × '.join(map(str, spec.observation_shape)) or 'one'} numbers"
+        takes = f"{spec.env_id} takes {space.in_words()}"
         raise Problem(422, f"{_plain(message)}; {takes}", f"{field}{path.rstrip('`')}") from None
     array = np.array(rows)
-    beyond = np.abs(array) > _FLOAT32_MAX
-    if beyond.any():
-        at = np.argwhere(beyond)[0][1 if single else 0 :]
-        where = field + "".join(f"[{index}]" for index in at)
-        raise Problem(422, "number beyond the range of 32-bit floats", where)
-    return array.astype(spec.observation_dtype)
+
+    def refuse(wrong: Array, why: str) -> None:
+        if wrong.any():
+            at = np.argwhere(wrong)[0][1 if single else 0 :]
+            raise Problem(422, why, field + "".join(f"[{index}]" for index in at))
+
+    refuse(np.abs(array) > _FLOAT32_MAX, "number beyond the range of 32-bit floats")
+    refuse(space.outside(array), f"number out of range; {spec.env_id} takes {space.in_words()}")
+    return array.astype(space.dtype)
 
 
 @functools.cache
-def _decoders(shape: tuple[int, ...]) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
-    """For one observation of this shape, and for a list of them."""
-    kind: Any = float
+def _decoders(shape: tuple[int, ...], number: type) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
+    """For one observation of this shape, of such numbers, and for a list of them."""
+    kind: Any = number
     for size in reversed(shape):
         kind = Annotated[list[kind], msgspec.Meta(min_length=size, max_length=size)]
     several = Annotated[list[kind], msgspec.Meta(min_length=1, max_length=MOST_OBSERVATIONS)]

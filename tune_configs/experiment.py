@@ -151,7 +151,7 @@ def require_all(planned: Planned) -> None:
     environment = describe(experiment.env)
     for peer in experiment.peers:
         require_peer(peer)
-        if not (isinstance(environment.action_space, Discrete) and len(environment.observation_space.shape) == 1):
+        if not (isinstance(environment.action_space, Discrete) and len(environment.observation.shape) == 1):
             raise UserError(f"peers fly vectors of observations and discrete actions only; {experiment.env} has others")
 
 

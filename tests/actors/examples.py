@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,10 @@ def random_policy(spec: PolicySpec, seed: int = 0) -> Policy:
     rng = np.random.default_rng(seed)
     shapes = spec.weight_shapes()
     weights: dict[str, Array] = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
-    if spec.normalize_observations:
+    if spec.network.normalize_observations:
         weights["observation_std"] = np.abs(weights["observation_std"]) + 0.1
         for name in ("observation_mean", "observation_std"):
-            weights[name] = weights[name].astype(spec.observation_dtype)
+            weights[name] = weights[name].astype(spec.statistics_dtype)
     return Policy(spec, weights)
 
 
@@ -35,6 +36,11 @@ def stubborn_policy(env_id: str, action: int, version: int = 0) -> Policy:
     weights = {name: np.zeros(shape, np.float32) for name, shape in spec.weight_shapes().items()}
     weights["b0"][action] = 1000.0  # no Gumbel noise comes near
     return Policy(spec, weights)
+
+
+def reshaped(spec: PolicySpec, **network: Any) -> PolicySpec:
+    """The spec with other fields of its network."""
+    return dataclasses.replace(spec, network=dataclasses.replace(spec.network, **network))
 
 
 class Counting(Policy):

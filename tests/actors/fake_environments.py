@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from actors.environments import GymnasiumEnvironments
 from actors.episode import Array
@@ -253,6 +253,28 @@ class Counted(Filmed):
         return np.zeros(1, np.float32), reward, self._step == self._length, False, {}
 
 
+class Choosing(gymnasium.Env[Any, Any]):
+    """Shows a value at random; the share of numbers that are as it says in the action earns that much.
+
+    Args:
+        space: of observations and of actions.
+    """
+
+    def __init__(self, space: gymnasium.Space[Any]) -> None:
+        self.observation_space = self.action_space = space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self._shown = self.observation_space.sample()
+        return self._shown, {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        return self._shown, float(np.mean(action == self._shown)), True, False, {}
+
+
 class Unseen(gymnasium.Env[Array, Any]):
     """Cannot be rendered at all, as environments that know no render_mode."""
 
@@ -295,6 +317,13 @@ gymnasium.register("AimNear-v0", entry_point=f"{__name__}:Aim", kwargs={"low": 3
 gymnasium.register("AimFar-v0", entry_point=f"{__name__}:Aim", kwargs={"low": 0, "high": 1000, "target": 300})
 gymnasium.register("Faint-v0", entry_point=f"{__name__}:Faint")
 gymnasium.register("Counted-v0", entry_point=f"{__name__}:Counted", disable_env_checker=True)
+for name, space in {
+    "Cells": Discrete(5, start=-2),
+    "Choices": MultiDiscrete([[3], [2]], start=[[1], [0]]),
+    "Switches": MultiBinary(3),
+}.items():
+    kwargs = {"space": space}
+    gymnasium.register(f"{name}-v0", entry_point=f"{__name__}:Choosing", kwargs=kwargs, disable_env_checker=True)
 gymnasium.register("Filmed-v0", entry_point=f"{__name__}:Filmed", disable_env_checker=True)
 gymnasium.register(
     "FallingCamera-v0", entry_point=f"{__name__}:Filmed", kwargs={"fails_at": 3}, disable_env_checker=True

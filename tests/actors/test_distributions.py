@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from actors.action_bounds import ActionBounds
-from actors.distributions import DISTRIBUTIONS, Categorical, Distribution, Gaussian
+from actors.distributions import DISTRIBUTIONS, Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
 from actors.episode import Array
+from actors.spaces import MultiDiscrete
 
 CERTAINLY_WRONG = 1e-6
 """A p-value that a right sampler falls below once in a million seeds."""
@@ -16,7 +18,13 @@ def gaussian(*log_std: float) -> Gaussian:
     return Gaussian(np.array(log_std, np.float32), ActionBounds((-np.inf,) * size, (np.inf,) * size, False), (size,))
 
 
-BOTH = pytest.mark.parametrize("distribution", [Categorical(3), gaussian(0, 0, 0)], ids=[*DISTRIBUTIONS])
+ALL: list[Distribution] = [
+    Categorical(3),
+    MultiCategorical(MultiDiscrete((1, 2), (2,))),
+    Bernoulli((3,)),
+    gaussian(0, 0, 0),
+]
+EACH = pytest.mark.parametrize("distribution", ALL, ids=[*DISTRIBUTIONS])
 
 
 def test_categorical_log_prob_is_the_logarithm_of_the_softmax() -> None:
@@ -57,6 +65,47 @@ def test_categorical_noise_is_gumbel() -> None:
     assert scipy.stats.kstest(noise.ravel(), scipy.stats.gumbel_r.cdf).pvalue > CERTAINLY_WRONG
 
 
+def test_choices_are_independent_categoricals() -> None:
+    space = MultiDiscrete((3, 2), (1, 2), (0, 5))
+    choices = MultiCategorical(space)
+    logits = np.random.default_rng(3).standard_normal((40_000, 5), np.float32)
+    first, second = Categorical(3), Categorical(2)
+    sampled = choices.sample(logits, choices.noise(np.random.default_rng(4), (len(logits),)))
+    expected = first.log_prob(logits[:, :3], sampled[:, 0]) + second.log_prob(logits[:, 3:], sampled[:, 1])
+    np.testing.assert_allclose(choices.log_prob(logits, sampled), expected, rtol=1e-6)
+    shown = np.hstack([first.probabilities(logits[:, :3]), second.probabilities(logits[:, 3:])])
+    np.testing.assert_allclose(choices.shown(logits)["probabilities"], shown, atol=1e-6)
+    flown = choices.flyable(sampled)
+    assert flown.shape == (len(logits), 1, 2)
+    np.testing.assert_array_equal(flown[:, 0], sampled + np.array([0, 5]))
+
+
+def test_choices_and_switches_fall_as_often_as_they_should() -> None:
+    logits, count = np.log(np.array([0.2, 0.3, 0.5, 0.9, 0.1], np.float32)), 40_000
+    choices = MultiCategorical(MultiDiscrete((3, 2), (2,)))
+    sampled = choices.sample(np.tile(logits, (count, 1)), choices.noise(np.random.default_rng(5), (count,)))
+    together = np.bincount(2 * sampled[:, 0] + sampled[:, 1], minlength=6)
+    expected = count * np.outer([0.2, 0.3, 0.5], [0.9, 0.1]).ravel()
+    assert scipy.stats.chisquare(together, expected).pvalue > CERTAINLY_WRONG
+
+    odds, switches = np.array([0.2, 0.7], np.float32), Bernoulli((2,))
+    log_odds = np.tile(np.log(odds / (1 - odds)), (count, 1))
+    ones = switches.sample(log_odds, switches.noise(np.random.default_rng(6), (count,)))
+    together = np.bincount(2 * ones[:, 0] + ones[:, 1], minlength=4)
+    assert scipy.stats.chisquare(together, count * np.outer([0.8, 0.2], [0.3, 0.7]).ravel()).pvalue > CERTAINLY_WRONG
+
+
+def test_switches_log_prob_is_the_bernoulli_mass() -> None:
+    log_odds = np.array([[0.5, -2, 90], [0, 3, -90]], np.float32)
+    taken = np.array([[1, 0, 1], [0, 1, 0]], np.int8)
+    probability = scipy.special.expit(log_odds.astype(np.float64))
+    expected = scipy.stats.bernoulli.logpmf(taken, probability).sum(axis=1)
+    log_probs = Bernoulli((3,)).log_prob(log_odds, taken)
+    np.testing.assert_allclose(log_probs, expected, rtol=1e-5)
+    assert log_probs.dtype == np.float32
+    np.testing.assert_allclose(Bernoulli((3,)).shown(log_odds)["probabilities"], probability, atol=1e-7)
+
+
 def test_gaussian_log_prob_is_the_normal_density() -> None:
     rng = np.random.default_rng(3)
     means, actions = rng.standard_normal((2, 5, 3)).astype(np.float32)
@@ -80,7 +129,7 @@ def test_gaussian_mode_is_the_mean() -> None:
     np.testing.assert_array_equal(gaussian(0, 0).sample(means, None), means)
 
 
-@BOTH
+@EACH
 def test_a_row_of_zeros_for_noise_takes_the_most_likely_action(distribution: Distribution) -> None:
     rng = np.random.default_rng(6)
     parameters = rng.standard_normal((50, 3), np.float32)
@@ -91,7 +140,7 @@ def test_a_row_of_zeros_for_noise_takes_the_most_likely_action(distribution: Dis
     assert (sampled[1::2] != likely[1::2]).any()
 
 
-@BOTH
+@EACH
 def test_noise_is_repeatable_and_single_precision(distribution: Distribution) -> None:
     def draw(seed: int) -> Array:
         return distribution.noise(np.random.default_rng(seed), (4, 5))

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,58 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.distributions import Categorical
+from actors.distributions import DISTRIBUTIONS, Categorical
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
-from actors.policy import ACTIVATIONS, MOST_BYTES, NORMALIZED_LIMIT, Policy, PolicySpec
+from actors.policy import ACTIVATIONS, MOST_BYTES, NORMALIZED_LIMIT, Policy, PolicyNetwork, PolicySpec
+from actors.spaces import SPACES, Box, Discrete, MultiBinary, MultiDiscrete
 from learner.networks import ActorCritic
-from tests.actors.examples import random_policy
+from tests.actors.examples import random_policy, reshaped
 from tests.learner import property_test
 
-CATEGORICAL = PolicySpec("CartPole-v1", (4,), "categorical", 2, hidden_sizes=(16, 8), version=7, trained={"seed": 3})
-GAUSSIAN = PolicySpec("Arm-v0", (2, 3), "gaussian", 4, (-1.0,) * 4, (1.0, 1.0, 0.5, np.inf), (2, 2), hidden_sizes=(8,))
+DEEP, SHALLOW = PolicyNetwork((16, 8)), PolicyNetwork((8,))
+CATEGORICAL = PolicySpec(
+    "CartPole-v1", Box((4,)), Discrete(2), "categorical", network=DEEP, version=7, trained={"seed": 3}
+)
+ARM = Box((2, 2), low=(-1.0,) * 4, high=(1.0, 1.0, 0.5, np.inf))
+GAUSSIAN = PolicySpec("Arm-v0", Box((2, 3)), ARM, "gaussian", network=SHALLOW)
+MULTI = PolicySpec(
+    "Odd-v0",
+    MultiDiscrete((3, 2), (2,), (1, -4)),
+    MultiDiscrete((2, 3, 2, 2), (2, 2), (0, 5, 0, 0)),
+    "multi_categorical",
+)
+BITS = PolicySpec("Odd-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli", network=SHALLOW)
 SPECS = {
     "categorical": CATEGORICAL,
     "gaussian": GAUSSIAN,
-    "linear": dataclasses.replace(CATEGORICAL, hidden_sizes=()),
-    "normalised": dataclasses.replace(GAUSSIAN, normalize_observations=True),
-    "normalised in float64": dataclasses.replace(GAUSSIAN, normalize_observations=True, observation_dtype="float64"),
-    "scaled": dataclasses.replace(GAUSSIAN, action_high=(5.0, 0.0, -0.5, np.inf), scale_actions=True),
-    **{f"categorical {name}": dataclasses.replace(CATEGORICAL, activation=name) for name in ACTIVATIONS},
-    **{f"gaussian {name}": dataclasses.replace(GAUSSIAN, activation=name) for name in ACTIVATIONS},
+    "multi_categorical": MULTI,
+    "bernoulli": BITS,
+    "a cell of a grid": dataclasses.replace(
+        CATEGORICAL, observation=Discrete(16, start=2), action=Discrete(3, start=-1)
+    ),
+    "linear": reshaped(CATEGORICAL, hidden_sizes=()),
+    "normalised": reshaped(GAUSSIAN, normalize_observations=True),
+    "normalised in float64": dataclasses.replace(
+        reshaped(GAUSSIAN, normalize_observations=True), observation=Box((2, 3), "float64")
+    ),
+    "scaled": dataclasses.replace(
+        GAUSSIAN, action=dataclasses.replace(ARM, high=(5.0, 0.0, -0.5, np.inf)), scale_actions=True
+    ),
+    **{f"categorical {name}": reshaped(CATEGORICAL, activation=name) for name in ACTIVATIONS},
+    **{f"gaussian {name}": reshaped(GAUSSIAN, activation=name) for name in ACTIVATIONS},
+}
+OLD_CATEGORICAL: dict[str, Any] = {
+    **{"env_id": "CartPole-v1", "observation_shape": [4], "actions": "categorical", "action_size": 2},
+    **{"action_low": [], "action_high": [], "action_shape": [], "scale_actions": False, "hidden_sizes": [16, 8]},
+    **{"activation": "tanh", "normalize_observations": False, "observation_dtype": "float32", "version": 7},
+    **{"trained": {"seed": 3}},
+}
+"""The same specs as they were written before spaces had kinds."""
+OLD_GAUSSIAN: dict[str, Any] = OLD_CATEGORICAL | {
+    **{"env_id": "Arm-v0", "observation_shape": [2, 3], "actions": "gaussian", "action_size": 4},
+    **{"action_low": [-1.0] * 4, "action_high": [1.0, 1.0, 0.5, "Infinity"], "action_shape": [2, 2]},
+    **{"hidden_sizes": [8], "version": 0, "trained": {}},
 }
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -69,8 +103,8 @@ except OSError as error:
 
 
 def observations(spec: PolicySpec, count: int = 50) -> Array:
-    rng = np.random.default_rng(5)
-    return 3 * rng.standard_normal((count, *spec.observation_shape), dtype=np.float32)
+    sampled = spec.observation.sample(np.random.default_rng(5), count)
+    return 3 * sampled if isinstance(spec.observation, Box) else sampled
 
 
 def run_python(*arguments: str) -> str:
@@ -109,9 +143,12 @@ def test_every_reader_takes_its_json_and_older_files_still_load(tmp_path: Path, 
     with safetensors.safe_open(tmp_path / "policy.safetensors", "numpy") as file:
         for text in (file.metadata()["spec"], (tmp_path / "policy.json").read_text()):
             spec = json.loads(text, parse_constant=pytest.fail)
-            assert spec["action_high"] == ([1.0, 1.0, 0.5, "Infinity"] if actions is GAUSSIAN else [])
-    write_policy(tmp_path, {"spec": json.dumps(dataclasses.asdict(actions))}, policy.weights)  # as Python writes it
-    assert Policy.load(tmp_path).spec == actions
+            assert spec["action"].get("high") == ([1.0, 1.0, 0.5, "Infinity"] if actions is GAUSSIAN else None)
+    old = OLD_GAUSSIAN if actions is GAUSSIAN else OLD_CATEGORICAL
+    infinite = {"action_high": [1.0, 1.0, 0.5, np.inf]} if actions is GAUSSIAN else {}
+    for text in (json.dumps(old), json.dumps(old | infinite), json.dumps(dataclasses.asdict(actions))):
+        write_policy(tmp_path, {"spec": text}, policy.weights)  # the last two as Python writes infinity
+        assert Policy.load(tmp_path).spec == actions
 
 
 def test_weights_that_are_not_contiguous_are_saved_right(tmp_path: Path) -> None:
@@ -126,7 +163,7 @@ def test_weights_that_are_not_contiguous_are_saved_right(tmp_path: Path) -> None
 @pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN], ids=["categorical", "gaussian"])
 def test_numpy_and_torch_networks_agree(spec: PolicySpec, activation: str) -> None:
     torch.manual_seed(8)
-    spec = dataclasses.replace(spec, activation=activation)
+    spec = reshaped(spec, activation=activation)
     network = ActorCritic(spec, has_critic=True)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -138,7 +175,7 @@ def test_numpy_and_torch_networks_agree(spec: PolicySpec, activation: str) -> No
     np.testing.assert_allclose(policy.forward(o), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN], ids=["categorical", "gaussian"])
+@pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN, MULTI, BITS], ids=[*DISTRIBUTIONS])
 def test_numpy_and_torch_log_probs_agree(spec: PolicySpec) -> None:
     torch.manual_seed(9)
     network = ActorCritic(spec, has_critic=True)
@@ -150,12 +187,15 @@ def test_numpy_and_torch_log_probs_agree(spec: PolicySpec) -> None:
     parameters = policy.forward(o)
     actions = policy.distribution.sample(parameters, policy.distribution.noise(np.random.default_rng(0), (len(o),)))
     with torch.no_grad():
-        expected = network(torch.from_numpy(o).flatten(1), torch.from_numpy(actions)).log_probs.numpy()
+        features = torch.from_numpy(spec.observation.encode(o))
+        expected = network(features, torch.from_numpy(actions)).log_probs.numpy()
     np.testing.assert_allclose(policy.distribution.log_prob(parameters, actions), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_observations_are_standardised_and_clipped() -> None:
-    spec = PolicySpec("X-v0", (3,), "categorical", 3, hidden_sizes=(), normalize_observations=True)
+    spec = PolicySpec(
+        "X-v0", Box((3,)), Discrete(3), "categorical", network=PolicyNetwork((), normalize_observations=True)
+    )
     weights = {
         "w0": np.eye(3, dtype=np.float32),
         "b0": np.zeros(3, np.float32),
@@ -180,8 +220,8 @@ def test_continuous_actions_are_clipped_and_shaped() -> None:
 
 
 def test_a_file_that_does_not_speak_of_scaling_is_of_a_policy_that_clips(tmp_path: Path) -> None:
-    policy = random_policy(dataclasses.replace(GAUSSIAN, action_low=(3.0,) * 4, action_high=(5.0,) * 4))
-    spec = dataclasses.asdict(policy.spec)
+    policy = random_policy(GAUSSIAN)
+    spec = OLD_GAUSSIAN | {"action_low": [3.0] * 4, "action_high": [5.0] * 4}
     del spec["scale_actions"]
     write_policy(tmp_path, {"spec": json.dumps(spec)}, policy.weights)
     o = observations(GAUSSIAN)
@@ -226,11 +266,11 @@ def test_statistics_have_the_observations_dtype() -> None:
     with pytest.raises(UserError, match="policy weight observation_mean is float32, not float64"):
         Policy(spec, weights | {"observation_mean": weights["observation_mean"].astype(np.float32)})
     with pytest.raises(UserError, match="policy weight observation_mean is float64, not float32"):
-        Policy(dataclasses.replace(spec, observation_dtype="float32"), weights)
-    with pytest.raises(UserError, match="observation_dtype float64 is of normalized observations"):
-        dataclasses.replace(spec, normalize_observations=False)
-    with pytest.raises(UserError, match="unknown observation_dtype 'float16'"):
-        dataclasses.replace(spec, observation_dtype="float16")  # type: ignore[arg-type]
+        Policy(dataclasses.replace(spec, observation=Box((2, 3))), weights)
+    with pytest.raises(UserError, match="observations of float64 are of policies that normalise them"):
+        reshaped(spec, normalize_observations=False)
+    with pytest.raises(UserError, match="unknown dtype 'float16'"):
+        Box((2, 3), "float16")  # type: ignore[arg-type]
 
 
 def test_a_missing_weight_is_refused() -> None:
@@ -249,18 +289,18 @@ def test_a_weight_that_is_no_number_is_refused_by_name(value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("make", "message"),
     [
-        ({"activation": "tahn"}, "did you mean tanh"),
-        ({"actions": "gausian"}, "did you mean gaussian"),
-        ({"action_size": 0}, "sizes must be positive"),
-        ({"hidden_sizes": (8, 0)}, "sizes must be positive"),
-        ({"observation_shape": (4, -1)}, "sizes must be positive"),
+        (lambda: PolicyNetwork(activation="tahn"), "did you mean tanh"),
+        (lambda: PolicyNetwork((8, 0)), "sizes must be positive"),
+        (lambda: dataclasses.replace(GAUSSIAN, distribution="gausian"), "did you mean gaussian"),
+        (lambda: dataclasses.replace(GAUSSIAN, distribution="bernoulli"), "not over actions of kind box"),
+        (lambda: dataclasses.replace(GAUSSIAN, action=Box((2, 2))), "low and high are missing"),
     ],
 )
-def test_impossible_specs_are_refused(change: dict[str, Any], message: str) -> None:
+def test_impossible_specs_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(CATEGORICAL, **change)
+        make()
 
 
 def assert_refused_in_one_line(directory: Path, message: str) -> None:
@@ -354,8 +394,8 @@ def test_a_spec_that_is_none_is_damaged(tmp_path: Path, spec: str | None) -> Non
         {"trained": {"notes": "x" * 70_000}},
     ],
 )
-def test_a_spec_of_wrong_values_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
-    spec = json.dumps(dataclasses.asdict(CATEGORICAL) | change)
+def test_an_older_spec_of_wrong_values_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    spec = json.dumps(OLD_CATEGORICAL | change)
     write_policy(tmp_path, {"spec": spec}, random_policy(CATEGORICAL).weights)
     assert_refused_in_one_line(tmp_path, "damaged")
 
@@ -376,9 +416,31 @@ def test_a_spec_of_wrong_values_is_damaged(tmp_path: Path, change: dict[str, Any
         {"action_shape": [2**32, 2**32, 4]},
     ],
 )
-def test_action_bounds_that_do_not_fit_are_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
-    spec = json.dumps(dataclasses.asdict(GAUSSIAN) | change)
+def test_older_action_bounds_that_do_not_fit_are_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    spec = json.dumps(OLD_GAUSSIAN | change)
     write_policy(tmp_path, {"spec": spec}, random_policy(GAUSSIAN).weights)
+    assert_refused_in_one_line(tmp_path, "damaged")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"observation": wrong} for wrong in (None, [], {}, {"kind": "bax", "shape": [4]}, {"kind": ["box"]})),
+        *({"observation": {"kind": "box", "shape": wrong}} for wrong in (None, [4.0], [0], [2**40], [4, *[1] * 64])),
+        {"observation": {"kind": "box", "shape": [4], "dtype": "float16"}},
+        {"observation": {"kind": "box", "shape": [4], "n": 4}},
+        *({"action": {"kind": "discrete", "n": wrong}} for wrong in (0, -1, "2", 2.0, True, 2**31)),
+        {"action": {"kind": "discrete", "n": 2, "start": 2**40}},
+        {"action": {"kind": "multi_discrete", "nvec": [2], "shape": [1]}},
+        {"action": {"kind": "box", "shape": [2], "low": [0.0, 0.0], "high": [1.0, 1.0]}},
+        {"distribution": "gaussian"},
+        {"distribution": None},
+        *({"network": wrong} for wrong in (None, {"hidden_sizes": [True, 8]}, {"activation": []}, {"depth": 3})),
+    ],
+)
+def test_a_spec_of_wrong_values_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    spec = json.dumps(dataclasses.asdict(CATEGORICAL) | change)
+    write_policy(tmp_path, {"spec": spec}, random_policy(CATEGORICAL).weights)
     assert_refused_in_one_line(tmp_path, "damaged")
 
 
@@ -400,13 +462,21 @@ JSON = st.recursive(
 )
 
 
+FIELDS = [field.name for kind in (PolicySpec, PolicyNetwork, *SPACES.values()) for field in dataclasses.fields(kind)]
+
+
 @property_test
 @given(
-    st.sampled_from([CATEGORICAL, SPECS["scaled"], SPECS["normalised"]]),
-    st.dictionaries(st.sampled_from([field.name for field in dataclasses.fields(PolicySpec)]), JSON, max_size=3),
+    st.sampled_from([CATEGORICAL, SPECS["scaled"], SPECS["normalised"], MULTI, BITS]),
+    st.sampled_from([None, "observation", "action", "network"]),
+    st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3),
 )
-def test_whatever_a_spec_says_it_is_a_policy_or_one_printable_line(spec: PolicySpec, change: dict[str, Any]) -> None:
-    text = json.dumps(dataclasses.asdict(spec) | change)
+def test_whatever_a_spec_says_it_is_a_policy_or_one_printable_line(
+    spec: PolicySpec, part: str | None, change: dict[str, Any]
+) -> None:
+    fields = dataclasses.asdict(spec)
+    (fields[part] if part else fields).update(change)
+    text = json.dumps(fields)
     data = safetensors.numpy.save(random_policy(spec).weights, {"spec": text})
     refused = None
     try:
@@ -414,7 +484,7 @@ def test_whatever_a_spec_says_it_is_a_policy_or_one_printable_line(spec: PolicyS
     except UserError as error:
         refused = str(error)
     if refused is None:
-        assert policy.act(observations(spec)).shape == (50, *spec.action_shape)
+        assert policy.act(observations(policy.spec)).shape == (50, *policy.spec.action.shape)
         assert Policy.parse(policy.files()["policy.safetensors"], "it").spec == policy.spec
         json.dumps(dataclasses.asdict(policy.spec), ensure_ascii=False).encode()
     else:

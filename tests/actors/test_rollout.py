@@ -11,14 +11,15 @@ from actors.actor import RolloutActor
 from actors.environments import GymnasiumEnvironments, describe, make_environments
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
-from actors.policy import Policy, PolicySpec
+from actors.policy import Policy, PolicyNetwork, PolicySpec
 from actors.rollout import Rollout, RolloutConfig
 from actors.seeds import sub_seed
+from actors.spaces import Box, Discrete
 from actors.trees import leaves
 from tests.actors.examples import Counting, assert_same_batches, policy_for, random_policy
 from tests.actors.fake_environments import Scripted, steps_environments
 
-STEPS = PolicySpec("Steps-v0", (3,), "categorical", 2, hidden_sizes=(), version=9)
+STEPS = PolicySpec("Steps-v0", Box((3,)), Discrete(2), "categorical", network=PolicyNetwork(()), version=9)
 POLICY = Policy(STEPS, {"w0": np.zeros((3, 2), np.float32), "b0": np.log(np.array([0.3, 0.7], np.float32))})
 ECHO = "tests.actors.fake_environments:Echo-v0"
 

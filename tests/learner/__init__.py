@@ -5,26 +5,34 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, settings
 
 from actors.episode import EpisodeBatch
-from actors.policy import Policy, PolicySpec
+from actors.policy import Policy, PolicyNetwork, PolicySpec
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
 property_test = settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """Hypothesis, the same examples in every run."""
 
 
-def make_spec(actions: Literal["categorical", "gaussian"] = "categorical", **changes: Any) -> PolicySpec:
+ACTIONS: dict[str, Space] = {
+    "categorical": Discrete(3),
+    "multi_categorical": MultiDiscrete((3, 2), (2,)),
+    "bernoulli": MultiBinary((3,)),
+    "gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
+}
+
+
+def make_spec(
+    distribution: str = "categorical", observation: Space | None = None, action: Space | None = None, **network: Any
+) -> PolicySpec:
     """Four observations, three actions (or two continuous ones), two small layers."""
-    given: dict[str, Any] = {"env_id": "Synthetic-v0", "observation_shape": (4,), "hidden_sizes": (8, 8)}
-    if actions == "gaussian":
-        given |= {"action_size": 2, "action_low": (-1.0, -1.0), "action_high": (1.0, 1.0), "action_shape": (2,)}
-    else:
-        given |= {"action_size": 3}
-    return PolicySpec(actions=actions, **given | changes)
+    shape = PolicyNetwork(**{"hidden_sizes": (8, 8), **network})
+    spaces = observation or Box((4,)), action or ACTIONS[distribution]
+    return PolicySpec("Synthetic-v0", *spaces, distribution, network=shape)
 
 
 def make_batch(
@@ -37,8 +45,8 @@ def make_batch(
 ) -> EpisodeBatch:
     """Random observations and rewards, actions that ``policy`` sampled; segments of these lengths, all terminated."""
     rng = np.random.default_rng(seed)
-    steps, segments, shape = sum(lengths), len(lengths), policy.spec.observation_shape
-    observations = rng.standard_normal((steps, *shape), dtype=np.float32)
+    steps, segments, space = sum(lengths), len(lengths), policy.spec.observation
+    observations = space.sample(rng, steps)
     parameters = policy.forward(observations)
     actions = policy.distribution.sample(parameters, policy.distribution.noise(rng, (steps,)))
     ended = np.ones(segments, bool) if terminated is None else np.array(terminated)
@@ -50,7 +58,7 @@ def make_batch(
         rewards=rng.standard_normal(steps, dtype=np.float32) if rewards is None else np.array(rewards, np.float32),
         notes=policy.distribution.notes(parameters, actions),
         segment_lengths=np.array(lengths, np.int32),
-        final_observations=rng.standard_normal((segments, *shape), dtype=np.float32),
+        final_observations=space.sample(rng, segments),
         terminated=ended,
         truncated=cut,
         policy_version=np.full(segments, policy.spec.version),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from actors.episode import Array
 from learner.compiled import RecordedStep
+from learner.distributions import DISTRIBUTIONS
 from learner.hyperparameters import LossConfig, UpdateConfig
 from learner.learner import Learner
 from learner.losses import Loss, Metrics, Minibatch, Outputs
@@ -62,7 +63,7 @@ def test_a_recorded_step_takes_the_eager_steps(device: str) -> None:
 def after_updates(loss: LossConfig, actions: str, updates: int = 4, **changes: Any) -> tuple[Array, dict[str, float]]:
     """Weights and metrics after updates of several minibatches each, from batches of different lengths."""
     config = UpdateConfig(n_epochs=3, batch_size=16, learning_rate=0.01, device="cpu")
-    spec = make_spec("gaussian" if actions == "gaussian" else "categorical")
+    spec = make_spec(actions)
     learner = Learner(spec, loss, dataclasses.replace(config, **changes), seed=3)
     policy = learner.policy()
     metrics: dict[str, float] = {}
@@ -71,7 +72,7 @@ def after_updates(loss: LossConfig, actions: str, updates: int = 4, **changes: A
     return learner.state()["parameters"], metrics
 
 
-@pytest.mark.parametrize("actions", ["categorical", "gaussian"])
+@pytest.mark.parametrize("actions", DISTRIBUTIONS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_recorded_updates_are_eager_ones_bit_for_bit(loss: str, actions: str) -> None:
     recorded, recorded_metrics = after_updates(LOSSES[loss], actions, compile=True)

@@ -18,6 +18,7 @@ from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
 from actors.policy import ACTIVATIONS, Policy
 from actors.rollout import Rollout
+from actors.spaces import Box, Discrete
 from actors.trees import leaves
 from learner.hyperparameters import OPTIMIZERS, LossConfig, UpdateConfig
 from learner.learner import Learner, find_device
@@ -123,7 +124,7 @@ def test_a_state_of_other_networks_is_refused() -> None:
 
 
 def test_versions_count_on_from_the_spec() -> None:
-    learner = Learner(make_spec(version=41, trained={"preset": "mine"}), LossConfig(), CPU)
+    learner = Learner(dataclasses.replace(make_spec(), version=41, trained={"preset": "mine"}), LossConfig(), CPU)
     policy, metrics = learner.update(make_batch(learner.policy(), [20]))
     assert (policy.spec.version, metrics["train/n_updates"]) == (42, 42)
     assert policy.spec.trained == {"preset": "mine"}
@@ -353,7 +354,7 @@ def plain_ratio(outputs: Outputs, batch: Minibatch, config: LossConfig) -> tuple
 def test_with_vtrace_no_loss_corrects_for_the_behaviour_policy_twice(name: str, loss: Loss | None) -> None:
     """Action 0 earns 1, action 1 nothing. The gradient by the logits of a uniform policy is π₀ (1 − π₀) = ¼ and −¼."""
     config = LossConfig(loss=name, advantage="vtrace", normalize_advantage=False)
-    learner = Learner(make_spec(action_size=2), config, ONE_SGD_STEP, loss=loss)
+    learner = Learner(make_spec(action=Discrete(2)), config, ONE_SGD_STEP, loss=loss)
     batch = make_batch(learner.policy(), [1] * 8, rewards=[1, 1, 1, 1, 1, 0, 0, 0])
     batch = dataclasses.replace(
         batch,
@@ -477,7 +478,7 @@ def test_the_policy_carries_statistics_of_all_observations() -> None:
 
 
 def test_observations_of_any_shape_are_flattened() -> None:
-    learner = Learner(make_spec(observation_shape=(2, 3), normalize_observations=True), LossConfig(), CPU)
+    learner = Learner(make_spec(observation=Box((2, 3)), normalize_observations=True), LossConfig(), CPU)
     metrics = fly_and_update(learner, 2)
     assert all(math.isfinite(value) for value in metrics.values())
     assert learner.policy().weights["w0"].shape == (6, 8)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 
 from actors.policy import ACTIVATIONS, Policy
+from learner.distributions import DISTRIBUTIONS
 from learner.networks import ActorCritic, perceptron
 from tests.learner import make_spec
 
@@ -85,10 +86,10 @@ def test_gaussian_is_torchs() -> None:
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-@pytest.mark.parametrize("actions", ["categorical", "gaussian"])
+@pytest.mark.parametrize("actions", DISTRIBUTIONS)
 def test_the_numpy_policy_is_the_torch_network(actions: str, activation: str) -> None:
     torch.manual_seed(0)
-    spec = make_spec("gaussian" if actions == "gaussian" else "categorical", activation=activation)
+    spec = make_spec(actions, activation=activation)
     network = ActorCritic(spec, has_critic=True)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.5)  # biases and log σ too

@@ -30,7 +30,7 @@ def run(go: Callable[[Batcher], Coroutine[Any, Any, Any]], most: int = 256) -> t
 @pytest.mark.parametrize("env_id", ["LunarLander-v3", "Pendulum-v1"])
 def test_together_as_alone(env_id: str) -> None:
     policy = policy_for(env_id)
-    shape = policy.spec.observation_shape
+    shape = policy.spec.observation.shape
     requests = [RNG.standard_normal((size, *shape), np.float32) for size in (1, 3, 1, 10)]
 
     async def together(batcher: Batcher) -> Any:

@@ -69,6 +69,32 @@ def test_a_memory_lasts_as_long_as_its_episode(tmp_path: Path) -> None:
         assert fly(flight)[-1].total == 3 + seed
 
 
+@pytest.mark.parametrize(
+    ("name", "actions", "held"),
+    [
+        ("Cells", [f"action {i}" for i in range(-2, 3)], -1),
+        ("Choices", [f"choice {i}" for i in range(5)], None),
+        ("Switches", [f"switch {i}" for i in range(3)], None),
+    ],
+)
+def test_actions_of_every_kind_are_named_and_told(
+    name: str, actions: list[str], held: int | None, tmp_path: Path
+) -> None:
+    policy = policy_for(f"tests.actors.fake_environments:{name}-v0")
+    flight = Flight(saved(tmp_path, {"one": policy}, ["tests.actors.fake_environments"]), "one", seed=0)
+    assert flight.scene.actions == actions
+    frame = flight.step()
+    flown = policy.act(np.asarray(flight._observation)[None])[0]
+    assert frame.action == (np.ravel(flown).tolist() if flown.ndim else int(flown))
+    assert len(frame.shown["probabilities"]) == len(actions)
+    if held is None:
+        assert flight.scene.stick is None
+    else:
+        flight.begin()
+        flight.take(1)
+        assert flight.step().action == held == flight.scene.first_action + 1
+
+
 def test_what_a_frame_tells(tmp_path: Path) -> None:
     policy = policy_for(LANDER)
     flight = flight_of(tmp_path, policy, seed=1)

@@ -109,7 +109,7 @@ def test_it_acts_as_stable_baselines3_does(
     space = gymnasium.make(env_id).observation_space
     observations = np.random.default_rng(0).standard_normal((1000, *space.shape), np.float32)
     theirs, _ = model.predict(observations, deterministic=True)
-    if policy.spec.actions == "categorical":
+    if policy.spec.distribution == "categorical":
         np.testing.assert_array_equal(policy.act(observations), theirs)
         assert len(np.unique(theirs)) > 1
     else:
@@ -295,4 +295,4 @@ def test_a_bad_request_is_one_line_and_leaves_nothing(
         assert "\n" not in told
         assert [path.name for path in tmp_path.iterdir()] == ["best_model.zip"]
     relu = import_sb3(unnamed, "CartPole-v1", "relu")
-    assert relu.spec.activation == "relu"
+    assert relu.spec.network.activation == "relu"

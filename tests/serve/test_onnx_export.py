@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnxruntime
@@ -11,39 +12,47 @@ import pytest
 
 from actors.distributions import Categorical
 from actors.errors import UserError
-from actors.policy import ACTIVATIONS, Policy, PolicySpec
+from actors.policy import ACTIVATIONS, Policy, PolicyNetwork, PolicySpec
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from serve.onnx_export import export, to_onnx
 
-CATEGORICAL: dict[str, Any] = {"observation_shape": (8,), "actions": "categorical", "action_size": 4}
-GAUSSIAN: dict[str, Any] = {
-    **{"observation_shape": (2, 3), "actions": "gaussian", "action_size": 4, "action_shape": (2, 2)},
-    **{"action_low": (-1.0, -0.5, -np.inf, -2.0), "action_high": (1.0, 0.5, np.inf, np.inf)},
+CATEGORICAL = PolicySpec("Some-v0", Box((8,)), Discrete(4, start=-1), "categorical")
+ARM = Box((2, 2), low=(-1.0, -0.5, -np.inf, -2.0), high=(1.0, 0.5, np.inf, np.inf))
+GAUSSIAN = PolicySpec("Some-v0", Box((2, 3)), ARM, "gaussian")
+FAR = dataclasses.replace(ARM, low=(3.0, 0.0, -np.inf, -2.0), high=(5.0, 1000.0, 0.5, np.inf))
+SCALED = dataclasses.replace(GAUSSIAN, action=FAR, scale_actions=True)
+OTHERS = {
+    "one cell of a grid": PolicySpec("Some-v0", Discrete(16, start=3), Discrete(4), "categorical"),
+    "choices": PolicySpec(
+        "Some-v0",
+        MultiDiscrete((3, 2), (2,), (1, -4)),
+        MultiDiscrete((2, 3, 2, 2), (2, 2), (0, 5, 0, 0)),
+        "multi_categorical",
+    ),
+    "switches": PolicySpec("Some-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli"),
 }
 
 
 def made(spec: PolicySpec) -> Policy:
     rng = np.random.default_rng(3)
     weights = {name: rng.standard_normal(shape, np.float32) for name, shape in spec.weight_shapes().items()}
-    if spec.normalize_observations:
+    if spec.network.normalize_observations:
         weights["observation_std"] = np.abs(weights["observation_std"]) + np.float32(0.01)  # small enough to be clipped
         for name in ("observation_mean", "observation_std"):
-            weights[name] = weights[name].astype(spec.observation_dtype)
+            weights[name] = weights[name].astype(spec.statistics_dtype)
     return Policy(spec, weights)
-
-
-SCALED = {**GAUSSIAN, "action_low": (3.0, 0.0, -np.inf, -2.0), "action_high": (5.0, 1000.0, 0.5, np.inf)}
 
 
 @pytest.mark.parametrize("normalize", [None, "float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("fields", [CATEGORICAL, GAUSSIAN, {**SCALED, "scale_actions": True}])
+@pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN, SCALED], ids=["categorical", "gaussian", "scaled"])
 def test_it_acts_as_the_policy_does(
-    fields: dict[str, Any], activation: str, normalize: Literal["float32", "float64"] | None, tmp_path: Path
+    spec: PolicySpec, activation: str, normalize: Literal["float32", "float64"] | None, tmp_path: Path
 ) -> None:
     dtype = normalize or "float32"
-    inputs = {"normalize_observations": normalize is not None, "observation_dtype": dtype}
-    policy = made(PolicySpec("Some-v0", activation=activation, **fields, **inputs))
-    observations = np.random.default_rng(1).standard_normal((1000, *policy.spec.observation_shape), np.float32)
+    network = PolicyNetwork(activation=activation, normalize_observations=normalize is not None)
+    policy = made(dataclasses.replace(spec, network=network, observation=Box(spec.observation.shape, dtype)))
+    observations = np.random.default_rng(1).standard_normal((1000, *policy.spec.observation.shape), np.float32)
     if dtype == "float64":  # a small signal on a large offset
         policy.weights["observation_mean"] += 1e9
         observations = observations + np.float64(1e9)
@@ -57,7 +66,7 @@ def test_it_acts_as_the_policy_does(
         )
     )
     parameters = policy.forward(observations)
-    if policy.spec.actions == "categorical":
+    if isinstance(policy.distribution, Categorical):
         top = np.sort(parameters, axis=1)
         clear = top[:, -1] - top[:, -2] > 1e-4  # the two sum in another order: a tie to the last bit may go either way
         assert clear.sum() > 990
@@ -73,7 +82,7 @@ def test_it_acts_as_the_policy_does(
 
 
 def test_a_policy_without_hidden_layers_and_a_scalar_observation(tmp_path: Path) -> None:
-    policy = made(PolicySpec("Some-v0", (), "categorical", 2, hidden_sizes=()))
+    policy = made(PolicySpec("Some-v0", Box(()), Discrete(2), "categorical", network=PolicyNetwork(())))
     export(policy, tmp_path / "policy.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
     observations = np.linspace(-3, 3, 10, dtype=np.float32)
@@ -84,7 +93,21 @@ def test_a_distribution_that_nobody_has_written_down_for_it_is_refused() -> None
     class Other(Categorical):
         pass
 
-    policy = made(PolicySpec("Some-v0", **CATEGORICAL))
+    policy = made(CATEGORICAL)
     policy.distribution = Other(4)
     with pytest.raises(UserError, match="categorical actions have no form in ONNX yet"):
         to_onnx(policy)
+
+
+@pytest.mark.parametrize("spec", OTHERS.values(), ids=OTHERS)
+def test_every_space_has_its_form(spec: PolicySpec, tmp_path: Path) -> None:
+    policy = made(spec)
+    observations = spec.observation.sample(np.random.default_rng(1), 500)
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    action, probabilities = session.run(["action", "probabilities"], {"observation": observations})
+    step = policy.step(observations, policy.start(500))
+    np.testing.assert_allclose(probabilities, step.shown["probabilities"], atol=1e-4)
+    differs = (action != step.actions).reshape(500, -1).any(axis=1)
+    assert differs.mean() < 0.01, "but for ties"
+    assert action.dtype == step.actions.dtype

@@ -88,7 +88,7 @@ def broken(directory: Path, how: str) -> None:
         ("gone", "policy.safetensors is missing"),
         ("not finite", "outputs hold NaNs"),
         ("other spaces", "serve it under another name"),
-        ("not its environment's", r"its observation_shape is \(4,\), LunarLander-v3 has \(8,\)"),
+        ("not its environment's", "its observation is 4 numbers, LunarLander-v3 has 8 numbers"),
     ],
 )
 def test_a_broken_version_is_refused_until_it_changes(
@@ -100,7 +100,7 @@ def test_a_broken_version_is_refused_until_it_changes(
     (refused,) = policies.refresh()
     assert (refused.version, refused.refusals) == (1, 1)
     assert refused.refused is not None
-    assert said.replace("\\", "") in refused.refused
+    assert said in refused.refused
     assert "version 1 stays" in caplog.text
     assert policies.refresh() == [], "what was refused is not tried again"
     save(stubborn_policy("LunarLander-v3", 2), tmp_path, version=4)
@@ -126,8 +126,9 @@ def save_oddly(directory: Path, **spec: Any) -> None:
     [
         {"env_id": 7},
         {"env_id": "Moon-v0\x1b[2J"},
-        {"observation_shape": [8.0]},
-        {"observation_shape": [1, 1, 2**40, 2**24]},
+        {"observation": {"kind": "box", "shape": [8.0]}},
+        {"observation": {"kind": "box", "shape": [1, 1, 2**40, 2**24]}},
+        {"observation": {"kind": "discrete", "n": 8}},
         {"version": "x"},
         {"version": None},
         {"version": 10**400},
@@ -205,5 +206,5 @@ def test_the_environment_of_a_module_that_was_named_is_checked(tmp_path: Path, s
     policy = policy_for("LunarLander-v3")
     Policy(dataclasses.replace(policy.spec, env_id=f"{stranger}:Stranger-v0"), policy.weights).save(tmp_path)
     assert Policies({"a": tmp_path})
-    with pytest.raises(UserError, match="its observation_shape is"):
+    with pytest.raises(UserError, match=r"its observation is 8 numbers, .* has 4 numbers"):
         Policies({"a": tmp_path}, [stranger])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from actors.environments import describe
+from actors.policy import PolicyNetwork
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from serve.protocol import MOST_OBSERVATIONS, Problem, decode, observations_of, problem_body
 
 SPEC = describe("LunarLander-v3").policy_spec()
@@ -28,14 +31,38 @@ def test_one_and_many() -> None:
 
 
 def test_a_policy_gets_numbers_in_its_own_dtype() -> None:
-    spec = dataclasses.replace(SPEC, normalize_observations=True, observation_dtype="float64")
+    spec = dataclasses.replace(
+        SPEC, observation=Box((8,), "float64"), network=PolicyNetwork(normalize_observations=True)
+    )
     numbers = [1e9 + 0.01, *EIGHT[1:]]
     assert observations_of(decode(json.dumps({"observation": numbers}).encode()), spec).tolist() == [numbers]
 
 
+@pytest.mark.parametrize(
+    ("space", "right", "wrong", "takes", "field"),
+    [
+        (Discrete(16, start=1), 16, 17, "a whole number from 1 to 16", "observation"),
+        (Discrete(16), 0, -1, "a whole number from 0 to 15", "observation"),
+        (Discrete(16), 3, 3.5, "a whole number from 0 to 15", "observation"),
+        (Discrete(16), 3, [3], "a whole number from 0 to 15", "observation"),
+        (MultiDiscrete((3, 2), (2,), (0, 5)), [2, 6], [2, 7], "2 whole numbers, from 0 to 2, 5 to 6", "observation[1]"),
+        (MultiBinary((2, 2)), [[0, 1], [1, 1]], [[0, 1], [2, 1]], "2 × 2 zeros and ones", "observation[1][0]"),
+        (MultiBinary((2,)), [0, 1], [0, True], "2 zeros and ones", "observation[1]"),
+    ],
+)
+def test_whole_numbers(space: Space, right: Any, wrong: Any, takes: str, field: str) -> None:
+    spec = dataclasses.replace(SPEC, observation=space)
+    taken = observations_of(decode(json.dumps({"observation": right}).encode()), spec)
+    assert taken.tolist() == [right]
+    assert taken.dtype == space.dtype
+    with pytest.raises(Problem, match=takes) as caught:
+        observations_of(decode(json.dumps({"observation": wrong}).encode()), spec)
+    assert caught.value.field == field
+    assert caught.value.status == 422
+
+
 def test_pictures() -> None:
-    spec = describe("LunarLander-v3").policy_spec()
-    spec = type(spec)(**{**vars(spec), "observation_shape": (2, 3)})
+    spec = dataclasses.replace(SPEC, observation=Box((2, 3)))
     assert observations_of(decode(b'{"observation": [[1,2,3],[4,5,6]]}'), spec).shape == (1, 2, 3)
     with pytest.raises(Problem, match="takes 2 × 3 numbers") as caught:
         observations_of(decode(b'{"observation": [[1,2,3],[4,5]]}'), spec)

@@ -1,0 +1,277 @@
+"""Spaces: what observations and actions are made of, as plain data that travels in a policy's file."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+
+from actors.errors import UserError, unknown
+from actors.trees import Array
+
+_MOST_DIMENSIONS = 32
+_MOST = 2**31
+
+
+class Space(ABC):
+    """Values of one shape and type."""
+
+    kind: str
+    shape: tuple[int, ...]
+    """Of one value."""
+    dtype: str
+    """Of values in a batch's columns."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> int:
+        """How many numbers a network sees of a value."""
+
+    @abstractmethod
+    def encode(self, values: Array) -> Array:
+        """What a network sees: [B, *shape] -> [B, inputs]; float64 where values are, else float32."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, count: int) -> Array:
+        """Values to try something out with: [count, *shape]."""
+
+    @property
+    def form(self) -> Space:
+        """The space without what may differ between two of the same use: bounds, and how exactly numbers are held."""
+        return self
+
+    def outside(self, values: Array) -> Array:
+        """Which numbers of values [B, *shape] are none of this space's: bool, as values."""
+        return np.zeros(values.shape, bool)
+
+    def in_words(self) -> str:
+        """What one value is, for a person who got it wrong."""
+        return f"{' × '.join(map(str, self.shape)) or 'one'} numbers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Box(Space):
+    """Real numbers.
+
+    Raises:
+        UserError: sizes or bounds that no space has.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "float64"] = "float32"
+    """What holds them; float64 keeps a small signal on a large offset until observations are standardised."""
+    low: tuple[float, ...] = ()
+    """Bounds of each number, in C order, ±inf where there is none; (): nobody asked."""
+    high: tuple[float, ...] = ()
+    kind: Literal["box"] = "box"
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.shape)
+        if self.dtype not in ("float32", "float64"):
+            raise unknown("dtype", self.dtype, ("float32", "float64"))
+        if self.low == self.high == ():
+            return
+        bounds = [np.array(ends, np.float64) for ends in (self.low, self.high)]
+        if any(ends.shape != (self.inputs,) for ends in bounds):
+            raise UserError(f"low and high must be {self.inputs} numbers each")
+        low, high = bounds
+        beyond = np.isfinite(bounds) & (np.abs(bounds) > np.finfo(np.float32).max)
+        if beyond.any() or not ((low <= high) & (low < np.inf) & (high > -np.inf)).all():
+            raise UserError("low must be at most high, and both numbers of 32-bit floats")
+
+    @property
+    def inputs(self) -> int:
+        """All of them."""
+        return math.prod(self.shape)
+
+    def encode(self, values: Array) -> Array:
+        """As they are, in a row."""
+        return values.reshape(len(values), -1)
+
+    def sample(self, rng: np.random.Generator, count: int) -> Array:
+        """Standard normal."""
+        return rng.standard_normal((count, *self.shape), np.float32).astype(self.dtype, copy=False)
+
+    @property
+    def form(self) -> Box:
+        """Its shape."""
+        return Box(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete(Space):
+    """One of n whole numbers, from ``start``."""
+
+    n: int
+    start: int = 0
+    kind: Literal["discrete"] = "discrete"
+    shape = ()
+    dtype = "int64"
+
+    def __post_init__(self) -> None:
+        _check_sizes((self.n,))
+        if not -_MOST < self.start < _MOST:
+            raise UserError(f"start must be a 32-bit number, not {self.start}")
+
+    @property
+    def inputs(self) -> int:
+        """One for each."""
+        return self.n
+
+    def encode(self, values: Array) -> Array:
+        """One-hot."""
+        return _one_hot(values[:, None] - self.start, (self.n,))
+
+    def sample(self, rng: np.random.Generator, count: int) -> Array:
+        """Uniform."""
+        return rng.integers(self.start, self.start + self.n, count)
+
+    def outside(self, values: Array) -> Array:
+        """Those below ``start``, or n or more beyond it."""
+        return (values < self.start) | (values >= self.start + self.n)
+
+    def in_words(self) -> str:
+        """The range."""
+        return f"a whole number from {self.start} to {self.start + self.n - 1}"
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiDiscrete(Space):
+    """Several whole numbers, each below one of its own.
+
+    Args:
+        nvec: in C order.
+        shape: of a value.
+        start: in C order; (): all from 0.
+    """
+
+    nvec: tuple[int, ...]
+    shape: tuple[int, ...]
+    start: tuple[int, ...] = ()
+    kind: Literal["multi_discrete"] = "multi_discrete"
+    dtype = "int64"
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.shape)
+        if any(not 0 < n < _MOST for n in self.nvec):
+            raise UserError(f"sizes must be positive: nvec is {self.nvec}")
+        if not math.prod(self.shape) == len(self.nvec) == len(self.start or self.nvec):
+            raise UserError(f"nvec and start must have a number for each of shape {self.shape}")
+        if any(not -_MOST < start < _MOST for start in self.start):
+            raise UserError(f"start must be 32-bit numbers, not {self.start}")
+
+    @property
+    def first(self) -> Array:
+        """[K] int64: the smallest of each."""
+        return np.array(self.start or [0] * len(self.nvec))
+
+    @property
+    def inputs(self) -> int:
+        """One for each choice of each number."""
+        return sum(self.nvec)
+
+    def encode(self, values: Array) -> Array:
+        """One-hot, one after another."""
+        return _one_hot(values.reshape(len(values), -1) - self.first, self.nvec)
+
+    def sample(self, rng: np.random.Generator, count: int) -> Array:
+        """Uniform."""
+        return rng.integers(self.first, self.first + np.array(self.nvec), (count, len(self.nvec))).reshape(
+            count, *self.shape
+        )
+
+    def outside(self, values: Array) -> Array:
+        """Those out of their own range."""
+        places = values.reshape(len(values), -1) - self.first
+        outside: Array = (places < 0) | (places >= np.array(self.nvec))
+        return outside.reshape(values.shape)
+
+    def in_words(self) -> str:
+        """The ranges."""
+        ranges = ", ".join(f"{first} to {first + n - 1}" for first, n in zip(self.first, self.nvec, strict=True))
+        return f"{' × '.join(map(str, self.shape))} whole numbers, from {ranges}"
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiBinary(Space):
+    """Zeros and ones."""
+
+    shape: tuple[int, ...]
+    kind: Literal["multi_binary"] = "multi_binary"
+    dtype = "int8"
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.shape)
+
+    @property
+    def inputs(self) -> int:
+        """All of them."""
+        return math.prod(self.shape)
+
+    def encode(self, values: Array) -> Array:
+        """As they are."""
+        return values.reshape(len(values), -1).astype(np.float32)
+
+    def sample(self, rng: np.random.Generator, count: int) -> Array:
+        """Uniform."""
+        return rng.integers(0, 2, (count, *self.shape), np.int8)
+
+    def outside(self, values: Array) -> Array:
+        """All others."""
+        return np.asarray((values != 0) & (values != 1))
+
+    def in_words(self) -> str:
+        """How many."""
+        return f"{' × '.join(map(str, self.shape))} zeros and ones"
+
+
+SPACES: dict[str, type[Space]] = {
+    "box": Box,
+    "discrete": Discrete,
+    "multi_discrete": MultiDiscrete,
+    "multi_binary": MultiBinary,
+}
+"""By kind."""
+
+
+def space_of(space: gymnasium.Space[Any]) -> Space | None:
+    """A space of Gymnasium's as one of ours, a Box without its bounds; None: there is none like it."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Box):
+        exact = np.can_cast(np.dtype(space.dtype), np.float32)
+        return Box(tuple(space.shape), "float32" if exact else "float64")
+    if isinstance(space, spaces.Discrete):
+        return Discrete(int(space.n), int(space.start))
+    if isinstance(space, spaces.MultiDiscrete):
+        start = tuple(space.start.ravel().tolist())
+        return MultiDiscrete(tuple(space.nvec.ravel().tolist()), tuple(space.shape), start if any(start) else ())
+    if isinstance(space, spaces.MultiBinary):
+        return MultiBinary(tuple(space.shape))
+    return None
+
+
+def bounded(space: gymnasium.spaces.Box) -> Box:
+    """Continuous actions, with bounds; those beyond a 32-bit float are none."""
+    most = np.finfo(np.float32).max
+    ends = (space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel())
+    low, high = (np.where(np.abs(end) > most, np.copysign(np.inf, end), end).tolist() for end in ends)
+    return Box(tuple(space.shape), low=tuple(low), high=tuple(high))
+
+
+def _one_hot(places: Array, sizes: tuple[int, ...]) -> Array:
+    """[B, K] whole numbers, each below its size -> [B, sum of sizes] float32."""
+    rows = np.zeros((len(places), sum(sizes)), np.float32)
+    starts = np.cumsum([0, *sizes[:-1]])
+    np.put_along_axis(rows, places + starts, 1, axis=1)
+    return rows
+
+
+def _check_sizes(sizes: tuple[int, ...]) -> None:
+    if not all(0 < size < _MOST for size in sizes):
+        raise UserError(f"sizes must be positive: {sizes}")
+    if len(sizes) > _MOST_DIMENSIONS:
+        raise UserError(f"{len(sizes)} dimensions are more than {_MOST_DIMENSIONS}")

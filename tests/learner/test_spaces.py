@@ -1,0 +1,27 @@
+"""Spaces of every kind are learned in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from actors.environments import GymnasiumEnvironments, describe
+from actors.evaluation import fly_episodes
+from actors.rollout import Rollout
+from learner.hyperparameters import LossConfig, UpdateConfig
+from learner.learner import Learner
+from tests.actors import fake_environments  # noqa: F401 registers
+
+torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
+
+UPDATE = UpdateConfig(n_epochs=4, batch_size=128, learning_rate=1e-2, device="cpu")
+
+
+@pytest.mark.parametrize("env_id", ["Cells-v0", "Choices-v0", "Switches-v0"])
+def test_what_is_shown_is_done(env_id: str) -> None:
+    learner = Learner(describe(env_id).policy_spec(hidden_sizes=(16,)), LossConfig(gamma=0.9, ent_coef=0.001), UPDATE)
+    rollout = Rollout(GymnasiumEnvironments(env_id, 16, seed=0), seed=0)
+    for _ in range(25):
+        learner.update(rollout.fragments(learner.policy(), 64))
+    returns, _, _ = fly_episodes(learner.policy(), range(100))
+    assert returns.mean() == 1
