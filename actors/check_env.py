@@ -83,7 +83,22 @@ def _check_step(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> bool:
 
 
 def _check_observation(env_id: str, env: gymnasium.Env[Any, Any], method: str, observation: Any) -> None:
-    space, array = env.observation_space, np.asarray(observation)
+    _check_part(env_id, env.observation_space, method, observation)
+
+
+def _check_part(env_id: str, space: gymnasium.Space[Any], method: str, observation: Any) -> None:
+    """Of an observation, or the whole of it."""
+    if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
+        kind, names = (dict, [*space]) if isinstance(space, gymnasium.spaces.Dict) else (tuple, [*range(len(space))])
+        found = [*observation] if isinstance(observation, dict) else [*range(len(observation))]
+        if not isinstance(observation, kind) or set(found) != set(names):
+            raise UserError(
+                f"{env_id}: {method} gives an observation with the parts {found}; its observation_space has {names}"
+            )
+        for name in names:
+            _check_part(env_id, space[name], method, observation[name])
+        return
+    array = np.asarray(observation)
     assert space.dtype is not None
     if array.shape != space.shape:
         raise UserError(

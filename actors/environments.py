@@ -18,7 +18,8 @@ from actors.episode import Array
 from actors.errors import EnvironmentFault, UserError, unknown
 from actors.policy import PolicyNetwork, PolicySpec
 from actors.seeds import Seed, derive
-from actors.spaces import Box, Discrete, Space, bounded, space_of
+from actors.spaces import Box, Discrete, Parts, Space, bounded, space_of
+from actors.trees import Tree
 
 log = logging.getLogger("touchdown")
 
@@ -71,7 +72,7 @@ class EnvironmentInfo:
         shape = PolicyNetwork(**network)
         observation = self.observation
         if observation.dtype == "float64" and not shape.normalize_observations:
-            observation = Box(observation.shape)
+            observation = observation.form  # which single precision holds well enough
         scales = scale_actions and isinstance(self.action, Box)
         distribution = distribution_for(self.action)
         return PolicySpec(self.env_id, observation, self.action, distribution, scales, shape, version, trained or {})
@@ -141,21 +142,28 @@ def describe(env_id: str) -> EnvironmentInfo:
 def _observation(env_id: str, space: gymnasium.Space[Any]) -> Space:
     found = space_of(space)
     if found is None:
-        hint = "gymnasium.wrappers.FlattenObservation makes a Box of others"
-        raise UserError(f"{env_id} has observations {space}; supported are {_SUPPORTED}; {hint}")
-    if space.dtype == np.uint8 and len(found.shape) in (2, 3):
+        raise UserError(f"{env_id} has observations {space}; supported are {_SUPPORTED}, Dict and Tuple")
+    if (shape := _picture(space)) is not None:
         raise UserError(
-            f"{env_id} has pictures of {' × '.join(map(str, found.shape))} as observations, and no network here takes "
+            f"{env_id} has pictures of {' × '.join(map(str, shape))} as observations, and no network here takes "
             "pictures yet; make a short Box of them with a wrapper of yours, registered under a name of its own"
         )
     return found
+
+
+def _picture(space: gymnasium.Space[Any]) -> tuple[int, ...] | None:
+    """The shape of a picture in it; None: it has none."""
+    if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
+        parts = space.values() if isinstance(space, gymnasium.spaces.Dict) else space
+        return next(filter(None, map(_picture, parts)), None)
+    return space.shape if space.dtype == np.uint8 and len(space.shape or ()) in (2, 3) else None
 
 
 def _action(env_id: str, space: gymnasium.Space[Any]) -> Space:
     if isinstance(space, gymnasium.spaces.Box):
         if np.issubdtype(np.dtype(space.dtype), np.floating):
             return bounded(space)
-    elif found := space_of(space):
+    elif (found := space_of(space)) and not isinstance(found, Parts):
         return found
     raise UserError(f"{env_id} has actions {space}; supported are {_SUPPORTED}, a Box of floats")
 
@@ -170,13 +178,13 @@ class Environments(Protocol):
     backend: str
     num_envs: int
 
-    def reset(self, seed: Seed | None = None) -> Array:
+    def reset(self, seed: Seed | None = None) -> Tree:
         """Start a new episode in every slot: [num_envs, *obs] of ``EnvironmentInfo.observation``'s dtype.
 
         ``seed``: begin the random streams of all slots anew, from this; None: they go on.
         """
 
-    def step(self, actions: Array, slots: Array) -> tuple[Array, Array, Array, Array]:
+    def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step the slots named, in increasing order.
 
         Args:
@@ -200,12 +208,11 @@ class GymnasiumEnvironments:
         self.num_envs = num_envs
         self._env_id = env_id
         self._envs = [make_gymnasium(env_id, max_episode_steps) for _ in range(num_envs)]
-        space = _observation(env_id, self._envs[0].observation_space)
-        self._shape, self._dtype = space.shape, space.dtype
+        self._space = _observation(env_id, self._envs[0].observation_space)
         self._seeds: list[int | None] = [*derive(seed, num_envs)]
         self._done = np.zeros(num_envs, bool)
 
-    def reset(self, seed: Seed | None = None) -> Array:
+    def reset(self, seed: Seed | None = None) -> Tree:
         """Start a new episode in every slot: [num_envs, *obs]; a seed begins all random streams anew."""
         if seed is not None:
             self._seeds = [*derive(seed, self.num_envs)]
@@ -220,19 +227,16 @@ class GymnasiumEnvironments:
         self._seeds[slot] = None  # seeded once; later episodes continue its random stream
         return observation
 
-    def _stack(self, method: str, observations: list[Any]) -> Array:
+    def _stack(self, method: str, observations: list[Any]) -> Tree:
         try:
-            stacked = np.stack(observations, dtype=self._dtype, casting="same_kind")
-        except (TypeError, ValueError) as error:
+            stacked: Tree = self._space.stack(observations)
+        except UserError as error:
+            raise UserError(f"{self._env_id}: {method} gives {error}") from error
+        except (TypeError, ValueError, LookupError) as error:
             raise fault(self._env_id, method, error) from error
-        if stacked.shape[1:] != self._shape:
-            raise UserError(
-                f"{self._env_id}: {method} gives observations of shape {stacked.shape[1:]}; "
-                f"its observation_space has {self._shape}"
-            )
         return stacked
 
-    def step(self, actions: Array, slots: Array) -> tuple[Array, Array, Array, Array]:
+    def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step these slots, one after another: observations, rewards, terminated, truncated, each [k, …]."""
         count = len(slots)
         observations: list[Any] = []
@@ -295,7 +299,7 @@ class EnvPoolEnvironments:
         observations, _ = self._pool.reset()
         return np.asarray(observations, self._dtype)
 
-    def step(self, actions: Array, slots: Array) -> tuple[Array, Array, Array, Array]:
+    def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step these slots, all in one call of C++: observations, rewards, terminated, truncated, each [k, …]."""
         slots = slots.astype(np.int32)
         # What send and recv wrap: their dictionaries and infos, which nobody reads, cost a tenth of a step of 16 slots.

@@ -9,7 +9,7 @@ import numpy as np
 
 from actors import trees
 from actors.errors import NonFiniteError
-from actors.trees import Array
+from actors.trees import Array, Tree
 
 __all__ = ["Array", "EpisodeBatch"]
 
@@ -32,8 +32,8 @@ class EpisodeBatch:
         NonFiniteError: a column holds a NaN or an infinity.
     """
 
-    observations: Array
-    """[T, *obs] of the policy's observation_dtype: o_t."""
+    observations: Tree
+    """[T, *obs] of the policy's observation space, an array or a tree of arrays: o_t."""
     actions: Array
     """[T] int64 (categorical) or [T, *act] float32 (Gaussian): a_t, as sampled, before any clipping to bounds."""
     rewards: Array
@@ -42,7 +42,7 @@ class EpisodeBatch:
     """{name: [T, …]}: what the policy that flew a step noted of it: see ``Distribution.notes``."""
     segment_lengths: Array
     """[E] int32, sums to T: where segments end."""
-    final_observations: Array
+    final_observations: Tree
     """[E, *obs], as observations: the observation after the segment's last step; the bootstrap state."""
     terminated: Array
     """[E] bool: the segment ended in a terminal state, whose value is 0."""
@@ -66,11 +66,7 @@ class EpisodeBatch:
                         raise ValueError(f"{name} has shape {leaf.shape} for {count} {unit}")
         if int(self.segment_lengths.sum()) != steps or (segments and int(self.segment_lengths.min()) < 1):
             raise ValueError(f"segment_lengths must be positive and sum to {steps}: {self.segment_lengths}")
-        if self.final_observations.shape[1:] != self.observations.shape[1:]:
-            raise ValueError(
-                f"final_observations have shape {self.final_observations.shape[1:]}, "
-                f"observations {self.observations.shape[1:]}"
-            )
+        trees.map_leaves(_check_alike, self.observations, self.final_observations)
         finished = int(np.count_nonzero(self.terminated | self.truncated))
         if len(self.episode_returns) != finished or len(self.episode_lengths) != finished:
             raise ValueError(
@@ -123,3 +119,11 @@ class EpisodeBatch:
         if len(batches) == 1:
             return batches[0]
         return EpisodeBatch(**trees.concatenate([vars(batch) for batch in batches]))
+
+
+def _check_alike(observations: Array, final_observations: Array) -> Array:
+    if final_observations.shape[1:] != observations.shape[1:]:
+        raise ValueError(
+            f"final_observations have shape {final_observations.shape[1:]}, observations {observations.shape[1:]}"
+        )
+    return final_observations

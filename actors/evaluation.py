@@ -11,11 +11,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from actors import trees
 from actors.environments import MAX_EPISODE_STEPS, fault, make_gymnasium
 from actors.episode import Array
 from actors.errors import UserError
 from actors.files import replacing
-from actors.memory import restarted, rows_of
+from actors.memory import restarted
 from actors.policy import Policy
 
 FILMED = 3
@@ -62,7 +63,7 @@ def fly_episodes(
     memory = policy.start(len(envs))
     while envs:
         noise = None if rng is None else policy.distribution.noise(rng, (len(envs),))
-        step = policy.step(np.asarray(observations, policy.spec.observation.dtype), memory, noise)
+        step = policy.step(policy.spec.observation.stack(observations), memory, noise)
         begins = np.zeros(len(envs), bool)
         landed = []
         for slot, env in enumerate(envs):
@@ -88,7 +89,7 @@ def fly_episodes(
             observations.pop(slot)
         if landed:
             stays = np.delete(np.arange(len(flying)), landed)
-            flying, memory = flying[stays], rows_of(memory, stays)
+            flying, memory = flying[stays], trees.rows(memory, stays)
     return returns, lengths, cut
 
 
@@ -151,7 +152,7 @@ def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) 
         if not isinstance(frame, np.ndarray):
             raise UserError(f"{env_id} renders no pictures: no video")
         writer.append_data(frame)
-        step = policy.step(np.asarray(observation, policy.spec.observation.dtype)[None], memory)
+        step = policy.step(policy.spec.observation.stack([observation]), memory)
         memory = step.memory
         try:
             observation, reward, terminated, truncated, _ = env.step(step.actions[0])

@@ -16,14 +16,9 @@ def restarted(memory: Memory, begins: Array, policy: Policy) -> Memory:
         begins: [slots] bool.
         policy: who flies.
     """
-    if not memory or not begins.any():
+    if not begins.any():
         return memory
     fresh = policy.start(len(begins))
     return {
         name: np.where(begins.reshape(-1, *[1] * (rows.ndim - 1)), fresh[name], rows) for name, rows in memory.items()
     }
-
-
-def rows_of(memory: Memory, index: Array) -> Memory:
-    """The memory of some of the slots."""
-    return {name: rows[index] for name, rows in memory.items()}

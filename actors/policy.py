@@ -19,6 +19,7 @@ from actors.episode import Array
 from actors.errors import NonFiniteError, UserError, unknown
 from actors.files import INFINITIES, json_text, read_json, replacing
 from actors.spaces import SPACES, Box, Space
+from actors.trees import Tree, length
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
@@ -184,11 +185,11 @@ class Policy:
     def __reduce__(self) -> tuple[type[Policy], tuple[PolicySpec, dict[str, Array]]]:
         return Policy, (self.spec, self.weights)
 
-    def forward(self, observations: Array) -> Array:
+    def forward(self, observations: Tree) -> Array:
         """The distribution's parameters: observations [B, *obs] -> logits or means [B, A] float32.
 
         Args:
-            observations: of ``spec.observation.dtype``.
+            observations: a column of ``spec.observation``.
         """
         x = self._encode(observations)
         if self._normalizes:
@@ -203,11 +204,11 @@ class Policy:
         """Its memory before the first step of ``slots`` episodes; a feed-forward network has none."""
         return {}
 
-    def step(self, observations: Array, memory: Memory, noise: Array | None = None) -> Step:
+    def step(self, observations: Tree, memory: Memory, noise: Array | None = None) -> Step:
         """Act on a batch of observations. Whoever flies an environment with a policy calls this.
 
         Args:
-            observations: [B, *obs] of ``spec.observation.dtype``.
+            observations: [B, *obs]: a column of ``spec.observation``.
             memory: of ``start``, or of the step before in the same B episodes.
             noise: [B, A] of the distribution; a row of zeros, or None for all of them, takes the most likely action.
         """
@@ -215,18 +216,19 @@ class Policy:
         sampled = self.distribution.sample(parameters, noise)
         return Step(self.distribution, parameters, sampled, self.distribution.flyable(sampled), memory)
 
-    def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
+    def act(self, observations: Tree, rng: np.random.Generator | None = None) -> Array:
         """Actions for the first step of a batch of episodes, or for any step where the policy has no memory.
 
         Args:
-            observations: [B, *obs] of ``spec.observation.dtype``.
+            observations: [B, *obs]: a column of ``spec.observation``.
             rng: the source of randomness; None takes the most likely actions.
 
         Returns:
             [B] int64, or [B, *act] float32 within the action space's bounds.
         """
-        noise = None if rng is None else self.distribution.noise(rng, (len(observations),))
-        return self.step(observations, self.start(len(observations)), noise).actions
+        count = length(observations)
+        noise = None if rng is None else self.distribution.noise(rng, (count,))
+        return self.step(observations, self.start(count), noise).actions
 
     def files(self) -> dict[str, bytes]:
         """What a policy's directory holds: policy.safetensors, whose header carries the spec too, and policy.json.

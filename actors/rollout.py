@@ -11,7 +11,7 @@ from actors import trees
 from actors.environments import MAX_EPISODE_STEPS, Environments
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
-from actors.memory import restarted, rows_of
+from actors.memory import restarted
 from actors.policy import Memory, Policy
 from actors.seeds import ACTIONS, ENVIRONMENTS, Seed, sub_seed
 from actors.trees import Tree
@@ -61,7 +61,7 @@ class Rollout:
     def __init__(self, environments: Environments, seed: Seed) -> None:
         self._environments = environments
         self._rng = np.random.default_rng(seed)
-        self._observations: Array | None = None
+        self._observations: Tree | None = None
         self._memory: Memory | None = None
         self._done = np.zeros(environments.num_envs, bool)
         self._returns = np.zeros(environments.num_envs)
@@ -111,7 +111,7 @@ class Rollout:
             row = len(rows) % _NOISE_STEPS
             if row == 0:
                 noise = policy.distribution.noise(self._rng, (_NOISE_STEPS, environments.num_envs))
-            observations = current[flying].astype(policy.spec.observation.dtype)
+            observations = policy.spec.observation.copied(trees.rows(current, flying))
             step = policy.step(observations, memory, noise[row][flying])
             following, rewards, terminated, truncated = environments.step(step.actions, slots)
             is_step = ~self._done[flying]  # a slot whose episode had ended was reset by this call: not experience
@@ -129,12 +129,12 @@ class Rollout:
                     "memory": memory,
                 }
             )
-            memory = restarted(step.memory, ~is_step, policy)
-            current[flying] = following
+            memory = restarted(step.memory, ~is_step, policy) if step.memory else step.memory
+            trees.put(current, flying, following)
             self._done[flying] = terminated | truncated
             if episodes_per_slot is not None and self._done.any():
                 to_fly -= self._done
-                memory = rows_of(memory, to_fly[slots] > 0)
+                memory = trees.rows(memory, to_fly[slots] > 0)
                 flying = slots = np.flatnonzero(to_fly > 0)
         self._memory = memory if episodes_per_slot is None else None
         return self._batch(policy, rows)
@@ -144,11 +144,12 @@ class Rollout:
         columns = trees.concatenate(rows)
         order = np.argsort(columns["slots"], kind="stable")
         order = order[columns["is_step"][order]]
-        columns = trees.map_leaves(lambda column: column[order], columns)
+        columns = trees.rows(columns, order)
         slots, parameters, actions = columns["slots"], columns["parameters"], columns["actions"]
         terminated, truncated = columns["terminated"], columns["truncated"]
         if not np.isfinite(parameters).all():
-            bad = "observation" if not np.isfinite(columns["observations"]).all() else "policy output"
+            seen = policy.spec.observation.encode(columns["observations"])
+            bad = "policy output" if np.isfinite(seen).all() else "observation"
             raise NonFiniteError(f"{policy.spec.env_id}: the {bad} holds a NaN or an infinity")
         done = terminated | truncated
         last_of_slot = np.append(slots[1:] != slots[:-1], True)
@@ -163,8 +164,8 @@ class Rollout:
                 rewards=columns["rewards"],
                 notes=policy.distribution.notes(parameters, actions),
                 segment_lengths=lengths.astype(np.int32),
-                final_observations=columns["following"][ends].astype(policy.spec.observation.dtype, copy=False),
-                memories=rows_of(columns["memory"], starts),
+                final_observations=policy.spec.observation.copied(trees.rows(columns["following"], ends)),
+                memories=trees.rows(columns["memory"], starts),
                 terminated=terminated[ends],
                 truncated=truncated[ends],
                 policy_version=np.full(len(ends), policy.spec.version, np.int64),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import gymnasium
@@ -18,13 +19,13 @@ _MOST = 2**31
 
 
 class Space(ABC):
-    """Values of one shape and type."""
+    """Values of one kind. A batch's column of them is an array, or for spaces of several parts a tree of arrays."""
 
     kind: str
     shape: tuple[int, ...]
-    """Of one value."""
+    """Of one value; () where it has parts."""
     dtype: str
-    """Of values in a batch's columns."""
+    """Of values in a batch's columns; float64 for a space that has a part of that, else float32, where it has parts."""
 
     @property
     @abstractmethod
@@ -32,19 +33,37 @@ class Space(ABC):
         """How many numbers a network sees of a value."""
 
     @abstractmethod
-    def encode(self, values: Array) -> Array:
+    def encode(self, values: Any) -> Array:
         """What a network sees: [B, *shape] -> [B, inputs]; float64 where values are, else float32."""
 
+    def stack(self, values: Sequence[Any]) -> Any:
+        """A column of values as an environment gives them: [B, *shape].
+
+        Raises:
+            UserError: they are not of this space's shape.
+            ValueError: they are not of one shape.
+            TypeError: one is of a type that the column's does not hold.
+            LookupError: a part is missing.
+        """
+        stacked = np.stack(values, dtype=self.dtype, casting="same_kind")
+        if stacked.shape[1:] != self.shape:
+            raise UserError(f"observations of shape {stacked.shape[1:]}; its observation_space has {self.shape}")
+        return stacked
+
+    def copied(self, values: Any) -> Any:
+        """A copy of a column, in this space's types."""
+        return values.astype(self.dtype)
+
     @abstractmethod
-    def sample(self, rng: np.random.Generator, count: int) -> Array:
-        """Values to try something out with: [count, *shape]."""
+    def sample(self, rng: np.random.Generator, count: int) -> Any:
+        """A column of values to try something out with: [count, *shape]."""
 
     @property
     def form(self) -> Space:
         """The space without what may differ between two of the same use: bounds, and how exactly numbers are held."""
         return self
 
-    def outside(self, values: Array) -> Array:
+    def outside(self, values: Any) -> Any:
         """Which numbers of values [B, *shape] are none of this space's: bool, as values."""
         return np.zeros(values.shape, bool)
 
@@ -229,7 +248,71 @@ class MultiBinary(Space):
         return f"{' × '.join(map(str, self.shape))} zeros and ones"
 
 
+@dataclasses.dataclass(frozen=True)
+class Parts(Space):
+    """Values of several named parts: a Dict of Gymnasium's, or a Tuple, whose parts are called 0, 1, …"""
+
+    spaces: dict[str, Space]
+    is_tuple: bool = False
+    """Environments give tuples of the parts, in order."""
+    kind: Literal["parts"] = "parts"
+    shape = ()
+
+    def __post_init__(self) -> None:
+        if not self.spaces:
+            raise UserError("a space of parts must have some")
+        if self.is_tuple and list(self.spaces) != [str(i) for i in range(len(self.spaces))]:
+            raise UserError("parts of a tuple must be called 0, 1, …")
+
+    def __hash__(self) -> int:
+        return hash((*self.spaces.items(), self.is_tuple))
+
+    @property
+    def dtype(self) -> str:  # type: ignore[override]
+        """Of what a network sees."""
+        return "float64" if "float64" in [space.dtype for space in self.spaces.values()] else "float32"
+
+    @property
+    def inputs(self) -> int:
+        """Those of all parts."""
+        return sum(space.inputs for space in self.spaces.values())
+
+    def encode(self, values: Any) -> Array:
+        """All parts in a row."""
+        return np.concatenate([space.encode(values[name]) for name, space in self.spaces.items()], axis=1)
+
+    def stack(self, values: Sequence[Any]) -> Any:
+        """A tree of columns."""
+        return {
+            name: space.stack([value[int(name) if self.is_tuple else name] for value in values])
+            for name, space in self.spaces.items()
+        }
+
+    def copied(self, values: Any) -> Any:
+        """A copy of each column."""
+        return {name: space.copied(values[name]) for name, space in self.spaces.items()}
+
+    def sample(self, rng: np.random.Generator, count: int) -> Any:
+        """Of each part."""
+        return {name: space.sample(rng, count) for name, space in self.spaces.items()}
+
+    @property
+    def form(self) -> Parts:
+        """Those of the parts."""
+        return Parts({name: space.form for name, space in self.spaces.items()}, self.is_tuple)
+
+    def outside(self, values: Any) -> Any:
+        """Those of each part."""
+        return {name: space.outside(values[name]) for name, space in self.spaces.items()}
+
+    def in_words(self) -> str:
+        """Each part."""
+        parts = "; ".join(f"{name}: {space.in_words()}" for name, space in self.spaces.items())
+        return f"{'a list' if self.is_tuple else 'an object'} of {parts}"
+
+
 SPACES: dict[str, type[Space]] = {
+    "parts": Parts,
     "box": Box,
     "discrete": Discrete,
     "multi_discrete": MultiDiscrete,
@@ -251,6 +334,11 @@ def space_of(space: gymnasium.Space[Any]) -> Space | None:
         return MultiDiscrete(tuple(space.nvec.ravel().tolist()), tuple(space.shape), start if any(start) else ())
     if isinstance(space, spaces.MultiBinary):
         return MultiBinary(tuple(space.shape))
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        named = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        parts = {str(name): space_of(part) for name, part in named}
+        if parts and None not in parts.values():
+            return Parts(parts, isinstance(space, spaces.Tuple))  # type: ignore[arg-type]
     return None
 
 

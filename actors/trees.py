@@ -1,4 +1,4 @@
-"""Nested dictionaries of arrays: a batch's columns, a policy's memory."""
+"""Nested dictionaries of arrays: a batch's columns, observations of several parts, a policy's memory."""
 
 from __future__ import annotations
 
@@ -32,6 +32,27 @@ def map_leaves(function: Callable[..., Array], *trees: Any) -> Any:
 def concatenate(trees: Sequence[Any]) -> Any:
     """One tree of several with the same names, their leaves laid end to end."""
     return map_leaves(lambda *leaves: np.concatenate(leaves), *trees)
+
+
+def length(tree: Any) -> int:
+    """How many rows its leaves have."""
+    return len(next(leaf for _, leaf in leaves(tree)))
+
+
+def rows(tree: Any, index: Any) -> Any:
+    """Some of the rows of each leaf."""
+    if isinstance(tree, dict):
+        return {name: rows(part, index) for name, part in tree.items()}
+    return tree[index]
+
+
+def put(tree: Any, index: Any, values: Any) -> None:
+    """Overwrite some of the rows of each leaf with those of another tree."""
+    if isinstance(tree, dict):
+        for name, part in tree.items():
+            put(part, index, values[name])
+    else:
+        tree[index] = values
 
 
 def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Array]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.policy import NORMALIZED_LIMIT, Policy, PolicySpec
+from actors.trees import Tree
 from learner.compiled import RecordedStep
 from learner.hyperparameters import LossConfig, UpdateConfig
 from learner.losses import ESTIMATORS, Loss, Minibatch, approx_kl, check_answer, find_loss, standardise
@@ -212,12 +213,12 @@ class Learner:
         }
         return columns, metrics
 
-    def _normalized(self, observations: Array) -> Array:
+    def _normalized(self, observations: Tree) -> Array:
         """[n, inputs] float32, standardised where the policy does so."""
-        observations = self.spec.observation.encode(observations)
+        inputs = self.spec.observation.encode(observations)
         if self._normalizer is None:
-            return observations
-        standard = (observations - self._normalizer.mean) / self._normalizer.std
+            return inputs
+        standard = (inputs - self._normalizer.mean) / self._normalizer.std
         return np.clip(standard, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False)
 
     def _minibatches(self, columns: Columns) -> Iterable[Columns]:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from actors.episode import Array
+from actors import trees
 from actors.policy import Policy
+from actors.trees import Array, Tree
 from serve.protocol import Problem
 
 MOST_WAITING_OBSERVATIONS = 16_384
@@ -31,7 +32,9 @@ class Answers(NamedTuple):
 
 class _Pending(NamedTuple):
     policy: Policy
-    observations: Array
+    observations: Tree
+    size: int
+    """How many observations they are."""
     deterministic: bool
     seed: int | None
     answer: asyncio.Future[Answers]
@@ -53,22 +56,23 @@ class Batcher:
         self._rng = np.random.default_rng()
 
     def submit(
-        self, policy: Policy, observations: Array, deterministic: bool, seed: int | None
+        self, policy: Policy, observations: Tree, deterministic: bool, seed: int | None
     ) -> asyncio.Future[Answers]:
-        """Have observations [n, *obs], of the policy's dtype, answered at the end of this turn of the event loop.
+        """Have observations, a column of the policy's space, answered at the end of this turn of the event loop.
 
         Raises:
             Problem: 503: too many requests wait.
         """
-        full = self._observations and self._observations + len(observations) > MOST_WAITING_OBSERVATIONS
+        count = trees.length(observations)
+        full = self._observations and self._observations + count > MOST_WAITING_OBSERVATIONS
         if full or len(self._pending) >= self.most:
             raise Problem(503, "too many requests at once; try again in a second", retry_after=1)
         loop = asyncio.get_running_loop()
         if not self._pending:
             loop.call_soon(self._fly)
         answer: asyncio.Future[Answers] = loop.create_future()
-        self._pending.append(_Pending(policy, observations, deterministic, seed, answer))
-        self._observations += len(observations)
+        self._pending.append(_Pending(policy, observations, count, deterministic, seed, answer))
+        self._observations += count
         return answer
 
     def _fly(self) -> None:
@@ -87,12 +91,12 @@ class Batcher:
 
     def _answer(self, group: list[_Pending]) -> None:
         policy = group[0].policy
-        ends = list(itertools.accumulate(len(one.observations) for one in group))
+        ends = list(itertools.accumulate(one.size for one in group))
         spans = [*itertools.pairwise([0, *ends])]
-        observations = group[0].observations if len(group) == 1 else np.concatenate([one.observations for one in group])
-        self._on_batch(len(observations))
+        observations = trees.concatenate([one.observations for one in group])
+        self._on_batch(ends[-1])
         with np.errstate(all="ignore"):  # outputs that are not finite are told below
-            step = policy.step(observations, policy.start(len(observations)), self._noise(group, spans))
+            step = policy.step(observations, policy.start(ends[-1]), self._noise(group, spans))
             columns = step.shown
         finite = np.isfinite(np.column_stack([step.parameters, *columns.values()])).all(axis=1)
         actions, shown = step.actions.tolist(), {name: column.tolist() for name, column in columns.items()}

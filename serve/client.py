@@ -7,6 +7,7 @@ connection lost in the middle, a replica that died, a service that is too busy a
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import httpx2
@@ -57,6 +58,10 @@ class UnavailableError(Exception):
             self.retry_after = float("nan")
 
 
+Observation = npt.ArrayLike | Mapping[str, Any] | Sequence[Any]
+"""Numbers, or where an environment's observations have parts a dictionary or a tuple of them."""
+
+
 class _Client:
     """What both clients share."""
 
@@ -82,14 +87,24 @@ class _Client:
             on=_wait_for, attempts=None, timeout=self._patience, wait_initial=0.02, wait_jitter=0.1, wait_max=2.0
         )
 
-    def _body(self, observations: npt.ArrayLike, many: bool, deterministic: bool, seed: int | None) -> bytes:
+    def _body(self, observations: Observation, many: bool, deterministic: bool, seed: int | None) -> bytes:
         field = "observations" if many else "observation"
-        body: dict[str, Any] = {field: np.asarray(observations).tolist()}
+        body: dict[str, Any] = {field: _plain(observations)}
         if not deterministic:
             body |= {"deterministic": False, "seed": seed}
         if self._policy is not None:
             body["policy"] = self._policy
         return bytes(msgspec.json.encode(body))
+
+
+def _plain(observations: Any) -> Any:
+    """Arrays as lists, in dictionaries and tuples too."""
+    if isinstance(observations, Mapping):
+        return {name: _plain(part) for name, part in observations.items()}
+    of_parts = isinstance(observations, list) and observations and isinstance(observations[0], Mapping | tuple)
+    if of_parts or isinstance(observations, tuple):
+        return [_plain(part) for part in observations]
+    return np.asarray(observations).tolist()
 
 
 def _wait_for(error: Exception) -> bool | float:
@@ -153,7 +168,7 @@ class PolicyClient(_Client):
         """Close the connections."""
         self._http.close()
 
-    def act(self, observation: npt.ArrayLike, deterministic: bool = True, seed: int | None = None) -> Action:
+    def act(self, observation: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
         """What to do, given one observation [*obs].
 
         Raises:
@@ -163,7 +178,7 @@ class PolicyClient(_Client):
         """
         return _action(self._post(self._body(observation, False, deterministic, seed)), False)
 
-    def act_many(self, observations: npt.ArrayLike, deterministic: bool = True, seed: int | None = None) -> Action:
+    def act_many(self, observations: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
         """The same for many observations [n, *obs] in one request."""
         return _action(self._post(self._body(observations, True, deterministic, seed)), True)
 
@@ -197,13 +212,11 @@ class AsyncPolicyClient(_Client):
         """Close the connections."""
         await self._http.aclose()
 
-    async def act(self, observation: npt.ArrayLike, deterministic: bool = True, seed: int | None = None) -> Action:
+    async def act(self, observation: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
         """The action for one observation, of the shape that the policy takes."""
         return _action(await self._post(self._body(observation, False, deterministic, seed)), False)
 
-    async def act_many(
-        self, observations: npt.ArrayLike, deterministic: bool = True, seed: int | None = None
-    ) -> Action:
+    async def act_many(self, observations: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
         """The actions for several observations, one a row."""
         return _action(await self._post(self._body(observations, True, deterministic, seed)), True)
 

@@ -14,6 +14,7 @@ from actors.environments import describe, make_gymnasium
 from actors.episode import Array
 from actors.errors import UserError
 from actors.spaces import Box, Discrete
+from actors.trees import leaves
 from actors.trust import require_named
 from serve.lander import LANDER_ACTIONS, MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
 from serve.policies import Policies
@@ -175,7 +176,8 @@ class Flight:
     def step(self) -> Frame:
         """One step of the environment. ``over`` says whether it was the episode's last."""
         served = self._policies[self.name]
-        policy, observation = served.policy, np.asarray(self._observation, served.policy.spec.observation.dtype)[None]
+        policy = served.policy
+        observation = policy.spec.observation.stack([self._observation])
         sampled = self.sampled and self.stick is None
         noise = policy.distribution.noise(self._rng, (1,)) if sampled else None
         step = policy.step(observation, self._memory, noise)
@@ -200,7 +202,8 @@ class Flight:
             self._fuel += MAIN_FUEL * main + SIDE_FUEL * abs(side)
             frame.lander = lander_of(self._lander, main, side, self._fuel)
         else:
-            frame.observation = _rounded(np.ravel(self._observation), 4)
+            parts = leaves(self._spec.observation.stack([self._observation]))
+            frame.observation = [x for _, part in parts for x in _rounded(part.ravel(), 4)]
         return frame
 
     def landed(self) -> Landed:

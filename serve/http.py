@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.errors import UserError
+from actors.trees import length
 from serve.batching import Batcher
 from serve.gate import Gate, send_problem
 from serve.limits import HttpConfig
@@ -130,7 +131,7 @@ class Service:
             raise Problem(422, str(error), "policy") from None
         access.policy, access.version = served.name, served.version
         observations = observations_of(request, served.policy.spec)
-        access.observations = len(observations)
+        access.observations = length(observations)
         answered = await self._batcher.submit(served.policy, observations, request.deterministic, request.seed)
         answer: dict[str, Any] = {"policy": served.name, "version": served.version}
         if request.observation:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from actors.errors import printable
 from actors.files import write_text
+from actors.spaces import Parts, Space
 from learner.run_directory import versions
 
 if TYPE_CHECKING:
@@ -71,9 +74,23 @@ def write_card(
         needs_ours=spec.env_id in _OURS,
         needs_box2d="box2d" in str(gymnasium.spec(env_id).entry_point),
         module=module,
+        inputs=_inputs(spec.observation),
         pull=shlex.join([*pull, "--to", "runs/theirs"]),
     )
     write_text(directory / "README.md", card)
+
+
+def _inputs(space: Space) -> str:
+    """The inputs of policy.onnx, of a variable ``observation``, as Python writes them."""
+
+    def arrays(name: str, variable: str, space: Space) -> Iterator[str]:
+        if isinstance(space, Parts):
+            for part, inner in space.spaces.items():
+                yield from arrays(f"{name}.{part}", f"{variable}[{part if space.is_tuple else repr(part)}]", inner)
+        else:
+            yield f"{json.dumps(name)}: np.asarray({variable}, np.{space.dtype})[None]"
+
+    return "{" + ", ".join(arrays("observation", "observation", space)) + "}"
 
 
 def mean_and_std(results: dict[str, Any]) -> str:

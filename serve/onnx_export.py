@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from actors.distributions import Bernoulli, Categorical, Distribution, Gaussian,
 from actors.errors import UserError
 from actors.files import replacing
 from actors.policy import NORMALIZED_LIMIT, Policy
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from actors.spaces import Box, Discrete, MultiDiscrete, Parts, Space
 
 _OPSET, _IR_VERSION = 17, 8
 """Of 2022: old enough for any runtime in use, and the graph needs nothing newer."""
@@ -41,9 +41,11 @@ class _Graph:
 def to_onnx(policy: Policy) -> onnx.ModelProto:
     """The policy's greedy actions, and the distribution that they come from.
 
-    Input ``observation`` [batch, *obs] of ``spec.observation.dtype``. Outputs of a categorical policy:
-    ``action`` [batch] int64, ``probabilities`` [batch, A]; of a Gaussian one: ``action`` [batch, *act] within its
-    bounds, ``mean`` [batch, *act], ``std`` [*act], in the actions' units; all float32.
+    Input ``observation`` [batch, *obs] of ``spec.observation.dtype``; for each part of one that has some, an
+    ``observation.part``.
+
+    Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and
+    ``std`` [*act], in the actions' units; of others ``probabilities`` [batch, A]; float32.
 
     Returns:
         The model, checked.
@@ -57,10 +59,14 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     if head is None:
         raise UserError(f"{spec.distribution} actions have no form in ONNX yet")
     outputs = head(policy, graph, parameters)
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.observation.dtype))
-    observation = helper.make_tensor_value_info("observation", kind, ["batch", *spec.observation.shape])
+    inputs = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(np.dtype(space.dtype)), ["batch", *space.shape]
+        )
+        for name, space in _leaves("observation", spec.observation)
+    ]
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "policy", [observation], outputs, graph.constants),
+        helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.constants),
         producer_name="touchdown",
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
@@ -150,7 +156,10 @@ _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.Value
 def _network(policy: Policy, graph: _Graph) -> str:
     """As Policy.forward: the name of the distribution's parameters, [batch, A]."""
     spec, weights = policy.spec, policy.weights
-    x = _encoded(spec.observation, graph)
+    parts = [
+        _encoded(name, space, graph, spec.statistics_dtype) for name, space in _leaves("observation", spec.observation)
+    ]
+    x = parts[0] if len(parts) == 1 else graph.add("Concat", parts, "inputs", axis=1)
     if spec.network.normalize_observations:
         for name in ("observation_mean", "observation_std"):
             graph.constant(name, weights[name])
@@ -170,23 +179,31 @@ def _network(policy: Policy, graph: _Graph) -> str:
     return x
 
 
-def _encoded(space: Space, graph: _Graph) -> str:
+def _leaves(name: str, space: Space) -> Iterator[tuple[str, Space]]:
+    """The arrays that an observation is made of, each an input: ``observation``, or ``observation.part`` and so on."""
+    if isinstance(space, Parts):
+        for part, inner in space.spaces.items():
+            yield from _leaves(f"{name}.{part}", inner)
+    else:
+        yield name, space
+
+
+def _encoded(name: str, space: Space, graph: _Graph, dtype: str) -> str:
     """As Space.encode."""
-    x = graph.add("Flatten", ["observation"], "flat", axis=1)
-    if isinstance(space, Box):
-        return x
-    if isinstance(space, MultiBinary):
-        return graph.add("Cast", [x], "numbers", to=TensorProto.FLOAT)
+    x = graph.add("Flatten", [name], f"{name}:flat", axis=1)
     if isinstance(space, Discrete):
         space = MultiDiscrete((space.n,), (1,), (space.start,))
-    assert isinstance(space, MultiDiscrete)
-    sizes, first = space.nvec, space.first
-    starts = np.cumsum([0, *sizes[:-1]]) - first
-    places = graph.add("Add", [x, graph.constant("starts", starts.astype(np.int64))], "places")
-    total = graph.constant("total", np.array(sum(sizes), np.int64))
-    ends = graph.constant("off_on", np.array([0, 1], np.float32))
-    each = graph.add("OneHot", [places, total, ends], "each")  # [batch, K, total]
-    return graph.add("ReduceSum", [each, graph.constant("axis", np.array([1], np.int64))], "one_hot", keepdims=0)
+    if isinstance(space, MultiDiscrete):
+        starts = np.cumsum([0, *space.nvec[:-1]]) - space.first
+        x = graph.add("Add", [x, graph.constant(f"{name}:starts", starts.astype(np.int64))], f"{name}:places")
+        total = graph.constant(f"{name}:total", np.array(sum(space.nvec), np.int64))
+        ends = graph.constant(f"{name}:off_on", np.array([0, 1], np.float32))
+        each = graph.add("OneHot", [x, total, ends], f"{name}:each")  # [batch, K, total]
+        axis = graph.constant(f"{name}:axis", np.array([1], np.int64))
+        x = graph.add("ReduceSum", [each, axis], f"{name}:one_hot", keepdims=0)
+    if isinstance(space, Box) and space.dtype == dtype:
+        return x
+    return graph.add("Cast", [x], f"{name}:numbers", to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def export(policy: Policy, path: Path) -> None:

@@ -11,9 +11,9 @@ from serve.protocol import MOST_OBSERVATIONS
 
 _LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]
 _OBSERVATION = {
-    "description": "Numbers, in the shape of the policy's environment; nested lists where it has several dimensions.",
-    "type": "array",
-    "items": {"anyOf": [{"type": "number"}, {"type": "array", "items": {}}]},
+    "description": "A value of the environment's observation space: a number, nested lists of them where it has "
+    "dimensions, an object where it is a Dict.",
+    "anyOf": [{"type": "array", "items": {}}, {"type": "number"}, {"type": "object"}],
 }
 _OPTIONS = {
     "deterministic": {
@@ -64,10 +64,13 @@ _ANSWER = {
         "policy": {"type": "string"},
         "version": {"type": "integer", "description": "How many updates made the policy."},
         "action": {
-            "description": "For one observation: a number of a discrete action, or a continuous action's components."
+            "description": "For one observation: an action as the environment takes it, a number or nested lists."
         },
         "actions": {**_NUMBERS, "description": "For many: one for each observation."},
-        "probabilities": {**_NUMBERS, "description": "Of each discrete action."},
+        "probabilities": {
+            **_NUMBERS,
+            "description": "Of each discrete action; of several choices one after another; of switches, to be on.",
+        },
         "mean": {**_NUMBERS, "description": "Of each component of a continuous action."},
         "std": {**_NUMBERS, "description": "Standard deviations of the components."},
     },

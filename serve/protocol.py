@@ -12,7 +12,8 @@ import numpy as np
 
 from actors.episode import Array
 from actors.policy import PolicySpec
-from actors.spaces import Box
+from actors.spaces import Box, Parts, Space
+from actors.trees import Tree
 
 MOST_OBSERVATIONS = 4096
 """In one request."""
@@ -76,42 +77,67 @@ def decode(body: bytes) -> ActRequest:
     return request
 
 
-def observations_of(request: ActRequest, spec: PolicySpec) -> Array:
-    """The request's observations: [n, *shape] of its dtype, n = 1 for a single one.
+def observations_of(request: ActRequest, spec: PolicySpec) -> Tree:
+    """The request's observations: a column of the policy's space, of one row for a single one.
 
     Raises:
-        Problem: 422: not numbers, not of the policy's shape, too many, or beyond the range of float32.
+        Problem: 422: not values of that space, too many, or beyond the range of float32.
     """
     single = bool(request.observation)
     field = "observation" if single else "observations"
-    space = spec.observation
-    one, many = _decoders(space.shape, float if isinstance(space, Box) else int)
+    one, many = _decoders(spec.observation)
     try:
-        rows = [one.decode(request.observation)] if single else many.decode(request.observations)
+        values = [one.decode(request.observation)] if single else many.decode(request.observations)
     except (msgspec.MsgspecError, RecursionError) as error:
         message, _, path = str(error).partition(" - at `$")
-        takes = f"{spec.env_id} takes {space.in_words()}"
+        takes = f"{spec.env_id} takes {spec.observation.in_words()}"
         raise Problem(422, f"{_plain(message)}; {takes}", f"{field}{path.rstrip('`')}") from None
-    array = np.array(rows)
+    return _column(spec, spec.observation, values, field, "", single)
+
+
+def _column(spec: PolicySpec, space: Space, values: list[Any], field: str, part: str, single: bool) -> Tree:
+    """Decoded values of a space, or of a part of it, as a column."""
+    if isinstance(space, Parts):
+        columns = {}
+        for i, (name, inner) in enumerate(space.spaces.items()):
+            path = f"{part}[{i}]" if space.is_tuple else f"{part}.{name}"
+            mine = [value[i] if space.is_tuple else getattr(value, f"part_{i}") for value in values]
+            columns[name] = _column(spec, inner, mine, field, path, single)
+        return columns
+    array = np.array(values)
 
     def refuse(wrong: Array, why: str) -> None:
         if wrong.any():
-            at = np.argwhere(wrong)[0][1 if single else 0 :]
-            raise Problem(422, why, field + "".join(f"[{index}]" for index in at))
+            first, *rest = np.argwhere(wrong)[0]
+            indices = "".join(f"[{index}]" for index in rest)
+            raise Problem(422, why, f"{field}{'' if single else f'[{first}]'}{part}{indices}")
 
     refuse(np.abs(array) > _FLOAT32_MAX, "number beyond the range of 32-bit floats")
-    refuse(space.outside(array), f"number out of range; {spec.env_id} takes {space.in_words()}")
+    refuse(space.outside(array), f"number out of range; {spec.env_id} takes {spec.observation.in_words()}")
     return array.astype(space.dtype)
 
 
 @functools.cache
-def _decoders(shape: tuple[int, ...], number: type) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
-    """For one observation of this shape, of such numbers, and for a list of them."""
-    kind: Any = number
-    for size in reversed(shape):
-        kind = Annotated[list[kind], msgspec.Meta(min_length=size, max_length=size)]
-    several = Annotated[list[kind], msgspec.Meta(min_length=1, max_length=MOST_OBSERVATIONS)]
+def _decoders(space: Space) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
+    """For one observation of this space, and for a list of them."""
+    kind = _kind(space)
+    several = Annotated[list[kind], msgspec.Meta(min_length=1, max_length=MOST_OBSERVATIONS)]  # type: ignore[valid-type]
     return msgspec.json.Decoder(kind), msgspec.json.Decoder(several)
+
+
+def _kind(space: Space) -> Any:
+    """The type that a value is decoded to."""
+    if isinstance(space, Parts):
+        kinds = [_kind(part) for part in space.spaces.values()]
+        if space.is_tuple:
+            return tuple[tuple(kinds)]  # type: ignore[misc]
+        fields = [(f"part_{i}", kind) for i, kind in enumerate(kinds)]  # whatever the parts are called
+        names = {f"part_{i}": name for i, name in enumerate(space.spaces)}
+        return msgspec.defstruct("Observation", fields, rename=names, forbid_unknown_fields=True)
+    kind: Any = float if isinstance(space, Box) else int
+    for size in reversed(space.shape):
+        kind = Annotated[list[kind], msgspec.Meta(min_length=size, max_length=size)]
+    return kind
 
 
 def _not_finite(body: bytes) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from actors.environments import GymnasiumEnvironments
 from actors.episode import Array
@@ -257,11 +257,13 @@ class Choosing(gymnasium.Env[Any, Any]):
     """Shows a value at random; the share of numbers that are as it says in the action earns that much.
 
     Args:
-        space: of observations and of actions.
+        space: of observations and of actions, which of a Dict are its part ``here``.
     """
 
     def __init__(self, space: gymnasium.Space[Any]) -> None:
         self.observation_space = self.action_space = space
+        if isinstance(space, Dict):
+            self.action_space = space["here"]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -272,7 +274,8 @@ class Choosing(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         assert self.action_space.contains(action), action
-        return self._shown, float(np.mean(action == self._shown)), True, False, {}
+        asked = self._shown["here"] if isinstance(self._shown, dict) else self._shown
+        return self._shown, float(np.mean(action == asked)), True, False, {}
 
 
 class Unseen(gymnasium.Env[Array, Any]):
@@ -321,6 +324,7 @@ for name, space in {
     "Cells": Discrete(5, start=-2),
     "Choices": MultiDiscrete([[3], [2]], start=[[1], [0]]),
     "Switches": MultiBinary(3),
+    "Parts": Dict(here=Discrete(3), there=Tuple([MultiBinary(2), Box(-1, 1, (1,))])),
 }.items():
     kwargs = {"space": space}
     gymnasium.register(f"{name}-v0", entry_point=f"{__name__}:Choosing", kwargs=kwargs, disable_env_checker=True)

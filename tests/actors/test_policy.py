@@ -22,7 +22,7 @@ from actors.distributions import DISTRIBUTIONS, Categorical
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
 from actors.policy import ACTIVATIONS, MOST_BYTES, NORMALIZED_LIMIT, Policy, PolicyNetwork, PolicySpec
-from actors.spaces import SPACES, Box, Discrete, MultiBinary, MultiDiscrete
+from actors.spaces import SPACES, Box, Discrete, MultiBinary, MultiDiscrete, Parts
 from learner.networks import ActorCritic
 from tests.actors.examples import random_policy, reshaped
 from tests.learner import property_test
@@ -40,9 +40,14 @@ MULTI = PolicySpec(
     "multi_categorical",
 )
 BITS = PolicySpec("Odd-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli", network=SHALLOW)
+PARTS = Parts(
+    {"near": Box((2,), "float64"), "far": Parts({"0": Discrete(4, -1), "1": MultiBinary((2,))}, is_tuple=True)}
+)
+NESTED = PolicySpec("Odd-v0", PARTS, ARM, "gaussian", network=PolicyNetwork((8,), normalize_observations=True))
 SPECS = {
     "categorical": CATEGORICAL,
     "gaussian": GAUSSIAN,
+    "parts": NESTED,
     "multi_categorical": MULTI,
     "bernoulli": BITS,
     "a cell of a grid": dataclasses.replace(
@@ -426,6 +431,10 @@ def test_older_action_bounds_that_do_not_fit_are_damaged(tmp_path: Path, change:
     "change",
     [
         *({"observation": wrong} for wrong in (None, [], {}, {"kind": "bax", "shape": [4]}, {"kind": ["box"]})),
+        *(
+            {"observation": {"kind": "parts", "spaces": wrong}}
+            for wrong in (None, [], {}, {"a": 1}, {"a": {"kind": "x"}})
+        ),
         *({"observation": {"kind": "box", "shape": wrong}} for wrong in (None, [4.0], [0], [2**40], [4, *[1] * 64])),
         {"observation": {"kind": "box", "shape": [4], "dtype": "float16"}},
         {"observation": {"kind": "box", "shape": [4], "n": 4}},
@@ -467,7 +476,7 @@ FIELDS = [field.name for kind in (PolicySpec, PolicyNetwork, *SPACES.values()) f
 
 @property_test
 @given(
-    st.sampled_from([CATEGORICAL, SPECS["scaled"], SPECS["normalised"], MULTI, BITS]),
+    st.sampled_from([CATEGORICAL, SPECS["scaled"], SPECS["normalised"], MULTI, BITS, NESTED]),
     st.sampled_from([None, "observation", "action", "network"]),
     st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3),
 )

@@ -11,8 +11,10 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatten
 
 from actors.errors import UserError
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space, bounded, space_of
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Parts, Space, bounded, space_of
+from actors.trees import leaves, length
 
+PAIR = Parts({"0": MultiBinary((2,)), "1": Parts({"x": Discrete(2, 1)})}, is_tuple=True)
 PAIRS: list[tuple[gymnasium.Space[Any], Space]] = [
     (spaces.Box(-1, 1, (2, 3), np.float32), Box((2, 3))),
     (spaces.Box(0, 255, (4,), np.uint8), Box((4,))),
@@ -25,6 +27,11 @@ PAIRS: list[tuple[gymnasium.Space[Any], Space]] = [
         MultiDiscrete((3, 2, 4, 5), (2, 2), (0, 1, 0, -7)),
     ),
     (spaces.MultiBinary(3), MultiBinary((3,))),
+    (
+        spaces.Dict(b=spaces.Discrete(3), a=spaces.Box(-1, 1, (2,), np.float32)),
+        Parts({"b": Discrete(3), "a": Box((2,))}),
+    ),
+    (spaces.Tuple([spaces.MultiBinary(2), spaces.Dict(x=spaces.Discrete(2, start=1))]), PAIR),
     (spaces.MultiBinary([2, 2]), MultiBinary((2, 2))),
 ]
 NAMES = [str(theirs) for theirs, _ in PAIRS]
@@ -35,7 +42,7 @@ def test_a_network_sees_what_gymnasium_flattens(theirs: gymnasium.Space[Any], ou
     assert space_of(theirs) == ours
     theirs.seed(0)
     values = [theirs.sample() for _ in range(30)]
-    seen = ours.encode(np.array(values, ours.dtype))
+    seen = ours.encode(ours.stack(values))
     assert seen.shape == (30, ours.inputs)
     assert seen.dtype == ("float64" if ours.dtype == "float64" else "float32")
     np.testing.assert_array_equal(seen, [flatten(theirs, value) for value in values])
@@ -43,17 +50,33 @@ def test_a_network_sees_what_gymnasium_flattens(theirs: gymnasium.Space[Any], ou
 
 @pytest.mark.parametrize(("theirs", "ours"), PAIRS, ids=NAMES)
 def test_its_samples_are_its_values(theirs: gymnasium.Space[Any], ours: Space) -> None:
-    values = ours.sample(np.random.default_rng(0), 100)
-    assert values.shape == (100, *ours.shape)
-    assert values.dtype == ours.dtype
-    assert not ours.outside(values).any()
-    if not isinstance(ours, Box):
-        assert all(theirs.contains(value) for value in values)
-        assert len(np.unique(values.reshape(100, -1), axis=0)) > 1
+    column = ours.sample(np.random.default_rng(0), 100)
+    assert length(column) == 100
+    assert not any(wrong.any() for _, wrong in leaves(ours.outside(column)))
+    for (name, copy), (_, leaf) in zip(leaves(ours.copied(column)), leaves(column), strict=True):
+        np.testing.assert_array_equal(copy, leaf, err_msg=name, strict=True)
+        assert not np.shares_memory(copy, leaf)
+        assert len(np.unique(leaf, axis=0)) > 1
+    if isinstance(ours, Parts):
+        assert hash(ours) == hash(space_of(theirs))
+    else:
+        assert column.shape == (100, *ours.shape)
+        assert column.dtype == ours.dtype
+    if isinstance(ours, Discrete | MultiDiscrete | MultiBinary):
+        assert all(theirs.contains(value) for value in column)
+
+
+def test_what_is_not_of_a_space_is_not_stacked() -> None:
+    with pytest.raises(UserError, match=r"shape \(3,\); its observation_space has \(2,\)"):
+        Box((2,)).stack([np.zeros(3), np.zeros(3)])
+    with pytest.raises(TypeError, match="same_kind"):
+        Discrete(2).stack([0.5])
+    with pytest.raises(KeyError):
+        Parts({"a": Discrete(2)}).stack([{"b": 1}])
 
 
 @pytest.mark.parametrize(
-    "theirs", [spaces.Text(3), spaces.Dict({"a": spaces.Discrete(2)}), spaces.Sequence(spaces.Discrete(2))]
+    "theirs", [spaces.Text(3), spaces.Dict({"a": spaces.Text(3)}), spaces.Dict()], ids=["Text", "Dict of one", "empty"]
 )
 def test_others_are_none(theirs: gymnasium.Space[Any]) -> None:
     assert space_of(theirs) is None
@@ -84,6 +107,8 @@ def test_bounds_beyond_single_precision_are_none() -> None:
         (MultiDiscrete, {"nvec": (2,), "shape": (2,)}, "a number for each"),
         (MultiDiscrete, {"nvec": (2, 2), "shape": (2,), "start": (1,)}, "a number for each"),
         (MultiBinary, {"shape": (-1,)}, "sizes must be positive"),
+        (Parts, {"spaces": {}}, "must have some"),
+        (Parts, {"spaces": {"a": Discrete(2)}, "is_tuple": True}, "called 0, 1"),
     ],
 )
 def test_impossible_spaces_are_refused(kind: type[Space], fields: dict[str, Any], said: str) -> None:

@@ -147,7 +147,7 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path, capsys: pytest.Capt
     [
         (["--preset", "pp"], "unknown preset 'pp'; did you mean ppo?"),
         (["--env", "LunarLandr-v3"], "unknown environment 'LunarLandr-v3'; did you mean LunarLander-v3"),
-        (["--env", "Blackjack-v1"], "supported are Box, Discrete"),
+        (["--env", "CarRacing-v3"], "no network here takes pictures yet"),
         (["--learning-rat", "1"], "did you mean --learning-rate?"),
         (["--learning-rate", "fast"], "--learning-rate: could not convert string to float: 'fast'"),
         (["--gamma", "3"], "gamma must lie between 0 and 1, not 3.0"),

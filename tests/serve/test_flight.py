@@ -75,6 +75,7 @@ def test_a_memory_lasts_as_long_as_its_episode(tmp_path: Path) -> None:
         ("Cells", [f"action {i}" for i in range(-2, 3)], -1),
         ("Choices", [f"choice {i}" for i in range(5)], None),
         ("Switches", [f"switch {i}" for i in range(3)], None),
+        ("Parts", [f"action {i}" for i in range(3)], 1),
     ],
 )
 def test_actions_of_every_kind_are_named_and_told(
@@ -84,7 +85,7 @@ def test_actions_of_every_kind_are_named_and_told(
     flight = Flight(saved(tmp_path, {"one": policy}, ["tests.actors.fake_environments"]), "one", seed=0)
     assert flight.scene.actions == actions
     frame = flight.step()
-    flown = policy.act(np.asarray(flight._observation)[None])[0]
+    flown = policy.act(policy.spec.observation.stack([flight._observation]))[0]
     assert frame.action == (np.ravel(flown).tolist() if flown.ndim else int(flown))
     assert len(frame.shown["probabilities"]) == len(actions)
     if held is None:

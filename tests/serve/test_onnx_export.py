@@ -13,7 +13,8 @@ import pytest
 from actors.distributions import Categorical
 from actors.errors import UserError
 from actors.policy import ACTIVATIONS, Policy, PolicyNetwork, PolicySpec
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Parts
+from actors.trees import leaves
 from serve.onnx_export import export, to_onnx
 
 CATEGORICAL = PolicySpec("Some-v0", Box((8,)), Discrete(4, start=-1), "categorical")
@@ -28,6 +29,16 @@ OTHERS = {
         MultiDiscrete((3, 2), (2,), (1, -4)),
         MultiDiscrete((2, 3, 2, 2), (2, 2), (0, 5, 0, 0)),
         "multi_categorical",
+    ),
+    "parts": PolicySpec(
+        "Some-v0", Parts({"a": Box((2,)), "b": Parts({"0": Discrete(3)}, True)}), Discrete(2), "categorical"
+    ),
+    "parts of other precision": PolicySpec(
+        "Some-v0",
+        Parts({"a": Box((2,), "float64"), "b": Box((3,)), "c": MultiBinary((2,))}),
+        Discrete(2),
+        "categorical",
+        network=PolicyNetwork(normalize_observations=True),
     ),
     "switches": PolicySpec("Some-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli"),
 }
@@ -105,7 +116,9 @@ def test_every_space_has_its_form(spec: PolicySpec, tmp_path: Path) -> None:
     observations = spec.observation.sample(np.random.default_rng(1), 500)
     export(policy, tmp_path / "policy.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
-    action, probabilities = session.run(["action", "probabilities"], {"observation": observations})
+    inputs = dict(leaves(observations, "observation"))
+    assert [given.name for given in session.get_inputs()] == [*inputs]
+    action, probabilities = session.run(["action", "probabilities"], inputs)
     step = policy.step(observations, policy.start(500))
     np.testing.assert_allclose(probabilities, step.shown["probabilities"], atol=1e-4)
     differs = (action != step.actions).reshape(500, -1).any(axis=1)

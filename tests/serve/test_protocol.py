@@ -15,10 +15,13 @@ import pytest
 
 from actors.environments import describe
 from actors.policy import PolicyNetwork
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Parts, Space
+from actors.trees import leaves
 from serve.protocol import MOST_OBSERVATIONS, Problem, decode, observations_of, problem_body
 
 SPEC = describe("LunarLander-v3").policy_spec()
+PARTS = Parts({"a": Box((2,)), "b c": Parts({"0": Discrete(4)}, is_tuple=True)})
+WHOLE = {"a": [1, 2], "b c": [3]}
 EIGHT = [1, 2.5, 3, 4, 5, 6, 7, -8e30]
 
 
@@ -48,13 +51,24 @@ def test_a_policy_gets_numbers_in_its_own_dtype() -> None:
         (MultiDiscrete((3, 2), (2,), (0, 5)), [2, 6], [2, 7], "2 whole numbers, from 0 to 2, 5 to 6", "observation[1]"),
         (MultiBinary((2, 2)), [[0, 1], [1, 1]], [[0, 1], [2, 1]], "2 × 2 zeros and ones", "observation[1][0]"),
         (MultiBinary((2,)), [0, 1], [0, True], "2 zeros and ones", "observation[1]"),
+        (
+            PARTS,
+            {"a": [1, 2], "b c": [3]},
+            {"a": [1, 2], "b c": [4]},
+            "an object of a: 2 numbers; b c: a list",
+            "observation.b c[0]",
+        ),
+        (PARTS, WHOLE, {"a": [1, 1e39], "b c": [3]}, "32-bit", "observation.a[1]"),
+        (PARTS, WHOLE, {"a": [1, "2"], "b c": [3]}, "expected float", "observation.a[1]"),
+        (PARTS, WHOLE, {"a": [1, 2]}, "missing required field b c", "observation"),
+        (PARTS, WHOLE, {"a": [1, 2], "b c": [3], "d": 1}, "unknown field d", "observation"),
     ],
 )
 def test_whole_numbers(space: Space, right: Any, wrong: Any, takes: str, field: str) -> None:
     spec = dataclasses.replace(SPEC, observation=space)
     taken = observations_of(decode(json.dumps({"observation": right}).encode()), spec)
-    assert taken.tolist() == [right]
-    assert taken.dtype == space.dtype
+    for (name, leaf), (_, expected) in zip(leaves(taken), leaves(space.stack([right])), strict=True):
+        np.testing.assert_array_equal(leaf, expected, err_msg=name, strict=True)
     with pytest.raises(Problem, match=takes) as caught:
         observations_of(decode(json.dumps({"observation": wrong}).encode()), spec)
     assert caught.value.field == field

@@ -14,6 +14,7 @@ from actors.episode import Array, EpisodeBatch
 from actors.policy import Policy, PolicySpec
 from actors.rollout import RolloutConfig
 from actors.seeds import Seed, derive, sub_seed
+from actors.trees import leaves
 
 EPISODE_STEPS = 256
 """Steps of an episode of the pre-made batch."""
@@ -120,7 +121,7 @@ class SimulatedLearner:
             whole = batch.terminated.all()  # no episode has a part in another batch: pre-made
             if whole and not np.isclose(batch.rewards.sum(dtype=np.float64), batch.episode_returns.sum()):
                 raise ValueError("a batch was damaged on its way")
-            for column in (batch.observations, batch.actions, batch.notes["log_prob"], batch.final_observations):
+            for _, column in leaves(vars(batch)):
                 column.sum()
             lags[spec.version - int(batch.policy_version[0])] += 1
         self._policy = Policy(dataclasses.replace(spec, version=spec.version + 1), self._policy.weights)
