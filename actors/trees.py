@@ -36,7 +36,9 @@ def concatenate(trees: Sequence[Any]) -> Any:
 
 def length(tree: Any) -> int:
     """How many rows its leaves have."""
-    return len(next(leaf for _, leaf in leaves(tree)))
+    while isinstance(tree, dict):
+        tree = next(iter(tree.values()))
+    return len(tree)
 
 
 def rows(tree: Any, index: Any) -> Any:

@@ -98,10 +98,11 @@ class Batcher:
         with np.errstate(all="ignore"):  # outputs that are not finite are told below
             step = policy.step(observations, policy.start(ends[-1]), self._noise(group, spans))
             columns = step.shown
-        finite = np.isfinite(np.column_stack([step.parameters, *columns.values()])).all(axis=1)
+        finite = np.isfinite(np.concatenate([step.parameters, *columns.values()], axis=1)).all(axis=1)
+        is_well = finite.all()
         actions, shown = step.actions.tolist(), {name: column.tolist() for name, column in columns.items()}
         for one, (start, end) in zip(group, spans, strict=True):
-            if finite[start:end].all():
+            if is_well or finite[start:end].all():
                 rows = {name: column[start:end] for name, column in shown.items()}
                 one.answer.set_result(Answers(actions[start:end], rows))
             else:

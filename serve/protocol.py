@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from actors.episode import Array
 from actors.policy import PolicySpec
 from actors.spaces import Box, Parts, Space
 from actors.trees import Tree
@@ -105,15 +104,16 @@ def _column(spec: PolicySpec, space: Space, values: list[Any], field: str, part:
             columns[name] = _column(spec, inner, mine, field, path, single)
         return columns
     array = np.array(values)
-
-    def refuse(wrong: Array, why: str) -> None:
-        if wrong.any():
-            first, *rest = np.argwhere(wrong)[0]
-            indices = "".join(f"[{index}]" for index in rest)
-            raise Problem(422, why, f"{field}{'' if single else f'[{first}]'}{part}{indices}")
-
-    refuse(np.abs(array) > _FLOAT32_MAX, "number beyond the range of 32-bit floats")
-    refuse(space.outside(array), f"number out of range; {spec.env_id} takes {spec.observation.in_words()}")
+    wrong = np.abs(array) > _FLOAT32_MAX
+    has_no_range = isinstance(space, Box) or bool(wrong.any())
+    if not has_no_range:
+        wrong = space.outside(array)
+    if wrong.any():
+        out_of_range = f"number out of range; {spec.env_id} takes {spec.observation.in_words()}"
+        why = "number beyond the range of 32-bit floats" if has_no_range else out_of_range
+        first, *rest = np.argwhere(wrong)[0]
+        indices = "".join(f"[{index}]" for index in rest)
+        raise Problem(422, why, f"{field}{'' if single else f'[{first}]'}{part}{indices}")
     return array.astype(space.dtype)
 
 
