@@ -19,6 +19,7 @@ from gymnasium.utils.env_checker import check_env
 
 from actors.environments import describe, fault, make_gymnasium
 from actors.errors import EnvironmentFault, UserError
+from actors.masks import MASK
 
 log = logging.getLogger("touchdown")
 
@@ -42,13 +43,14 @@ def try_out(env_id: str, steps: int = 1) -> list[int]:
     env.action_space.seed(0)
     method, lengths, length = "reset", [], 0
     try:
-        _check_reset(env_id, env, env.reset(seed=0))
+        observation = _check_reset(env_id, env, env.reset(seed=0))
         for _ in range(steps):
             method, length = "step", length + 1
-            if _check_step(env_id, env, env.step(env.action_space.sample())):
+            observation, is_over = _check_step(env_id, env, env.step(_random_action(env.action_space, observation)))
+            if is_over:
                 lengths.append(length)
                 method, length = "reset", 0
-                _check_reset(env_id, env, env.reset())
+                observation = _check_reset(env_id, env, env.reset())
     except UserError:
         raise
     except Exception as error:
@@ -60,14 +62,31 @@ def try_out(env_id: str, steps: int = 1) -> list[int]:
     return lengths
 
 
-def _check_reset(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> None:
+def _random_action(space: gymnasium.Space[Any], observation: Any) -> Any:
+    """One that the observation's mask allows, if it has one."""
+    spaces, mask = gymnasium.spaces, observation.get(MASK) if isinstance(observation, dict) else None
+    if mask is None or not isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        return space.sample()
+    allows = (np.ravel(mask) > 0).astype(np.int8)
+    if isinstance(space, spaces.Discrete):
+        return space.sample(allows)
+    if isinstance(space, spaces.MultiBinary):
+        return space.sample(2 * allows.reshape(space.shape))  # 2: either
+    choices = np.split(allows, np.cumsum(space.nvec.ravel())[:-1])
+    picked = [np.flatnonzero(choice)[int(space.np_random.integers(choice.sum()))] for choice in choices]
+    return (np.reshape(picked, space.shape) + space.start).astype(space.dtype)
+
+
+def _check_reset(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> Any:
+    """Answers the observation."""
     if not (isinstance(result, tuple) and len(result) == 2):
         raise UserError(f"{env_id}: reset must return (observation, info), not {_in_words(result)}")
     _check_observation(env_id, env, "reset", result[0])
+    return result[0]
 
 
-def _check_step(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> bool:
-    """Also answers whether the episode is over."""
+def _check_step(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> tuple[Any, bool]:
+    """Answers the observation, and whether the episode is over."""
     if not (isinstance(result, tuple) and len(result) == 5):
         raise UserError(
             f"{env_id}: step must return (observation, reward, terminated, truncated, info), not {_in_words(result)}"
@@ -79,7 +98,7 @@ def _check_step(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> bool:
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if not isinstance(flag, bool | np.bool_):
             raise UserError(f"{env_id}: step must return True or False for {name}, not {_in_words(flag)}")
-    return bool(terminated or truncated)
+    return observation, bool(terminated or truncated)
 
 
 def _check_observation(env_id: str, env: gymnasium.Env[Any, Any], method: str, observation: Any) -> None:

@@ -32,6 +32,8 @@ class Distribution(ABC):
     """What actions it is for."""
     noun = "action"
     """What one of the A numbers is: an action, or a component of one."""
+    can_be_masked = True
+    """Whether a number can be forbidden by a mask: it is then set to -1e30."""
 
     @classmethod
     @abstractmethod
@@ -71,6 +73,10 @@ class Distribution(ABC):
     def flyable(self, actions: Array) -> Array:
         """Actions as the environment takes them, of actions as they were sampled."""
         return actions
+
+    def can_act(self, allows: Array) -> Array:
+        """Which rows of a mask [B, A] leave an action: [B] bool."""
+        return np.asarray(allows.any(axis=1))
 
     @abstractmethod
     def shown(self, parameters: Array) -> dict[str, Array]:
@@ -164,6 +170,11 @@ class MultiCategorical(Distribution):
         parts = enumerate(self._split(parameters))
         return np.asarray(sum(choice.log_prob(part, actions[..., i]) for i, (choice, part) in parts))
 
+    def can_act(self, allows: Array) -> Array:
+        """Those that leave something to each choice."""
+        parts = np.split(allows, self._ends[:-1], axis=1)
+        return np.asarray(np.all([part.any(axis=1) for part in parts], axis=0))
+
     def flyable(self, actions: Array) -> Array:
         """[B, *shape] int64, each from its own first number."""
         return (actions + self._first).reshape(len(actions), *self._shape)
@@ -206,6 +217,10 @@ class Bernoulli(Distribution):
         surprises = np.logaddexp(np.float32(0), np.where(actions > 0, -parameters, parameters))
         return np.asarray(-surprises.sum(axis=-1))
 
+    def can_act(self, allows: Array) -> Array:
+        """All: a switch that may not be on is off."""
+        return np.ones(len(allows), bool)
+
     def flyable(self, actions: Array) -> Array:
         """[B, *shape] int8."""
         return actions.reshape(len(actions), *self._shape)
@@ -226,6 +241,7 @@ class Gaussian(Distribution):
 
     space = Box
     noun = "component"
+    can_be_masked = False
 
     def __init__(self, log_std: Array, bounds: ActionBounds, shape: tuple[int, ...]) -> None:
         self.log_std, self.bounds, self.shape = log_std, bounds, shape

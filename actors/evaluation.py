@@ -63,7 +63,9 @@ def fly_episodes(
     memory = policy.start(len(envs))
     while envs:
         noise = None if rng is None else policy.distribution.noise(rng, (len(envs),))
-        step = policy.step(policy.spec.observation.stack(observations), memory, noise)
+        seen = policy.spec.observation.stack(observations)
+        policy.require_actions(seen)
+        step = policy.step(seen, memory, noise)
         begins = np.zeros(len(envs), bool)
         landed = []
         for slot, env in enumerate(envs):
@@ -152,7 +154,9 @@ def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) 
         if not isinstance(frame, np.ndarray):
             raise UserError(f"{env_id} renders no pictures: no video")
         writer.append_data(frame)
-        step = policy.step(policy.spec.observation.stack([observation]), memory)
+        seen = policy.spec.observation.stack([observation])
+        policy.require_actions(seen)
+        step = policy.step(seen, memory)
         memory = step.memory
         try:
             observation, reward, terminated, truncated, _ = env.step(step.actions[0])

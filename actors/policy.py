@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -18,6 +19,7 @@ from actors.distributions import DISTRIBUTIONS, Distribution
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError, unknown
 from actors.files import INFINITIES, json_text, read_json, replacing
+from actors.masks import MASK, allowed, has_mask, masked
 from actors.spaces import SPACES, Box, Space
 from actors.trees import Tree, length
 
@@ -96,7 +98,11 @@ class PolicySpec:
             raise UserError("continuous actions must have bounds, infinite ones maybe: low and high are missing")
         if not 0 <= self.version < 2**63:
             raise UserError("version must be zero or more, and below 2**63")
-        if self.observation.dtype == "float64" and not self.network.normalize_observations:
+        if self.is_masked:
+            numbers = math.prod(self.observation.spaces[MASK].shape)  # type: ignore[attr-defined]
+            if numbers != kind.size(self):
+                raise UserError(f"{MASK} has {numbers} numbers, one for each of {kind.size(self)} is needed")
+        if self.seen.dtype == "float64" and not self.network.normalize_observations:
             raise UserError("observations of float64 are of policies that normalise them, and this one does not")
         try:
             size = len(json.dumps(self.trained, ensure_ascii=False, allow_nan=False).encode())
@@ -106,15 +112,25 @@ class PolicySpec:
             raise UserError(f"trained has {size:,} bytes of JSON, more than {_MOST_TRAINED:,}")
 
     @property
+    def is_masked(self) -> bool:
+        """Whether its observations say which actions are allowed: see ``actors.masks``."""
+        return has_mask(self.observation) and DISTRIBUTIONS[self.distribution].can_be_masked
+
+    @functools.cached_property
+    def seen(self) -> Space:
+        """What its network sees of observations: all but the mask."""
+        return self.observation.without(MASK) if self.is_masked else self.observation  # type: ignore[attr-defined]
+
+    @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Units from input to output: (numbers seen, *hidden, parameters of the distribution)."""
         outputs = DISTRIBUTIONS[self.distribution].size(self)
-        return (self.observation.inputs, *self.network.hidden_sizes, outputs)
+        return (self.seen.inputs, *self.network.hidden_sizes, outputs)
 
     @property
     def statistics_dtype(self) -> Literal["float32", "float64"]:
         """The type of observations, as the network sees them, and of their statistics until they are standardised."""
-        return "float64" if self.observation.dtype == "float64" else "float32"
+        return "float64" if self.seen.dtype == "float64" else "float32"
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The name and shape of every weight: a layer is ``x @ w{i} + b{i}``."""
@@ -179,7 +195,8 @@ class Policy:
         self.weights = weights
         self._activation = ACTIVATIONS[spec.network.activation]
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
-        self._encode, self._normalizes = spec.observation.encode, spec.network.normalize_observations
+        self._encode, self._normalizes = spec.seen.encode, spec.network.normalize_observations
+        self._is_masked = spec.is_masked
         self.distribution = DISTRIBUTIONS[spec.distribution].of(spec, weights)
 
     def __reduce__(self) -> tuple[type[Policy], tuple[PolicySpec, dict[str, Array]]]:
@@ -198,7 +215,17 @@ class Policy:
         for w, b in self._layers[:-1]:
             x = self._activation(x @ w + b)
         w, b = self._layers[-1]
-        return np.asarray(x @ w + b)
+        parameters = np.asarray(x @ w + b)
+        return masked(parameters, allowed(observations)) if self._is_masked else parameters
+
+    def require_actions(self, observations: Tree) -> None:
+        """Make sure that each of the observations allows an action.
+
+        Raises:
+            UserError: the mask of one forbids all.
+        """
+        if self._is_masked and not self.distribution.can_act(allowed(observations)).all():
+            raise UserError(f"{self.spec.env_id}: {MASK} forbids every action")
 
     def start(self, slots: int) -> Memory:  # noqa: ARG002
         """Its memory before the first step of ``slots`` episodes; a feed-forward network has none."""

@@ -151,6 +151,7 @@ class Rollout:
             seen = policy.spec.observation.encode(columns["observations"])
             bad = "policy output" if np.isfinite(seen).all() else "observation"
             raise NonFiniteError(f"{policy.spec.env_id}: the {bad} holds a NaN or an infinity")
+        policy.require_actions(columns["observations"])  # of those after an episode's last step nobody asks for one
         done = terminated | truncated
         last_of_slot = np.append(slots[1:] != slots[:-1], True)
         ends = np.flatnonzero(done | last_of_slot)

@@ -292,6 +292,10 @@ class Parts(Space):
         """A copy of each column."""
         return {name: space.copied(values[name]) for name, space in self.spaces.items()}
 
+    def without(self, name: str) -> Parts:
+        """All parts but one."""
+        return Parts({other: space for other, space in self.spaces.items() if other != name})
+
     def sample(self, rng: np.random.Generator, count: int) -> Any:
         """Of each part."""
         return {name: space.sample(rng, count) for name, space in self.spaces.items()}

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
+from actors.masks import allowed
 from actors.policy import NORMALIZED_LIMIT, Policy, PolicySpec
 from actors.trees import Tree
 from learner.compiled import RecordedStep
 from learner.hyperparameters import LossConfig, UpdateConfig
-from learner.losses import ESTIMATORS, Loss, Minibatch, approx_kl, check_answer, find_loss, standardise
+from learner.losses import ESTIMATORS, Loss, Minibatch, Outputs, approx_kl, check_answer, find_loss, standardise
 from learner.networks import ActorCritic
 from learner.normalizer import Normalizer
 from learner.optimizers import OPTIMIZERS, memory_for
@@ -72,7 +73,7 @@ class Learner:
         self._learning_rate = torch.zeros((), device=self.device)
         self._memory = memory_for(self._parameters)
         self._normalizer = (
-            Normalizer(spec.observation.inputs, spec.statistics_dtype) if spec.network.normalize_observations else None
+            Normalizer(spec.seen.inputs, spec.statistics_dtype) if spec.network.normalize_observations else None
         )
         self._recorded: RecordedStep | None = None
         self._metric_names: list[str] = []
@@ -115,7 +116,7 @@ class Learner:
         # First, as Brax does: the first batch too is learned from normalised, and a policy is published with statistics
         # that it was trained with. The one that flew had older ones, so that even on-policy the ratios begin near 1.
         if self._normalizer:
-            self._normalizer.update(self.spec.observation.encode(batch.observations))
+            self._normalizer.update(self.spec.seen.encode(batch.observations))
         columns, estimates = self._prepare(batch)
         sums: Tensor | None = None
         steps = 0
@@ -175,6 +176,7 @@ class Learner:
             return torch.tensor(array, device=device) if device.type == "cuda" else torch.from_numpy(array.copy())
 
         observations = upload(self._normalized(batch.observations))
+        allows = upload(allowed(batch.observations)) if self.spec.is_masked else None
         actions, log_probs = upload(batch.actions), upload(batch.notes["log_prob"])
         values = torch.zeros_like(log_probs)
         final_values = values.new_zeros(batch.num_segments)
@@ -184,7 +186,7 @@ class Learner:
                 final_values = self.network.value(upload(self._normalized(batch.final_observations)))
                 values = self.network.value(observations)
             if config.advantage == "vtrace":
-                behaviour, log_probs = log_probs, self.network(observations, actions).log_probs
+                behaviour, log_probs = log_probs, self.network(observations, actions, allows).log_probs
                 log_ratios = log_probs - behaviour
             steps = Trajectories(
                 rewards=upload(batch.rewards) * config.reward_scale,
@@ -211,11 +213,11 @@ class Learner:
             "advantages": advantages,
             "returns": returns,
         }
-        return columns, metrics
+        return columns if allows is None else columns | {"allows": allows}, metrics
 
     def _normalized(self, observations: Tree) -> Array:
         """[n, inputs] float32, standardised where the policy does so."""
-        inputs = self.spec.observation.encode(observations)
+        inputs = self.spec.seen.encode(observations)
         if self._normalizer is None:
             return inputs
         standard = (inputs - self._normalizer.mean) / self._normalizer.std
@@ -241,7 +243,7 @@ class Learner:
             return False
         part = self._shard.share(columns)
         with torch.no_grad():
-            kl = approx_kl(self.network(part["observations"], part["actions"]).log_probs - part["log_probs"])
+            kl = approx_kl(self._outputs(part).log_probs - part["log_probs"])
         return float(self._shard.mean(kl[None], len(part["log_probs"]))) > 1.5 * self.update_config.target_kl
 
     def _step(self, minibatch: Columns) -> Tensor:
@@ -266,6 +268,9 @@ class Learner:
             return terms
         return finish(*gradient(minibatch))
 
+    def _outputs(self, steps: Columns) -> Outputs:
+        return self.network(steps["observations"], steps["actions"], steps.get("allows"))  # type: ignore[no-any-return]
+
     def _gradient(self, steps: Columns) -> tuple[Tensor, Tensor]:
         """The metrics, and the gradient of the loss, [P]; our part looks at no tensor's values, to be recorded.
 
@@ -273,7 +278,7 @@ class Learner:
             UserError: the loss answers something else than a loss and metrics.
         """
         with torch.enable_grad():
-            outputs = self.network(steps["observations"], steps["actions"])
+            outputs = self._outputs(steps)
             constants = {name: steps[name] for name in ("log_probs", "advantages", "returns")}
             batch = Minibatch(**constants, max_entropy=self.network.distribution.max_entropy)
             loss, metrics = check_answer(self.loss_config.loss, self._loss(outputs, batch, self.loss_config))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.episode import Array
+from actors.masks import FORBIDDEN
 from actors.policy import PolicySpec
 from learner.distributions import DISTRIBUTIONS
 from learner.losses import Outputs
@@ -54,9 +55,11 @@ class ActorCritic(nn.Module):
         values: Tensor = self.critic(observations).squeeze(1)
         return values
 
-    def forward(self, observations: Tensor, actions: Tensor) -> Outputs:
-        """Evaluate steps that were flown: observations [B, inputs], actions [B] or [B, A]."""
+    def forward(self, observations: Tensor, actions: Tensor, allows: Tensor | None = None) -> Outputs:
+        """Evaluate steps that were flown: observations [B, inputs], actions [B] or [B, A], masks [B, A] bool."""
         parameters = self.actor(observations)
+        if allows is not None:
+            parameters = torch.where(allows, parameters, FORBIDDEN)
         values = self.value(observations)
         log_probs, entropies = self.distribution.evaluate(parameters, actions)
         return Outputs(log_probs, entropies, values)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from actors import trees
+from actors.masks import MASK, allowed
 from actors.policy import Policy
 from actors.trees import Array, Tree
 from serve.protocol import Problem
@@ -98,13 +99,16 @@ class Batcher:
         with np.errstate(all="ignore"):  # outputs that are not finite are told below
             step = policy.step(observations, policy.start(ends[-1]), self._noise(group, spans))
             columns = step.shown
+        can_act = policy.distribution.can_act(allowed(observations)) if policy.spec.is_masked else None
         finite = np.isfinite(np.concatenate([step.parameters, *columns.values()], axis=1)).all(axis=1)
-        is_well = finite.all()
+        is_well = finite.all() and (can_act is None or can_act.all())
         actions, shown = step.actions.tolist(), {name: column.tolist() for name, column in columns.items()}
         for one, (start, end) in zip(group, spans, strict=True):
-            if is_well or finite[start:end].all():
+            if is_well or (finite[start:end].all() and (can_act is None or can_act[start:end].all())):
                 rows = {name: column[start:end] for name, column in shown.items()}
                 one.answer.set_result(Answers(actions[start:end], rows))
+            elif can_act is not None and not can_act[start:end].all():
+                one.answer.set_exception(Problem(422, f"{MASK} forbids every action", f"observation.{MASK}"))
             else:
                 one.answer.set_exception(Problem(422, "the policy's output for it is not finite", "observation"))
 

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from actors.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
 from actors.errors import UserError
 from actors.files import replacing
+from actors.masks import FORBIDDEN, MASK
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Parts, Space
 
@@ -156,9 +157,7 @@ _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.Value
 def _network(policy: Policy, graph: _Graph) -> str:
     """As Policy.forward: the name of the distribution's parameters, [batch, A]."""
     spec, weights = policy.spec, policy.weights
-    parts = [
-        _encoded(name, space, graph, spec.statistics_dtype) for name, space in _leaves("observation", spec.observation)
-    ]
+    parts = [_encoded(name, space, graph, spec.statistics_dtype) for name, space in _leaves("observation", spec.seen)]
     x = parts[0] if len(parts) == 1 else graph.add("Concat", parts, "inputs", axis=1)
     if spec.network.normalize_observations:
         for name in ("observation_mean", "observation_std"):
@@ -176,7 +175,15 @@ def _network(policy: Policy, graph: _Graph) -> str:
         x = graph.add("Add", [product, b], f"layer{i}")
         if i < last:
             x = graph.add(_ACTIVATIONS[spec.network.activation], [x], f"hidden{i}")
-    return x
+    return _masked(x, graph) if spec.is_masked else x
+
+
+def _masked(parameters: str, graph: _Graph) -> str:
+    """As actors.masks.masked."""
+    flat = graph.add("Flatten", [f"observation.{MASK}"], "mask", axis=1)
+    numbers = graph.add("Cast", [flat], "mask_numbers", to=TensorProto.FLOAT)
+    allows = graph.add("Greater", [numbers, graph.constant("zero", np.float32(0))], "allows")
+    return graph.add("Where", [allows, parameters, graph.constant("forbidden", np.float32(FORBIDDEN))], "masked")
 
 
 def _leaves(name: str, space: Space) -> Iterator[tuple[str, Space]]:

@@ -278,6 +278,56 @@ class Choosing(gymnasium.Env[Any, Any]):
         return self._shown, float(np.mean(action == asked)), True, False, {}
 
 
+class Forbidding(gymnasium.Env[Any, Any]):
+    """Allows some actions, others at each step, and raises at any other; those of the highest numbers earn 1.
+
+    Args:
+        space: of actions.
+        size: of their mask.
+    """
+
+    def __init__(self, space: gymnasium.Space[Any], size: int) -> None:
+        self.action_space = space
+        self.observation_space = Dict(seen=Box(-1, 1, (2,)), action_mask=Box(0, 1, (size,), np.int8))
+
+    def _observation(self, is_last: bool) -> dict[str, Any]:
+        mask = self.np_random.random(self.observation_space["action_mask"].shape[0]) < 0.5
+        for part in np.split(mask, np.cumsum(self._sizes)[:-1]):
+            part[self.np_random.integers(len(part))] = True
+        self._mask = mask & (not is_last)
+        return {"seen": np.zeros(2, np.float32), "action_mask": self._mask.astype(np.int8)}
+
+    @property
+    def _sizes(self) -> Any:
+        return self.action_space.nvec if isinstance(self.action_space, MultiDiscrete) else [len(self._flags(0))]
+
+    def _flags(self, action: Any) -> Array:
+        """Which parameters an action stands for."""
+        if isinstance(self.action_space, MultiBinary):
+            return np.asarray(action) > 0 if np.ndim(action) else np.zeros(self.action_space.n, bool)
+        if isinstance(self.action_space, Discrete):
+            return np.arange(self.action_space.n) == action - self.action_space.start
+        each = zip(self.action_space.nvec, action, strict=True)
+        return np.concatenate([np.arange(n) == taken for n, taken in each])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._step = 0
+        return self._observation(is_last=False), {}
+
+    def step(self, action: Any) -> Any:
+        flags = self._flags(action)
+        if (flags & ~self._mask).any():
+            raise RuntimeError(f"{action} is not allowed by {self._mask}")
+        self._step += 1
+        best = np.array(self._mask)
+        if not isinstance(self.action_space, MultiBinary):
+            for part in np.split(best, np.cumsum(self._sizes)[:-1]):
+                part[: np.flatnonzero(part)[-1]] = False
+        reward = float((flags == best).all())
+        return self._observation(is_last=self._step == 3), reward, self._step == 3, False, {}
+
+
 class Unseen(gymnasium.Env[Array, Any]):
     """Cannot be rendered at all, as environments that know no render_mode."""
 
@@ -328,6 +378,14 @@ for name, space in {
 }.items():
     kwargs = {"space": space}
     gymnasium.register(f"{name}-v0", entry_point=f"{__name__}:Choosing", kwargs=kwargs, disable_env_checker=True)
+for name, space, size in (
+    ("OneOf", Discrete(4, start=1), 4),
+    ("SomeOf", MultiBinary(3), 3),
+    ("EachOf", MultiDiscrete([2, 3]), 5),
+    ("Unfit", Discrete(4), 5),
+):
+    of = {"space": space, "size": size}
+    gymnasium.register(f"{name}-v0", entry_point=f"{__name__}:Forbidding", kwargs=of, disable_env_checker=True)
 gymnasium.register("Filmed-v0", entry_point=f"{__name__}:Filmed", disable_env_checker=True)
 gymnasium.register(
     "FallingCamera-v0", entry_point=f"{__name__}:Filmed", kwargs={"fails_at": 3}, disable_env_checker=True

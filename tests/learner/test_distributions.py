@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import actors.distributions
+from actors.masks import FORBIDDEN
 from actors.spaces import Discrete
 from learner.distributions import DISTRIBUTIONS
 from tests.learner import make_spec
@@ -47,6 +48,40 @@ def test_several_are_pytorchs_own() -> None:
     log_probs, entropies = DISTRIBUTIONS["bernoulli"](make_spec("bernoulli")).evaluate(logits[:, :3], ones)
     torch.testing.assert_close(log_probs, switches.log_prob(ones.float()).sum(1))
     torch.testing.assert_close(entropies, switches.entropy().sum(1))
+
+
+@pytest.mark.parametrize("name", ["categorical", "multi_categorical", "bernoulli"])
+def test_what_is_forbidden_has_no_part_in_entropies_or_gradients(name: str) -> None:
+    """As autograd has it of the same distribution over what is allowed alone."""
+    width = make_spec(name).layer_sizes[-1]
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(40, width, generator=generator, requires_grad=True)
+    allows = torch.rand(40, width, generator=generator) < 0.6
+    sizes = {"categorical": [3], "multi_categorical": [3, 2], "bernoulli": [3]}[name]
+    for part in allows.split(sizes, dim=1):
+        part[:, 0] = True
+    masked = torch.where(allows, logits, FORBIDDEN)
+    taken = torch.stack([part.argmax(1) for part in masked.split(sizes, dim=1)], 1)
+    taken = {"categorical": taken[:, 0], "multi_categorical": taken, "bernoulli": (masked > 0).to(torch.int8)}[name]
+    log_probs, entropies = DISTRIBUTIONS[name](make_spec(name)).evaluate(masked, taken)
+    (gradient,) = torch.autograd.grad((log_probs + entropies).sum(), logits)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[~allows] == 0).all()
+
+    expected = torch.zeros(40, 2)
+    for row in range(40):
+        for i, part in enumerate(logits[row].split(sizes)):
+            left = allows[row].split(sizes)[i]
+            if name == "bernoulli":
+                some = torch.distributions.Bernoulli(logits=part[left])
+                expected[row] += torch.stack([some.log_prob(taken[row][left].float()).sum(), some.entropy().sum()])
+            else:
+                one = torch.distributions.Categorical(logits=part[left])
+                place = int(left[: int(taken[row] if name == "categorical" else taken[row, i])].sum())
+                expected[row] += torch.stack([one.log_prob(torch.tensor(place)), one.entropy()])
+    torch.testing.assert_close(torch.stack([log_probs, entropies], 1), expected)
+    (same,) = torch.autograd.grad(expected.sum(), logits)
+    torch.testing.assert_close(gradient, same)
 
 
 def test_one_choice_has_an_entropy_that_can_be_divided_by() -> None:

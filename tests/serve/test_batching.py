@@ -96,6 +96,28 @@ def test_greedy_and_sampled_requests_share_a_forward_pass() -> None:
     assert sampled.actions not in (greedy.actions, seeded.actions)
 
 
+def test_a_mask_is_heeded_and_one_that_forbids_all_is_its_own_requests_problem() -> None:
+    policy = policy_for("tests.actors.fake_environments:OneOf-v0")
+
+    def seeing(*mask: int) -> Any:
+        return policy.spec.observation.stack([{"seen": [0.5, -0.5], "action_mask": mask}])
+
+    async def go(batcher: Batcher) -> Any:
+        asked = [seeing(0, 1, 0, 0), seeing(0, 0, 0, 0), seeing(1, 0, 0, 0)]
+        return await asyncio.gather(*(batcher.submit(policy, each, False, 1) for each in asked), return_exceptions=True)
+
+    (second, none, first), batches = run(go)
+    assert batches == [3]
+    assert (second.actions, first.actions) == ([2], [1])
+    assert first.shown == {"probabilities": [[1, 0, 0, 0]]}
+    assert isinstance(none, Problem)
+    assert (none.status, none.detail, none.field) == (
+        422,
+        "action_mask forbids every action",
+        "observation.action_mask",
+    )
+
+
 def test_one_too_many_is_refused_at_once() -> None:
     policy = policy_for("LunarLander-v3")
     rows = np.zeros((1, 8), np.float32)

@@ -40,6 +40,9 @@ OTHERS = {
         "categorical",
         network=PolicyNetwork(normalize_observations=True),
     ),
+    "masked": PolicySpec(
+        "Some-v0", Parts({"a": Box((2,)), "action_mask": MultiBinary((4,))}), Discrete(4, start=3), "categorical"
+    ),
     "switches": PolicySpec("Some-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli"),
 }
 
