@@ -132,6 +132,16 @@ class PolicySpec:
         """The type of observations, as the network sees them, and of their statistics until they are standardised."""
         return "float64" if self.seen.dtype == "float64" else "float32"
 
+    def require_spaces(self, env_id: str, observation: Space, action: Space) -> None:
+        """Make sure that it can fly an environment of that name and these spaces.
+
+        Raises:
+            UserError: it sees or does something else.
+        """
+        for name, mine, theirs in (("observation", self.observation, observation), ("action", self.action, action)):
+            if mine.form != theirs.form:
+                raise UserError(f"its {name} is {mine.in_words()}, {env_id} has {theirs.in_words()}")
+
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The name and shape of every weight: a layer is ``x @ w{i} + b{i}``."""
         shapes: dict[str, tuple[int, ...]] = {}

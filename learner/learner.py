@@ -8,7 +8,7 @@ import functools
 import math
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from learner.optimizers import OPTIMIZERS, memory_for
 from learner.returns import Trajectories
 from learner.sharding import Columns, Shard
 
+if TYPE_CHECKING:
+    from learner.initial import Initial
+
 
 class Learner:
     """Owns the networks, the optimiser and the running statistics of observations; one call is one update.
@@ -43,6 +46,7 @@ class Learner:
         critic_sizes: units of the critic's hidden layers; None: as the policy's.
         loss: the loss function, where ``loss_config.loss`` is not known by name in this process.
         shard: its place among learners that share the work; None: it is alone.
+        initial: what it starts from; None: random weights.
 
     Raises:
         UserError: no such loss, or a CUDA device asked for and not there.
@@ -57,6 +61,7 @@ class Learner:
         critic_sizes: tuple[int, ...] | None = None,
         loss: Loss | None = None,
         shard: Shard | None = None,
+        initial: Initial | None = None,
     ) -> None:
         self.spec = spec
         self.loss_config = loss_config
@@ -79,8 +84,22 @@ class Learner:
         self._metric_names: list[str] = []
         self._seed = seed
         self._notes: list[str] = []
+        if initial:
+            self._start_from(initial)
         self.version = spec.version
         self.trained: dict[str, Any] = dict(spec.trained)
+
+    def _start_from(self, initial: Initial) -> None:
+        """Take over a policy, the critic if it is of this one's size, and statistics of observations."""
+        self.network.load_policy_weights(initial.policy.weights)
+        own = sum(weight.numel() for weight in self.network.critic.parameters()) if self.network.critic else 0
+        if initial.critic is not None and initial.critic.size == own:
+            self._parameters[-own:].copy_(torch.from_numpy(initial.critic.copy()))
+        if self._normalizer and initial.statistics:
+            self._normalizer.load_state(initial.statistics)
+        elif self._normalizer:
+            weights = initial.policy.weights
+            self._normalizer.start_from(weights["observation_mean"], weights["observation_std"])
 
     def device_in_words(self) -> str:
         """Where it computes."""

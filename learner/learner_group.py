@@ -20,6 +20,7 @@ from learner.config import TrainConfig
 from learner.remote import LearnerActor
 
 if TYPE_CHECKING:
+    from learner.initial import Initial
     from learner.losses import Loss
 
 log = logging.getLogger("touchdown")
@@ -53,6 +54,7 @@ class LearnerGroup:
         preset: for the policy's record of how it was trained.
         loss: the user's own; None: a built-in one.
         spares: idle learners to use before any is started; ``stop`` leaves this one's there. None: ``stop`` ends them.
+        initial: what they start from; None: random weights.
     """
 
     def __init__(
@@ -62,9 +64,13 @@ class LearnerGroup:
         preset: str | None,
         loss: Loss | None,
         spares: list[Any] | None = None,
+        initial: Initial | None = None,
     ) -> None:
         network = dataclasses.asdict(config.network)
-        trained = {"preset": preset, "seed": config.seed, "advantage": config.loss.advantage}
+        trained: dict[str, Any] = {"preset": preset, "seed": config.seed, "advantage": config.loss.advantage}
+        if initial:
+            network["scale_actions"] = initial.policy.spec.scale_actions
+            trained["init_from"] = initial.record()
         self._arguments = {
             "critic_sizes": network.pop("critic_sizes"),
             "spec": environment.policy_spec(**network, trained=trained),
@@ -72,6 +78,7 @@ class LearnerGroup:
             "update_config": config.update,
             "seed": config.seed,
             "loss": loss,
+            "initial": initial,
         }
         self._config = config.update
         self._spares = spares

@@ -64,6 +64,15 @@ class ActorCritic(nn.Module):
         log_probs, entropies = self.distribution.evaluate(parameters, actions)
         return Outputs(log_probs, entropies, values)
 
+    def load_policy_weights(self, weights: dict[str, Array]) -> None:
+        """Take over the weights of a policy of the same shape."""
+        with torch.no_grad():
+            for i, linear in enumerate(layer for layer in self.actor if isinstance(layer, nn.Linear)):
+                linear.weight.copy_(torch.from_numpy(weights[f"w{i}"].T.copy()))
+                linear.bias.copy_(torch.from_numpy(weights[f"b{i}"].copy()))
+            for name, own in self.distribution.named_parameters():
+                own.copy_(torch.from_numpy(weights[name].copy()))
+
     def policy_weights(self) -> dict[str, Array]:
         """The weights by the names that Policy gives them, copied to numpy."""
         weights: dict[str, Array] = {}

@@ -8,6 +8,9 @@ import numpy as np
 
 from actors.episode import Array
 
+_REMEMBERED = 1e5
+"""As so many observations statistics of unknown age count: the first batches change them by a few per cent."""
+
 
 class Normalizer:
     """Statistics of all observations so far, merged a batch at a time (Chan et al. 1979), in float64.
@@ -33,6 +36,11 @@ class Normalizer:
         """[size], positive; 1 before the first batch."""
         variance = self._squares / self._count if self._count > 0 else np.ones_like(self._squares)
         return np.sqrt(variance + 1e-8).astype(self._dtype)
+
+    def start_from(self, mean: Array, std: Array) -> None:
+        """Take over statistics that say nothing of how many observations they are of."""
+        self._count = np.asarray(_REMEMBERED)
+        self._mean, self._squares = mean.astype(np.float64), _REMEMBERED * std.astype(np.float64) ** 2
 
     def update(self, observations: Array) -> None:
         """Take in [n, size] observations."""

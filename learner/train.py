@@ -36,6 +36,7 @@ from learner.command_line import fail, one_line_errors, parse
 from learner.config import TrainConfig, read_config
 from learner.console import say
 from learner.evaluate import evaluate, report
+from learner.initial import read_initial
 from learner.learner_group import LearnerLostError
 from learner.presets import preset
 from learner.progress import ProgressDisplay, log_to
@@ -61,6 +62,9 @@ class TrainCommand:
     """Where the run is kept: a path, s3://… or gs://…; None: runs/<preset>-<env>-<time>."""
     resume: str | None = None
     """Go on with the run in this directory; its own configuration holds, but for --stop options given here."""
+    init_from: str | None = None
+    """Start from the policy in this directory (a run, a package, an imported one), its network, and its critic if there
+    is one; everything else is as the options say, another environment of the same spaces too."""
     go_on: bool = False
     """Resume --run-dir if it holds a run, else begin it: for jobs that are started again when their machine is lost."""
     evaluate_episodes: int = 100
@@ -80,7 +84,7 @@ def read_command(arguments: list[str]) -> TrainCommand:
         UserError: something in them is wrong.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--preset", "--config", "--resume", "--run-dir"):
+    for name in ("--preset", "--config", "--resume", "--run-dir", "--init-from"):
         first.add_argument(name, default=None)
     first.add_argument("--go-on", action="store_true")
     try:
@@ -88,8 +92,10 @@ def read_command(arguments: list[str]) -> TrainCommand:
     except argparse.ArgumentError as error:
         raise UserError(str(error)) from error
     resume = known.resume
-    if "" in (known.resume, known.run_dir):
-        raise UserError("--resume and --run-dir take a directory; an empty name was given")
+    if "" in (known.resume, known.run_dir, known.init_from):
+        raise UserError("--resume, --run-dir and --init-from take a directory; an empty name was given")
+    if known.resume and known.init_from:
+        raise UserError("--resume goes on with the run's own policy: leave --init-from out")
     if known.go_on and not (known.run_dir or known.resume):
         raise UserError("--go-on needs --run-dir: a run without a name of its own is never found again")
     if known.go_on and known.run_dir and RunDirectory(known.run_dir).exists():
@@ -97,6 +103,8 @@ def read_command(arguments: list[str]) -> TrainCommand:
     base = RunDirectory(resume).config() if resume else preset(known.preset or "ppo")
     if known.config and known.config != "None":
         base = read_config(known.config, base)
+    if known.init_from and not resume:
+        base = read_initial(known.init_from).adapt(base)
     command = parse(
         tyro.conf.OmitArgPrefixes[TrainCommand], arguments, TrainCommand(options=base), _PROG, __doc__ or ""
     )
@@ -166,7 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
         run_dir = command.resume or command.run_dir or f"runs/{name}"
         display = ProgressDisplay(console)
         resume = command.resume is not None
-        trainer = Trainer(command.options, run_dir, command.preset, resume, [display, Telemetry()])
+        initial = read_initial(command.init_from) if command.init_from and not resume else None
+        callbacks = [display, Telemetry()]
+        trainer = Trainer(command.options, run_dir, command.preset, resume, callbacks, initial=initial)
         if trainer.ended:
             steps = f"{trainer.ended.counters.total_timesteps:,} steps"
             say(console, f"{run_dir} has ended ({trainer.ended.outcome}, {steps}): {_MORE}")

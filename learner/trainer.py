@@ -27,6 +27,7 @@ from learner.config import TrainConfig
 from learner.counters import Counters
 from learner.evaluate import find_policy, score_of
 from learner.evaluator import Evaluator
+from learner.initial import Initial
 from learner.learner_group import PATIENT_SECONDS, LearnerGroup, LearnerLostError, RolloutLostError, own_loss, wishes
 from learner.ray_session import start_ray
 from learner.result import Result
@@ -54,6 +55,7 @@ class Trainer:
         callbacks: told of every update.
         spares: processes to use before any is started, and where this run leaves its own; None: they end with the run.
         command: what made the run, for the record; None: this process's command line.
+        initial: what a new run starts from; None: random weights.
 
     Raises:
         UserError: the environment, the loss or the run directory cannot be used, or is that of a run of another
@@ -69,6 +71,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         spares: Spares | None = None,
         command: str | None = None,
+        initial: Initial | None = None,
     ) -> None:
         self.environment: EnvironmentInfo = describe(config.env)
         given = config.env
@@ -83,6 +86,8 @@ class Trainer:
         registration(config.env)  # says now if the actors cannot have it
         if config.rollout.backend == "envpool":
             require_envpool(self.environment)
+        if initial:
+            initial.require_fit(config, self.environment)
         self.directory = RunDirectory(run_dir)
         self.counters = Counters()
         self.fleet: Fleet | None = None
@@ -93,7 +98,7 @@ class Trainer:
         self._callbacks = callbacks
         self._new = not resume
         self.learners = LearnerGroup(
-            config, self.environment, preset, own_loss(config.loss.loss), spares.learners if spares else None
+            config, self.environment, preset, own_loss(config.loss.loss), spares.learners if spares else None, initial
         )
         self._preset, self._command = preset, command
         self._last: Checkpoint | None = None

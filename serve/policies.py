@@ -178,10 +178,7 @@ def check(policy: Policy, modules: Collection[str] = ()) -> None:
         raise UserError("its outputs hold NaNs or infinities")
     environment = environment_of(policy, modules)
     if environment is not None:
-        for name in ("observation", "action"):
-            mine, theirs = getattr(spec, name), getattr(environment, name)
-            if mine.form != theirs.form:
-                raise UserError(f"its {name} is {mine.in_words()}, {spec.env_id} has {theirs.in_words()}")
+        spec.require_spaces(spec.env_id, environment.observation, environment.action)
 
 
 def environment_of(policy: Policy, modules: Collection[str]) -> EnvironmentInfo | None:

@@ -155,7 +155,7 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path, capsys: pytest.Capt
         (["--backend", "envpool", "--env", "tests.learner.broken_environment:Broken-v0"], "EnvPool does not have it"),
         (["--loss", "pppo"], "unknown loss 'pppo'; did you mean ppo?"),
         (["--resume", "no/such/run"], "no run in no/such/run"),
-        (["--resume", ""], "--resume and --run-dir take a directory; an empty name was given"),
+        (["--resume", ""], "--init-from take a directory; an empty name was given"),
         (["--learners", "2", "--gpu-share", "0.5"], "several learners need a GPU each"),
         (["--config", "no/such/file"], "cannot read no/such/file"),
         (["--max-policy-lag", "3"], "needs advantage 'vtrace'"),
