@@ -17,9 +17,11 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from actors.environments import describe, fault, make_gymnasium
+from actors.environments import describe, fault, make_gymnasium, stacked
 from actors.errors import EnvironmentFault, UserError
 from actors.masks import MASK
+from actors.spaces import Parts, space_of
+from actors.trees import leaves
 
 log = logging.getLogger("touchdown")
 
@@ -102,33 +104,16 @@ def _check_step(env_id: str, env: gymnasium.Env[Any, Any], result: Any) -> tuple
 
 
 def _check_observation(env_id: str, env: gymnasium.Env[Any, Any], method: str, observation: Any) -> None:
-    _check_part(env_id, env.observation_space, method, observation)
-
-
-def _check_part(env_id: str, space: gymnasium.Space[Any], method: str, observation: Any) -> None:
-    """Of an observation, or the whole of it."""
-    if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
-        kind, names = (dict, [*space]) if isinstance(space, gymnasium.spaces.Dict) else (tuple, [*range(len(space))])
-        found = [*observation] if isinstance(observation, dict) else [*range(len(observation))]
-        if not isinstance(observation, kind) or set(found) != set(names):
-            raise UserError(
-                f"{env_id}: {method} gives an observation with the parts {found}; its observation_space has {names}"
-            )
-        for name in names:
-            _check_part(env_id, space[name], method, observation[name])
+    space = env.observation_space
+    ours = space_of(space)
+    if ours is None:  # describe has said so
         return
-    array = np.asarray(observation)
-    assert space.dtype is not None
-    if array.shape != space.shape:
-        raise UserError(
-            f"{env_id}: {method} gives an observation of shape {array.shape}; its observation_space has {space.shape}"
-        )
-    if not np.can_cast(array.dtype, space.dtype, "same_kind"):
-        raise UserError(
-            f"{env_id}: {method} gives an observation of {array.dtype}; its observation_space is of {space.dtype}"
-        )
-    if array.dtype != space.dtype and method == "reset":
-        log.warning("%s: %s gives %s; its observation_space is of %s", env_id, method, array.dtype, space.dtype)
+    column = stacked(ours, [observation], env_id, method)
+    if not all(np.isfinite(leaf).all() for _, leaf in leaves(column)):
+        raise UserError(f"{env_id}: {method} gives an observation that holds a NaN or an infinity")
+    if method == "reset" and not isinstance(ours, Parts) and np.asarray(observation).dtype != space.dtype:
+        found = np.asarray(observation).dtype
+        log.warning("%s: %s gives %s; its observation_space is of %s", env_id, method, found, space.dtype)
 
 
 def _in_words(value: Any) -> str:

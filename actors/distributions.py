@@ -30,8 +30,8 @@ class Distribution(ABC):
 
     space: type[Space]
     """What actions it is for."""
-    noun = "action"
-    """What one of the A numbers is: an action, or a component of one."""
+    labels: list[str]
+    """What each of the A numbers is of, for a person."""
     can_be_masked = True
     """Whether a number can be forbidden by a mask: it is then set to -1e30."""
 
@@ -78,6 +78,10 @@ class Distribution(ABC):
         """Which rows of a mask [B, A] leave an action: [B] bool."""
         return np.asarray(allows.any(axis=1))
 
+    def chosen(self, action: Array) -> list[int]:  # noqa: ARG002
+        """Which of the A numbers one action, as it was sampled, picks; of continuous ones none."""
+        return []
+
     @abstractmethod
     def shown(self, parameters: Array) -> dict[str, Array]:
         """What a person may see of it, by name, a row for each: what ``/act`` answers beside the action."""
@@ -100,6 +104,7 @@ class Categorical(Distribution):
 
     def __init__(self, num_actions: int, start: int = 0) -> None:
         self.num_actions, self.start = num_actions, start
+        self.labels = [f"action {start + i}" for i in range(num_actions)]
 
     @classmethod
     def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> Categorical:  # noqa: ARG003
@@ -118,6 +123,10 @@ class Categorical(Distribution):
     def log_prob(self, parameters: Array, actions: Array) -> Array:
         """[B] float32."""
         return np.take_along_axis(_log_softmax(parameters), actions[..., None], axis=-1)[..., 0]
+
+    def chosen(self, action: Array) -> list[int]:
+        """The one."""
+        return [int(action)]
 
     def flyable(self, actions: Array) -> Array:
         """[B] int64, from ``start``."""
@@ -140,12 +149,12 @@ class MultiCategorical(Distribution):
     """
 
     space = MultiDiscrete
-    noun = "choice"
 
     def __init__(self, space: MultiDiscrete) -> None:
         self._choices = [Categorical(n) for n in space.nvec]
         self._ends = np.cumsum(space.nvec)
         self._first, self._shape = space.first, space.shape
+        self.labels = [f"choice {i}: {space.first[i] + j}" for i, n in enumerate(space.nvec) for j in range(n)]
 
     @classmethod
     def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> MultiCategorical:  # noqa: ARG003
@@ -170,6 +179,10 @@ class MultiCategorical(Distribution):
         parts = enumerate(self._split(parameters))
         return np.asarray(sum(choice.log_prob(part, actions[..., i]) for i, (choice, part) in parts))
 
+    def chosen(self, action: Array) -> list[int]:
+        """One of each choice."""
+        return [int(place) for place in action + np.append(0, self._ends[:-1])]
+
     def can_act(self, allows: Array) -> Array:
         """Those that leave something to each choice."""
         parts = np.split(allows, self._ends[:-1], axis=1)
@@ -193,10 +206,10 @@ class Bernoulli(Distribution):
     """
 
     space = MultiBinary
-    noun = "switch"
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape, self._size = shape, math.prod(shape)
+        self.labels = [f"switch {i}" for i in range(self._size)]
 
     @classmethod
     def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> Bernoulli:  # noqa: ARG003
@@ -216,6 +229,10 @@ class Bernoulli(Distribution):
         """[B] float32: the sum over switches of log σ(±log-odds)."""
         surprises = np.logaddexp(np.float32(0), np.where(actions > 0, -parameters, parameters))
         return np.asarray(-surprises.sum(axis=-1))
+
+    def chosen(self, action: Array) -> list[int]:
+        """Those that are on."""
+        return [int(place) for place in np.flatnonzero(action)]
 
     def can_act(self, allows: Array) -> Array:
         """All: a switch that may not be on is off."""
@@ -240,11 +257,11 @@ class Gaussian(Distribution):
     """
 
     space = Box
-    noun = "component"
     can_be_masked = False
 
     def __init__(self, log_std: Array, bounds: ActionBounds, shape: tuple[int, ...]) -> None:
         self.log_std, self.bounds, self.shape = log_std, bounds, shape
+        self.labels = [f"component {i}" for i in range(len(log_std))]
         with np.errstate(over="ignore"):
             self.std = np.exp(log_std)
         if not np.isfinite(self.std).all():

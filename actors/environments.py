@@ -7,6 +7,7 @@ import functools
 import logging
 import traceback
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import gymnasium
@@ -18,7 +19,7 @@ from actors.episode import Array
 from actors.errors import EnvironmentFault, UserError, unknown
 from actors.policy import PolicyNetwork, PolicySpec
 from actors.seeds import Seed, derive
-from actors.spaces import Box, Discrete, Parts, Space, bounded, space_of
+from actors.spaces import Box, Discrete, Space, bounded, space_of
 from actors.trees import Tree
 
 log = logging.getLogger("touchdown")
@@ -26,6 +27,7 @@ log = logging.getLogger("touchdown")
 Backend = Literal["auto", "gymnasium", "envpool"]
 
 _SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary"
+_WHOLE = (gymnasium.spaces.Discrete, gymnasium.spaces.MultiDiscrete, gymnasium.spaces.MultiBinary)
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an episode is cut where nothing else ends it: Atari's half an hour, the longest limit in use."""
 
@@ -120,6 +122,28 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def stacked(space: Space, observations: Sequence[Any], env_id: str, method: str) -> Tree:
+    """What a method of environments gave, as a column of their observation space.
+
+    Raises:
+        UserError: one is no value of that space; names the environment, the method and the part that is wrong.
+    """
+    try:
+        column: Tree = space.stack(observations)
+    except UserError as error:
+        raise UserError(f"{env_id}: {method} gives {error}") from error
+    return column
+
+
+def fitting(actions: Array, space: gymnasium.Space[Any]) -> Array:
+    """Actions [B, *act] in the type of an environment's own space, and within its bounds as that type has them."""
+    if isinstance(space, gymnasium.spaces.Box) and actions.dtype != space.dtype:
+        return np.asarray(np.clip(actions.astype(space.dtype), space.low, space.high))
+    if isinstance(space, gymnasium.spaces.MultiDiscrete | gymnasium.spaces.MultiBinary):
+        return actions.astype(space.dtype, copy=False)
+    return actions
+
+
 def describe(env_id: str) -> EnvironmentInfo:
     """Look an environment up, and check that its spaces are supported.
 
@@ -143,7 +167,10 @@ def describe(env_id: str) -> EnvironmentInfo:
 
 
 def _observation(env_id: str, space: gymnasium.Space[Any]) -> Space:
-    found = space_of(space)
+    try:
+        found = space_of(space)
+    except UserError as error:
+        raise UserError(f"{env_id} has observations {space}: {error}") from error
     if found is None:
         raise UserError(f"{env_id} has observations {space}; supported are {_SUPPORTED}, Dict and Tuple")
     if (shape := _picture(space)) is not None:
@@ -166,9 +193,9 @@ def _action(env_id: str, space: gymnasium.Space[Any]) -> Space:
     if isinstance(space, gymnasium.spaces.Box):
         if np.issubdtype(np.dtype(space.dtype), np.floating):
             return bounded(space)
-    elif (found := space_of(space)) and not isinstance(found, Parts):
+    elif isinstance(space, _WHOLE) and (found := space_of(space)):
         return found
-    raise UserError(f"{env_id} has actions {space}; supported are {_SUPPORTED}, a Box of floats")
+    raise UserError(f"{env_id} has actions {space}; supported are {_SUPPORTED}, the Box one of floats")
 
 
 class Environments(Protocol):
@@ -220,7 +247,7 @@ class GymnasiumEnvironments:
         if seed is not None:
             self._seeds = [*derive(seed, self.num_envs)]
         self._done[:] = False
-        return self._stack("reset", [self._reset(slot) for slot in range(self.num_envs)])
+        return stacked(self._space, [self._reset(slot) for slot in range(self.num_envs)], self._env_id, "reset")
 
     def _reset(self, slot: int) -> Any:
         try:
@@ -230,15 +257,6 @@ class GymnasiumEnvironments:
         self._seeds[slot] = None  # seeded once; later episodes continue its random stream
         return observation
 
-    def _stack(self, method: str, observations: list[Any]) -> Tree:
-        try:
-            stacked: Tree = self._space.stack(observations)
-        except UserError as error:
-            raise UserError(f"{self._env_id}: {method} gives {error}") from error
-        except (TypeError, ValueError, LookupError) as error:
-            raise fault(self._env_id, method, error) from error
-        return stacked
-
     def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step these slots, one after another: observations, rewards, terminated, truncated, each [k, …]."""
         count = len(slots)
@@ -246,6 +264,7 @@ class GymnasiumEnvironments:
         rewards = np.zeros(count, np.float32)
         terminated = np.zeros(count, bool)
         truncated = np.zeros(count, bool)
+        actions = fitting(actions, self._envs[0].action_space)
         for i, slot in enumerate(slots.tolist()):
             if self._done[slot]:
                 observations.append(self._reset(slot))
@@ -258,7 +277,7 @@ class GymnasiumEnvironments:
                 raise fault(self._env_id, "step", error) from error
             observations.append(observation)
             self._done[slot] = terminated[i] or truncated[i]
-        return self._stack("step", observations), rewards, terminated, truncated
+        return stacked(self._space, observations, self._env_id, "step"), rewards, terminated, truncated
 
     def close(self) -> None:
         """Close every environment."""

@@ -35,7 +35,7 @@ class EpisodeBatch:
     observations: Tree
     """[T, *obs] of the policy's observation space, an array or a tree of arrays: o_t."""
     actions: Array
-    """[T] int64 (categorical) or [T, *act] float32 (Gaussian): a_t, as sampled, before any clipping to bounds."""
+    """[T, …]: a_t as the policy's distribution sampled it, before any clipping to bounds, and from 0 where discrete."""
     rewards: Array
     """[T] float32: r_{t+1}, unscaled."""
     notes: dict[str, Array]

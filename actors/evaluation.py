@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from actors import trees
-from actors.environments import MAX_EPISODE_STEPS, fault, make_gymnasium
+from actors.environments import MAX_EPISODE_STEPS, fault, fitting, make_gymnasium, stacked
 from actors.episode import Array
 from actors.errors import UserError
 from actors.files import replacing
@@ -63,14 +63,15 @@ def fly_episodes(
     memory = policy.start(len(envs))
     while envs:
         noise = None if rng is None else policy.distribution.noise(rng, (len(envs),))
-        seen = policy.spec.observation.stack(observations)
+        seen = stacked(policy.spec.observation, observations, env_id, "reset or step")
         policy.require_actions(seen)
         step = policy.step(seen, memory, noise)
+        actions = fitting(step.actions, envs[0].action_space)
         begins = np.zeros(len(envs), bool)
         landed = []
         for slot, env in enumerate(envs):
             try:
-                observations[slot], reward, terminated, truncated, _ = env.step(step.actions[slot])
+                observations[slot], reward, terminated, truncated, _ = env.step(actions[slot])
                 returns[flying[slot]] += float(reward)
             except Exception as error:
                 raise fault(env_id, "step", error) from error
@@ -154,12 +155,12 @@ def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) 
         if not isinstance(frame, np.ndarray):
             raise UserError(f"{env_id} renders no pictures: no video")
         writer.append_data(frame)
-        seen = policy.spec.observation.stack([observation])
+        seen = stacked(policy.spec.observation, [observation], env_id, "reset or step")
         policy.require_actions(seen)
         step = policy.step(seen, memory)
         memory = step.memory
         try:
-            observation, reward, terminated, truncated, _ = env.step(step.actions[0])
+            observation, reward, terminated, truncated, _ = env.step(fitting(step.actions, env.action_space)[0])
             total += float(reward)
         except Exception as error:
             raise fault(env_id, "step", error) from error

@@ -104,6 +104,12 @@ class PolicySpec:
                 raise UserError(f"{MASK} has {numbers} numbers, one for each of {kind.size(self)} is needed")
         if self.seen.dtype == "float64" and not self.network.normalize_observations:
             raise UserError("observations of float64 are of policies that normalise them, and this one does not")
+        size = 4 * sum(math.prod(shape) for shape in self.weight_shapes().values())
+        if size > MOST_BYTES:
+            raise UserError(
+                f"its network of {' × '.join(map(str, self.layer_sizes))} units would take {size / 1024**2:,.0f} MiB, "
+                f"more than {MOST_BYTES // 1024**2}"
+            )
         try:
             size = len(json.dumps(self.trained, ensure_ascii=False, allow_nan=False).encode())
         except (TypeError, ValueError, RecursionError) as error:
@@ -261,7 +267,7 @@ class Policy:
             rng: the source of randomness; None takes the most likely actions.
 
         Returns:
-            [B] int64, or [B, *act] float32 within the action space's bounds.
+            [B, *act], as the environment takes them.
         """
         count = length(observations)
         noise = None if rng is None else self.distribution.noise(rng, (count,))
@@ -326,6 +332,8 @@ def _read_spec(data: Any) -> PolicySpec:
     """
     import msgspec  # here: actors, which read no files, start without it
 
+    depth = 0
+
     def convert(data: Any, kind: type[Any]) -> Any:
         if isinstance(data, dict):
             for name in data.keys() - {field.name for field in dataclasses.fields(kind)}:
@@ -342,7 +350,13 @@ def _read_spec(data: Any) -> PolicySpec:
         for name in ("low", "high"):
             if isinstance(data.get(name), list):
                 data[name] = [INFINITIES.get(x, x) if isinstance(x, str) else x for x in data[name]]
-        return convert(data, SPACES[data["kind"]])
+        nonlocal depth
+        depth += 1
+        if depth > _MOST_DEPTH:
+            raise UserError(f"spaces are nested more than {_MOST_DEPTH} deep")
+        space = convert(data, SPACES[data["kind"]])
+        depth -= 1
+        return space
 
     if isinstance(data, dict):
         data = _as_of_today(data)
@@ -352,13 +366,17 @@ def _read_spec(data: Any) -> PolicySpec:
     return spec
 
 
+_MOST_DEPTH = 16
 _MOVED = {"hidden_sizes", "activation", "normalize_observations"}
+_NEW = {"observation", "action", "distribution", "network"}
 
 
 def _as_of_today(data: dict[str, Any]) -> dict[str, Any]:
     """A spec as it was written before spaces had kinds, as one is written now; others as they are."""
     if "observation_shape" not in data:
         return data
+    if mixed := sorted(_NEW & data.keys()):
+        raise UserError(f"observation_shape is of older files, {mixed[0]} of newer ones: a spec has one of them")
     data = {"action_low": [], "action_high": [], "action_shape": [], **data}
     dtype = data.pop("observation_dtype", "float32")
     data["observation"] = {"kind": "box", "shape": data.pop("observation_shape"), "dtype": dtype}
@@ -372,8 +390,8 @@ def _as_of_today(data: dict[str, Any]) -> dict[str, Any]:
         data["action"] = {"kind": "discrete", "n": size}
     else:
         data["action"] = {"kind": "box", "shape": shape, "low": low, "high": high}
-        if isinstance(shape, list) and size != math.prod(shape):
-            raise UserError(f"action_shape {shape} does not have {size} components")
+        if isinstance(low, list) and size != len(low):
+            raise UserError(f"action_low has {len(low)} numbers, for an action_size of {size}")
     data["network"] = {name: data.pop(name) for name in _MOVED & data.keys()}
     return data
 

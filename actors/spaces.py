@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium
@@ -16,6 +16,10 @@ from actors.trees import Array
 
 _MOST_DIMENSIONS = 32
 _MOST = 2**31
+_TOLD = 8
+"""Ranges of whole numbers that are told; of more, how many."""
+_NOT_IN_NAMES = '."\\'
+"""Paths to parts are written with dots, in JSON and ONNX."""
 
 
 class Space(ABC):
@@ -36,19 +40,30 @@ class Space(ABC):
     def encode(self, values: Any) -> Array:
         """What a network sees: [B, *shape] -> [B, inputs]; float64 where values are, else float32."""
 
-    def stack(self, values: Sequence[Any]) -> Any:
+    def stack(self, values: Sequence[Any], part: str = "observation") -> Any:
         """A column of values as an environment gives them: [B, *shape].
 
+        Args:
+            values: B of them.
+            part: what to call one in an error.
+
         Raises:
-            UserError: they are not of this space's shape.
-            ValueError: they are not of one shape.
-            TypeError: one is of a type that the column's does not hold.
-            LookupError: a part is missing.
+            UserError: one is no value of this space; says which part and why.
         """
-        stacked = np.stack(values, dtype=self.dtype, casting="same_kind")
-        if stacked.shape[1:] != self.shape:
-            raise UserError(f"observations of shape {stacked.shape[1:]}; its observation_space has {self.shape}")
-        return stacked
+        try:
+            stacked = np.asarray(values)
+        except ValueError:  # not of one shape
+            shape = next(shape for shape in map(_shape, values) if shape != self.shape)
+        else:
+            shape = stacked.shape[1:]
+        if shape != self.shape:
+            raise UserError(f"an {part} of shape {shape}; its observation_space has {self.shape}")
+        if not np.can_cast(stacked.dtype, self.dtype, "same_kind"):
+            raise UserError(f"an {part} of {stacked.dtype}; its observation_space is of {self.dtype}")
+        outside = self.outside(stacked)
+        if outside.any():
+            raise UserError(f"an {part} of {stacked[outside][0]}; its observation_space is {self.in_words()}")
+        return stacked.astype(self.dtype, copy=False)
 
     def copied(self, values: Any) -> Any:
         """A copy of a column, in this space's types."""
@@ -69,7 +84,7 @@ class Space(ABC):
 
     def in_words(self) -> str:
         """What one value is, for a person who got it wrong."""
-        return f"{' × '.join(map(str, self.shape)) or 'one'} numbers"
+        return _several(self.shape, "number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +192,7 @@ class MultiDiscrete(Space):
     def __post_init__(self) -> None:
         _check_sizes(self.shape)
         if any(not 0 < n < _MOST for n in self.nvec):
-            raise UserError(f"sizes must be positive: nvec is {self.nvec}")
+            raise UserError(f"sizes must be positive, and below 2**31: nvec is {self.nvec}")
         if not math.prod(self.shape) == len(self.nvec) == len(self.start or self.nvec):
             raise UserError(f"nvec and start must have a number for each of shape {self.shape}")
         if any(not -_MOST < start < _MOST for start in self.start):
@@ -211,8 +226,9 @@ class MultiDiscrete(Space):
 
     def in_words(self) -> str:
         """The ranges."""
-        ranges = ", ".join(f"{first} to {first + n - 1}" for first, n in zip(self.first, self.nvec, strict=True))
-        return f"{' × '.join(map(str, self.shape))} whole numbers, from {ranges}"
+        ranges = [f"{first} to {first + n - 1}" for first, n in zip(self.first, self.nvec, strict=True)]
+        more = f" and {len(ranges) - _TOLD} more" if len(ranges) > _TOLD else ""
+        return f"{_several(self.shape, 'whole number')}, from {', '.join(ranges[:_TOLD])}{more}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +261,7 @@ class MultiBinary(Space):
 
     def in_words(self) -> str:
         """How many."""
-        return f"{' × '.join(map(str, self.shape))} zeros and ones"
+        return _several(self.shape, "zeros and ones", "zero or one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,11 +277,24 @@ class Parts(Space):
     def __post_init__(self) -> None:
         if not self.spaces:
             raise UserError("a space of parts must have some")
+        for name in self.spaces:
+            if not name or not name.isprintable() or set(name) & set(_NOT_IN_NAMES):
+                raise UserError(
+                    f"parts must have printable names without {' '.join(_NOT_IN_NAMES)}, not {name[:100]!r}"
+                )
         if self.is_tuple and list(self.spaces) != [str(i) for i in range(len(self.spaces))]:
             raise UserError("parts of a tuple must be called 0, 1, …")
 
+    def __eq__(self, other: object) -> bool:
+        """The order of parts decides which weight sees what."""
+        return isinstance(other, Parts) and self._items == other._items
+
     def __hash__(self) -> int:
-        return hash((*self.spaces.items(), self.is_tuple))
+        return hash(self._items)
+
+    @property
+    def _items(self) -> tuple[Any, ...]:
+        return (*self.spaces.items(), self.is_tuple)
 
     @property
     def dtype(self) -> str:  # type: ignore[override]
@@ -281,11 +310,19 @@ class Parts(Space):
         """All parts in a row."""
         return np.concatenate([space.encode(values[name]) for name, space in self.spaces.items()], axis=1)
 
-    def stack(self, values: Sequence[Any]) -> Any:
+    def stack(self, values: Sequence[Any], part: str = "observation") -> Any:
         """A tree of columns."""
+        kind, names = (tuple, [*range(len(self.spaces))]) if self.is_tuple else (Mapping, [*self.spaces])
+        for value in values:
+            if not isinstance(value, kind):
+                needed = "a tuple" if self.is_tuple else "a dictionary"
+                raise UserError(f"an {part} that is a {type(value).__name__}; its observation_space needs {needed}")
+            found = [*range(len(value))] if self.is_tuple else [*value]
+            if set(found) != set(names):
+                raise UserError(f"an {part} with the parts {found}; its observation_space has {names}")
         return {
-            name: space.stack([value[int(name) if self.is_tuple else name] for value in values])
-            for name, space in self.spaces.items()
+            str(name): self.spaces[str(name)].stack([value[name] for value in values], f"{part}[{name!r}]")
+            for name in names
         }
 
     def copied(self, values: Any) -> Any:
@@ -312,7 +349,7 @@ class Parts(Space):
     def in_words(self) -> str:
         """Each part."""
         parts = "; ".join(f"{name}: {space.in_words()}" for name, space in self.spaces.items())
-        return f"{'a list' if self.is_tuple else 'an object'} of {parts}"
+        return f"{'a list' if self.is_tuple else 'an object'} of ({parts})"
 
 
 SPACES: dict[str, type[Space]] = {
@@ -339,7 +376,10 @@ def space_of(space: gymnasium.Space[Any]) -> Space | None:
     if isinstance(space, spaces.MultiBinary):
         return MultiBinary(tuple(space.shape))
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        named = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        named = [*space.items()] if isinstance(space, spaces.Dict) else [*enumerate(space)]
+        for name, _ in named:
+            if isinstance(space, spaces.Dict) and not isinstance(name, str):
+                raise UserError(f"parts must be named by text, not {name!r}")
         parts = {str(name): space_of(part) for name, part in named}
         if parts and None not in parts.values():
             return Parts(parts, isinstance(space, spaces.Tuple))  # type: ignore[arg-type]
@@ -362,8 +402,23 @@ def _one_hot(places: Array, sizes: tuple[int, ...]) -> Array:
     return rows
 
 
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Of one value; None: it is ragged."""
+    try:
+        shape: tuple[int, ...] = np.shape(value)
+    except ValueError:
+        return None
+    return shape
+
+
+def _several(shape: tuple[int, ...], noun: str, one: str = "") -> str:
+    if math.prod(shape) == 1:
+        return f"{' × '.join(map(str, shape)) or 'one'} {one or noun}"
+    return f"{' × '.join(map(str, shape))} {noun}{'' if one else 's'}"
+
+
 def _check_sizes(sizes: tuple[int, ...]) -> None:
     if not all(0 < size < _MOST for size in sizes):
-        raise UserError(f"sizes must be positive: {sizes}")
+        raise UserError(f"sizes must be positive, and below 2**31: {sizes}")
     if len(sizes) > _MOST_DIMENSIONS:
         raise UserError(f"{len(sizes)} dimensions are more than {_MOST_DIMENSIONS}")

@@ -101,10 +101,18 @@ def _plain(observations: Any) -> Any:
     """Arrays as lists, in dictionaries and tuples too."""
     if isinstance(observations, Mapping):
         return {name: _plain(part) for name, part in observations.items()}
-    of_parts = isinstance(observations, list) and observations and isinstance(observations[0], Mapping | tuple)
-    if of_parts or isinstance(observations, tuple):
+    if isinstance(observations, tuple) or (isinstance(observations, list) and not _is_array(observations)):
         return [_plain(part) for part in observations]
-    return np.asarray(observations).tolist()
+    array = np.asarray(observations)
+    return array.astype(np.int8).tolist() if array.dtype == bool else array.tolist()
+
+
+def _is_array(values: list[Any]) -> bool:
+    """Whether a list, nested it may be, is of numbers in the shape of an array."""
+    try:
+        return np.asarray(values).dtype.kind in "biuf"
+    except ValueError:
+        return False
 
 
 def _wait_for(error: Exception) -> bool | float:

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
 
-from actors.environments import describe, make_gymnasium
+from actors.environments import describe, fitting, make_gymnasium, stacked
 from actors.episode import Array
 from actors.errors import UserError
-from actors.spaces import Box, Discrete
-from actors.trees import leaves
+from actors.spaces import Box
+from actors.trees import Tree, leaves
 from actors.trust import require_named
 from serve.lander import LANDER_ACTIONS, MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
 from serve.policies import Policies
@@ -43,7 +43,7 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     fps: float
     """Steps a second in real time."""
     actions: list[str]
-    """Names of the discrete actions, or of a continuous one's components."""
+    """What the policy decides on: discrete actions, options of several choices, components of a continuous one."""
     bounds: list[Point]
     """Of a continuous action's components; none: actions are discrete. Infinite ones become null."""
     sampled: bool
@@ -51,8 +51,6 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     """None: only the policy can fly this."""
     moon: Moon | None
     """None: not LunarLander; frames carry the observation instead."""
-    first_action: int = 0
-    """The number of the first of the discrete actions."""
 
 
 class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
@@ -66,6 +64,8 @@ class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
     total: float
     """The return so far."""
     action: int | list[float] | None = None
+    chosen: list[int] = []
+    """The places of what was chosen among the scene's actions; of a continuous action none."""
     shown: dict[str, list[float]] = {}
     """What the policy makes of it, whoever flies: probabilities of discrete actions, the mean of a continuous one."""
     lander: Lander | None = None
@@ -126,8 +126,7 @@ class Flight:
         self.t, self.total, self._fuel, self.over = 0, 0.0, 0.0, False
         served, spec = self._policies[self.name], self._spec
         self._memory = served.policy.start(1)
-        first = spec.action.start if isinstance(spec.action, Discrete) else 0
-        names = [f"{served.policy.distribution.noun} {first + i}" for i in range(spec.layer_sizes[-1])]
+        names = served.policy.distribution.labels
         if self._lander:
             names = ["main engine", "side engines"] if self._lander.continuous else [*LANDER_ACTIONS]
         bounds = [*zip(spec.action.low, spec.action.high, strict=True)] if isinstance(spec.action, Box) else []
@@ -143,7 +142,6 @@ class Flight:
             sampled=self.sampled,
             stick=self._stick,
             moon=moon,
-            first_action=first,
         )
         return self.scene
 
@@ -177,32 +175,40 @@ class Flight:
         """One step of the environment. ``over`` says whether it was the episode's last."""
         served = self._policies[self.name]
         policy = served.policy
-        observation = policy.spec.observation.stack([self._observation])
+        observation = self._seen()
+        policy.require_actions(observation)
         sampled = self.sampled and self.stick is None
         noise = policy.distribution.noise(self._rng, (1,)) if sampled else None
         step = policy.step(observation, self._memory, noise)
         self._memory = step.memory
-        action = step.actions[0] if self.stick is None else self._sticks[self.stick]
+        flown = fitting(step.actions, self._env.action_space)[0]
+        action = flown if self.stick is None else self._sticks[self.stick]
+        chosen = policy.distribution.chosen(step.sampled[0]) if self.stick is None else [self.stick]
         self._observation, reward, self._terminated, truncated, _ = self._env.step(action)
         self.t += 1
         self.total += float(reward)
         self.over = bool(self._terminated or truncated)
         self._pilots.add("policy" if self.stick is None else "you")
         frame = self._frame(served.version, float(reward), action)
+        frame.chosen = chosen
         frame.shown = {name: _rounded(rows[0], 3) for name, rows in step.shown.items()}
         return frame
+
+    def _seen(self) -> Tree:
+        return stacked(self._spec.observation, [self._observation], self._spec.env_id, "reset or step")
 
     def _frame(self, version: int, reward: float, action: Any = None) -> Frame:
         pilot = "policy" if self.stick is None else "you"
         frame = Frame(self.t, pilot, version, round(reward, 2), round(self.total, 2))
         if action is not None:
-            frame.action = int(action) if np.ndim(action) == 0 else _rounded(np.ravel(action), 3)
+            whole = np.ndim(action) == 0 and not isinstance(self._spec.action, Box)
+            frame.action = int(action) if whole else _rounded(np.ravel(action), 3)
         if self._lander:
             main, side = engines(action) if action is not None else (0.0, 0.0)
             self._fuel += MAIN_FUEL * main + SIDE_FUEL * abs(side)
             frame.lander = lander_of(self._lander, main, side, self._fuel)
         else:
-            parts = leaves(self._spec.observation.stack([self._observation]))
+            parts = leaves(self._seen())
             frame.observation = [x for _, part in parts for x in _rounded(part.ravel(), 4)]
         return frame
 

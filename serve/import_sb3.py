@@ -28,6 +28,7 @@ from actors.environments import EnvironmentInfo, describe
 from actors.episode import Array
 from actors.errors import UserError
 from actors.policy import ACTIVATIONS, Policy
+from actors.spaces import Discrete
 from learner.command_line import one_line_errors, parse
 from learner.console import say
 from serve.directories import whole_directory
@@ -128,7 +129,7 @@ def _refuse_other_kinds(data: dict[str, Any], state: dict[str, Array]) -> None:
             raise UserError(f"unknown weight {name[:200]!r}; {_IMPORTABLE}")
     space = _hint(data.get("action_space"), ":type:")
     if space in ("MultiDiscrete", "MultiBinary"):
-        raise UserError(f"this policy has {space} actions; supported are Discrete and Box actions")
+        raise UserError(f"this policy has {space} actions; imported are Discrete and Box ones")
 
 
 def _algorithm(data: dict[str, Any]) -> str:
@@ -212,6 +213,8 @@ def _environment(env_id: str) -> EnvironmentInfo:
         if newer is None:
             raise
         env = describe(newer)
+    if isinstance(env.action, Discrete) and env.action.start:
+        raise UserError(f"{env.env_id} counts actions from {env.action.start}, Stable-Baselines3's policies from 0")
     return env
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +87,7 @@ def _inputs(space: Space) -> str:
             for part, inner in space.spaces.items():
                 yield from arrays(f"{name}.{part}", f"{variable}[{part if space.is_tuple else repr(part)}]", inner)
         else:
-            yield f"{json.dumps(name)}: np.asarray({variable}, np.{space.dtype})[None]"
+            yield f"{name!r}: np.asarray({variable}, np.{space.dtype})[None]"
 
     return "{" + ", ".join(arrays("observation", "observation", space)) + "}"
 

@@ -197,20 +197,20 @@ def _leaves(name: str, space: Space) -> Iterator[tuple[str, Space]]:
 
 def _encoded(name: str, space: Space, graph: _Graph, dtype: str) -> str:
     """As Space.encode."""
-    x = graph.add("Flatten", [name], f"{name}:flat", axis=1)
+    x = graph.add("Flatten", [name], f"({name}):flat", axis=1)
     if isinstance(space, Discrete):
         space = MultiDiscrete((space.n,), (1,), (space.start,))
     if isinstance(space, MultiDiscrete):
         starts = np.cumsum([0, *space.nvec[:-1]]) - space.first
-        x = graph.add("Add", [x, graph.constant(f"{name}:starts", starts.astype(np.int64))], f"{name}:places")
-        total = graph.constant(f"{name}:total", np.array(sum(space.nvec), np.int64))
-        ends = graph.constant(f"{name}:off_on", np.array([0, 1], np.float32))
-        each = graph.add("OneHot", [x, total, ends], f"{name}:each")  # [batch, K, total]
-        axis = graph.constant(f"{name}:axis", np.array([1], np.int64))
-        x = graph.add("ReduceSum", [each, axis], f"{name}:one_hot", keepdims=0)
+        x = graph.add("Add", [x, graph.constant(f"({name}):starts", starts.astype(np.int64))], f"({name}):places")
+        total = graph.constant(f"({name}):total", np.array(sum(space.nvec), np.int64))
+        ends = graph.constant(f"({name}):off_on", np.array([0, 1], np.float32))
+        each = graph.add("OneHot", [x, total, ends], f"({name}):each")  # [batch, K, total]
+        axis = graph.constant(f"({name}):axis", np.array([1], np.int64))
+        x = graph.add("ReduceSum", [each, axis], f"({name}):one_hot", keepdims=0)
     if isinstance(space, Box) and space.dtype == dtype:
         return x
-    return graph.add("Cast", [x], f"{name}:numbers", to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    return graph.add("Cast", [x], f"({name}):numbers", to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def export(policy: Policy, path: Path) -> None:

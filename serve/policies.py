@@ -63,6 +63,8 @@ class ServedPolicy:
             "actions": spec.distribution,
             "action_size": spec.layer_sizes[-1],
             "observation_shape": spec.observation.shape,
+            "takes": spec.observation.in_words(),
+            "does": spec.action.in_words(),
             "trained": spec.trained,
             "loaded_at": self.loaded_at,
             "reloads": self.reloads,

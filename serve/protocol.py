@@ -17,6 +17,8 @@ from actors.trees import Tree
 MOST_OBSERVATIONS = 4096
 """In one request."""
 
+_MOST_NUMBERS = 2**24
+"""That the observations of a request may be to a network, one-hot where they are discrete: 64 MiB."""
 _LONGEST = 200
 """Characters of a request that a problem repeats."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -91,6 +93,9 @@ def observations_of(request: ActRequest, spec: PolicySpec) -> Tree:
         message, _, path = str(error).partition(" - at `$")
         takes = f"{spec.env_id} takes {spec.observation.in_words()}"
         raise Problem(422, f"{_plain(message)}; {takes}", f"{field}{path.rstrip('`')}") from None
+    if len(values) * spec.seen.inputs > _MOST_NUMBERS:
+        most = max(1, _MOST_NUMBERS // spec.seen.inputs)
+        raise Problem(422, f"{len(values)} observations at once; {spec.env_id} takes {most} in a request", field)
     return _column(spec, spec.observation, values, field, "", single)
 
 
@@ -146,8 +151,9 @@ def _not_finite(body: bytes) -> str | None:
     def search(value: Any, path: str) -> str | None:
         if isinstance(value, float) and not math.isfinite(value):
             return path
-        items = enumerate(value) if isinstance(value, list) else ()
-        return next(filter(None, (search(item, f"{path}[{i}]") for i, item in items)), None)
+        items = [(f"{path}[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else []
+        items += [(f"{path}.{name}", item) for name, item in value.items()] if isinstance(value, dict) else []
+        return next(filter(None, (search(item, place) for place, item in items)), None)
 
     try:
         data = json.loads(body)

@@ -13,6 +13,7 @@ from gymnasium.spaces import Discrete
 
 from actors.environments import describe
 from actors.errors import UserError, unknown
+from actors.spaces import Box
 from learner.config import TrainConfig, overlay, read_config
 from learner.learner_group import own_loss
 from learner.presets import PRESETS, preset
@@ -151,7 +152,8 @@ def require_all(planned: Planned) -> None:
     environment = describe(experiment.env)
     for peer in experiment.peers:
         require_peer(peer)
-        if not (isinstance(environment.action_space, Discrete) and len(environment.observation.shape) == 1):
+        seen = environment.observation
+        if not (isinstance(environment.action_space, Discrete) and isinstance(seen, Box) and len(seen.shape) == 1):
             raise UserError(f"peers fly vectors of observations and discrete actions only; {experiment.env} has others")
 
 

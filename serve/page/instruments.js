@@ -79,7 +79,7 @@ export class Instruments {
     const values = probabilities?.map((share) => `${Math.round(100 * share)}%`) ?? means?.map((mean) => mean.toFixed(2));
     values?.forEach((value, i) => {
       this.bars[i].value.textContent = value;
-      this.bars[i].row.classList.toggle("chosen", frame.action === i + this.scene.first_action);
+      this.bars[i].row.classList.toggle("chosen", Boolean(frame.chosen?.includes(i)));
     });
   }
 }

@@ -378,6 +378,33 @@ for name, space in {
 }.items():
     kwargs = {"space": space}
     gymnasium.register(f"{name}-v0", entry_point=f"{__name__}:Choosing", kwargs=kwargs, disable_env_checker=True)
+
+
+class Exact(gymnasium.Env[Any, Any]):
+    """Raises at an action that is not of its space, to the last digit and in its own type."""
+
+    observation_space = Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, space: gymnasium.Space[Any]) -> None:
+        self.action_space = space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Step:
+        if not self.action_space.contains(action):
+            raise RuntimeError(f"{action!r} is not of {self.action_space}")
+        return np.zeros(1, np.float32), 0.0, True, False, {}
+
+
+for name, space in {
+    "Double": Box(-0.1, 0.3, (2,), np.float64),
+    "Half": Box(-0.1, 0.3, (2,), np.float16),
+    "Short": MultiDiscrete(np.array([2, 3]), dtype=np.int32),
+    "Scalar": Box(-0.25, 0.25, (), np.float32),
+}.items():
+    of = {"space": space}
+    gymnasium.register(f"{name}-v0", entry_point=f"{__name__}:Exact", kwargs=of, disable_env_checker=True)
 for name, space, size in (
     ("OneOf", Discrete(4, start=1), 4),
     ("SomeOf", MultiBinary(3), 3),

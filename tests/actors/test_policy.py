@@ -453,6 +453,25 @@ def test_a_spec_of_wrong_values_is_damaged(tmp_path: Path, change: dict[str, Any
     assert_refused_in_one_line(tmp_path, "damaged")
 
 
+@pytest.mark.parametrize("depth", [20, 300, 5_000])
+def test_spaces_nested_too_deep_are_damaged(tmp_path: Path, depth: int) -> None:
+    space = '{"kind": "parts", "spaces": {"a": ' * depth + '{"kind": "discrete", "n": 2}' + "}}" * depth
+    spec = json.dumps(dataclasses.asdict(CATEGORICAL) | {"observation": "HERE"}).replace('"HERE"', space)
+    write_policy(tmp_path, {"spec": spec}, random_policy(CATEGORICAL).weights)
+    assert_refused_in_one_line(tmp_path, "damaged")
+
+
+def test_a_file_of_both_forms_is_damaged(tmp_path: Path) -> None:
+    spec = json.dumps(OLD_CATEGORICAL | {"network": {}})
+    write_policy(tmp_path, {"spec": spec}, random_policy(CATEGORICAL).weights)
+    assert_refused_in_one_line(tmp_path, "observation_shape is of older files, network of newer ones")
+
+
+def test_a_network_that_no_file_holds_is_refused() -> None:
+    with pytest.raises(UserError, match=r"1000000000 × 16 × 8 × 2 units would take 61,\d+ MiB, more than 256"):
+        dataclasses.replace(CATEGORICAL, observation=Discrete(10**9))
+
+
 def test_a_file_with_a_nan_is_damaged_and_names_the_weight(tmp_path: Path) -> None:
     policy = random_policy(CATEGORICAL)
     policy.weights["b1"][0] = np.nan

@@ -11,6 +11,7 @@ from actors.actor import RolloutActor
 from actors.environments import GymnasiumEnvironments, describe, make_environments
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
+from actors.evaluation import fly_episodes
 from actors.policy import Policy, PolicyNetwork, PolicySpec
 from actors.rollout import Rollout, RolloutConfig
 from actors.seeds import sub_seed
@@ -60,6 +61,17 @@ def test_fragments_worked_by_hand() -> None:
         ([[1, 1, 0], [1, 1, 1], [1, 1, 2], [1, 1, 3]], [1, 1, 4], "goes on"),  # the first row was the reset
     ]
     assert second.episode_lengths.tolist() == [3]
+
+
+@pytest.mark.parametrize("name", ["Double", "Half", "Short", "Scalar"])
+def test_actions_are_of_the_environments_own_type_at_their_bounds(name: str) -> None:
+    """These environments raise at any other."""
+    env_id = f"tests.actors.fake_environments:{name}-v0"
+    policy = policy_for(env_id)
+    if "log_std" in policy.weights:
+        policy.weights["b1"][:] = np.array([50, -50], np.float32)[: policy.weights["b1"].size]
+    Rollout(make_environments(env_id, 3, seed=0), seed=0).fragments(policy, 4)
+    fly_episodes(policy, range(3))
 
 
 def test_a_memory_lasts_as_long_as_its_episode() -> None:

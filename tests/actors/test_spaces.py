@@ -67,12 +67,65 @@ def test_its_samples_are_its_values(theirs: gymnasium.Space[Any], ours: Space) -
 
 
 def test_what_is_not_of_a_space_is_not_stacked() -> None:
-    with pytest.raises(UserError, match=r"shape \(3,\); its observation_space has \(2,\)"):
-        Box((2,)).stack([np.zeros(3), np.zeros(3)])
-    with pytest.raises(TypeError, match="same_kind"):
-        Discrete(2).stack([0.5])
-    with pytest.raises(KeyError):
-        Parts({"a": Discrete(2)}).stack([{"b": 1}])
+    parts = Parts({"a": Discrete(2), "b": Parts({"0": MultiBinary((2,)), "1": Discrete(3, -1)}, is_tuple=True)})
+    good = {"a": 1, "b": ([0, 1], -1)}
+    parts.stack([good, good])
+    for space, wrong, said in (
+        (Box((2,)), np.zeros(3), r"an observation of shape \(3,\); its observation_space has \(2,\)"),
+        (Box((2,)), ["a", "b"], r"an observation of <U\d+; its observation_space is of float32"),
+        (Box((2,)), [[1], [1, 2]], r"an observation of shape None; its observation_space has \(2,\)"),
+        (Discrete(2), 0.5, "an observation of float64; its observation_space is of int64"),
+        (Discrete(3, -1), 2, "an observation of 2; its observation_space is a whole number from -1 to 1"),
+        (Discrete(3), -1, "an observation of -1; its observation_space is a whole number from 0 to 2"),
+        (MultiDiscrete((3, 3), (2,)), [3, 0], "an observation of 3; .* is 2 whole numbers, from 0 to 2, 0 to 2"),
+        (MultiBinary((2,)), [300, 0], "an observation of 300; its observation_space is 2 zeros and ones"),
+        (parts, good | {"a": 2}, r"an observation\['a'\] of 2; its observation_space is a whole number from 0 to 1"),
+        (parts, good | {"b": ([0, 1], 2)}, r"an observation\['b'\]\[1\] of 2; "),
+        (parts, {"a": 1}, r"an observation with the parts \['a'\]; its observation_space has \['a', 'b'\]"),
+        (parts, good | {"c": 1}, r"with the parts \['a', 'b', 'c'\]"),
+        (parts, good | {"b": ([0, 1],)}, r"an observation\['b'\] with the parts \[0\]; .* has \[0, 1\]"),
+        (parts, good | {"b": [[0, 1], 1]}, r"an observation\['b'\] that is a list; .* needs a tuple"),
+        (parts, np.zeros(2), "an observation that is a ndarray; its observation_space needs a dictionary"),
+    ):
+        for values in ([wrong], [space.sample(np.random.default_rng(0), 1)[0] if space is not parts else good, wrong]):
+            with pytest.raises(UserError, match=said):
+                space.stack(values)
+
+
+def test_the_order_of_parts_is_part_of_a_space() -> None:
+    """It decides which weight sees what."""
+    one, other = Parts({"a": Discrete(2), "b": Box((2,))}), Parts({"b": Box((2,)), "a": Discrete(2)})
+    assert one != other
+    assert one == Parts(dict(one.spaces))
+
+
+@pytest.mark.parametrize("name", ["", "a.b", 'a"b', "a\\b", "a\nb", "\ud800"])
+def test_names_that_paths_cannot_hold_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match="parts must have printable names without"):
+        Parts({name: Discrete(2)})
+
+
+def test_parts_that_are_not_named_by_text_are_refused() -> None:
+    with pytest.raises(UserError, match="parts must be named by text, not 0"):
+        space_of(spaces.Dict({0: spaces.Discrete(2)}))
+
+
+NESTED_WORDS = "an object of (a: a whole number from 0 to 1; b: a list of (0: 1 number))"
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (Box(()), "one number"),
+        (Box((1,)), "1 number"),
+        (Box((2, 3)), "2 × 3 numbers"),
+        (MultiBinary((1,)), "1 zero or one"),
+        (MultiDiscrete((2,) * 100, (100,)), "100 whole numbers, from " + "0 to 1, " * 7 + "0 to 1 and 92 more"),
+        (Parts({"a": Discrete(2), "b": Parts({"0": Box((1,))}, True)}), NESTED_WORDS),
+    ],
+)
+def test_spaces_are_told_in_words(space: Space, words: str) -> None:
+    assert space.in_words() == words
 
 
 @pytest.mark.parametrize(
@@ -102,6 +155,7 @@ def test_bounds_beyond_single_precision_are_none() -> None:
         (Box, {"shape": (1,), "low": (2.0,), "high": (1.0,)}, "low must be at most high"),
         (Box, {"shape": (1,), "low": (0.0,), "high": (1e300,)}, "32-bit floats"),
         (Discrete, {"n": 0}, "sizes must be positive"),
+        (Discrete, {"n": 2**40}, r"below 2\*\*31"),
         (Discrete, {"n": 2, "start": 2**40}, "start must be"),
         (MultiDiscrete, {"nvec": (2, 0), "shape": (2,)}, "sizes must be positive"),
         (MultiDiscrete, {"nvec": (2,), "shape": (2,)}, "a number for each"),

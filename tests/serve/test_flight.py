@@ -73,7 +73,7 @@ def test_a_memory_lasts_as_long_as_its_episode(tmp_path: Path) -> None:
     ("name", "actions", "held"),
     [
         ("Cells", [f"action {i}" for i in range(-2, 3)], -1),
-        ("Choices", [f"choice {i}" for i in range(5)], None),
+        ("Choices", ["choice 0: 1", "choice 0: 2", "choice 0: 3", "choice 1: 0", "choice 1: 1"], None),
         ("Switches", [f"switch {i}" for i in range(3)], None),
         ("Parts", [f"action {i}" for i in range(3)], 1),
     ],
@@ -88,12 +88,24 @@ def test_actions_of_every_kind_are_named_and_told(
     flown = policy.act(policy.spec.observation.stack([flight._observation]))[0]
     assert frame.action == (np.ravel(flown).tolist() if flown.ndim else int(flown))
     assert len(frame.shown["probabilities"]) == len(actions)
+    probabilities = np.array(frame.shown["probabilities"])
+    likely = np.flatnonzero(probabilities > 0.5) if name == "Switches" else [probabilities.argmax()]
+    assert set(likely) <= set(frame.chosen)
     if held is None:
         assert flight.scene.stick is None
     else:
         flight.begin()
         flight.take(1)
-        assert flight.step().action == held == flight.scene.first_action + 1
+        frame = flight.step()
+        assert (frame.action, frame.chosen) == (held, [1])
+
+
+def test_a_continuous_action_of_rank_0_is_told_as_it_is(tmp_path: Path) -> None:
+    policy = policy_for("tests.actors.fake_environments:Scalar-v0")
+    flight = Flight(saved(tmp_path, {"one": policy}, ["tests.actors.fake_environments"]), "one", seed=0)
+    frame = flight.step()
+    assert frame.action == pytest.approx([float(policy.act(np.zeros((1, 1), np.float32))[0])], abs=1e-3)
+    assert frame.chosen == []
 
 
 def test_what_a_frame_tells(tmp_path: Path) -> None:

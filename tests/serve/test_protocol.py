@@ -55,7 +55,7 @@ def test_a_policy_gets_numbers_in_its_own_dtype() -> None:
             PARTS,
             {"a": [1, 2], "b c": [3]},
             {"a": [1, 2], "b c": [4]},
-            "an object of a: 2 numbers; b c: a list",
+            "takes an object of .a: 2 numbers; b c: a list",
             "observation.b c[0]",
         ),
         (PARTS, WHOLE, {"a": [1, 1e39], "b c": [3]}, "32-bit", "observation.a[1]"),
@@ -67,12 +67,26 @@ def test_a_policy_gets_numbers_in_its_own_dtype() -> None:
 def test_whole_numbers(space: Space, right: Any, wrong: Any, takes: str, field: str) -> None:
     spec = dataclasses.replace(SPEC, observation=space)
     taken = observations_of(decode(json.dumps({"observation": right}).encode()), spec)
-    for (name, leaf), (_, expected) in zip(leaves(taken), leaves(space.stack([right])), strict=True):
+    given = {**right, "b c": tuple(right["b c"])} if isinstance(space, Parts) else right
+    for (name, leaf), (_, expected) in zip(leaves(taken), leaves(space.stack([given])), strict=True):
         np.testing.assert_array_equal(leaf, expected, err_msg=name, strict=True)
     with pytest.raises(Problem, match=takes) as caught:
         observations_of(decode(json.dumps({"observation": wrong}).encode()), spec)
     assert caught.value.field == field
     assert caught.value.status == 422
+
+
+def test_as_many_discrete_observations_as_fit_into_memory() -> None:
+    spec = dataclasses.replace(SPEC, observation=Discrete(2**17))
+    body = json.dumps({"observations": [0] * 200}).encode()
+    with pytest.raises(Problem, match="200 observations at once; LunarLander-v3 takes 128 in a request"):
+        observations_of(decode(body), spec)
+
+
+def test_a_nan_in_a_part_is_found() -> None:
+    with pytest.raises(Problem) as caught:
+        decode(b'{"observation": {"a": [1, NaN]}}')
+    assert caught.value.field == "observation.a[1]"
 
 
 def test_pictures() -> None:

@@ -394,7 +394,7 @@ def test_the_card_of_a_policy_of_float64_gives_it_float64(
     card = (tmp_path / "README.md").read_text()
     monkeypatch.chdir(tmp_path)
     for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
-        assert "np.asarray(observation, np.float64)" in code
+        assert "policy.act(" in code or "np.asarray(observation, np.float64)" in code
         exec(code, {})
     assert capsys.readouterr().out.split() == ["1.0", "1.0"]
 
