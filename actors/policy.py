@@ -211,7 +211,8 @@ class Policy:
         self.weights = weights
         self._activation = ACTIVATIONS[spec.network.activation]
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
-        self._encode, self._normalizes = spec.seen.encode, spec.network.normalize_observations
+        self._encode, self._project = spec.seen.encode, spec.seen.project
+        self._normalizes = spec.network.normalize_observations
         self._is_masked = spec.is_masked
         self.distribution = DISTRIBUTIONS[spec.distribution].of(spec, weights)
 
@@ -224,14 +225,16 @@ class Policy:
         Args:
             observations: a column of ``spec.observation``.
         """
-        x = self._encode(observations)
+        (w, b), *layers = self._layers
         if self._normalizes:
+            x = self._encode(observations)
             x = (x - self.weights["observation_mean"]) / self.weights["observation_std"]
-            x = np.clip(x, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False)
-        for w, b in self._layers[:-1]:
-            x = self._activation(x @ w + b)
-        w, b = self._layers[-1]
-        parameters = np.asarray(x @ w + b)
+            x = np.clip(x, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False) @ w + b
+        else:
+            x = self._project(observations, w) + b
+        for w, b in layers:
+            x = self._activation(x) @ w + b
+        parameters = np.asarray(x)
         return masked(parameters, allowed(observations)) if self._is_masked else parameters
 
     def require_actions(self, observations: Tree) -> None:

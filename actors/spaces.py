@@ -40,6 +40,10 @@ class Space(ABC):
     def encode(self, values: Any) -> Array:
         """What a network sees: [B, *shape] -> [B, inputs]; float64 where values are, else float32."""
 
+    def project(self, values: Any, weights: Array) -> Array:
+        """``encode(values) @ weights``, [B, units], of float32: a network's first layer."""
+        return np.asarray(self.encode(values) @ weights)
+
     def stack(self, values: Sequence[Any], part: str = "observation") -> Any:
         """A column of values as an environment gives them: [B, *shape].
 
@@ -160,6 +164,10 @@ class Discrete(Space):
         """One-hot."""
         return _one_hot(values[:, None] - self.start, (self.n,))
 
+    def project(self, values: Any, weights: Array) -> Array:
+        """Their rows of the weights."""
+        return np.asarray(weights[values - self.start])
+
     def sample(self, rng: np.random.Generator, count: int) -> Array:
         """Uniform."""
         return rng.integers(self.start, self.start + self.n, count)
@@ -211,6 +219,11 @@ class MultiDiscrete(Space):
     def encode(self, values: Array) -> Array:
         """One-hot, one after another."""
         return _one_hot(values.reshape(len(values), -1) - self.first, self.nvec)
+
+    def project(self, values: Any, weights: Array) -> Array:
+        """The sums of their rows of the weights."""
+        starts = np.cumsum([0, *self.nvec[:-1]]) - self.first
+        return np.asarray(weights[values.reshape(len(values), -1) + starts].sum(axis=1))
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
         """Uniform."""
@@ -309,6 +322,12 @@ class Parts(Space):
     def encode(self, values: Any) -> Array:
         """All parts in a row."""
         return np.concatenate([space.encode(values[name]) for name, space in self.spaces.items()], axis=1)
+
+    def project(self, values: Any, weights: Array) -> Array:
+        """The sum of what each part makes of its rows of the weights."""
+        rows = np.split(weights, np.cumsum([space.inputs for space in self.spaces.values()])[:-1])
+        parts = zip(self.spaces.items(), rows, strict=True)
+        return np.asarray(sum(space.project(values[name], mine) for (name, space), mine in parts))
 
     def stack(self, values: Sequence[Any], part: str = "observation") -> Any:
         """A tree of columns."""

@@ -49,6 +49,13 @@ def test_a_network_sees_what_gymnasium_flattens(theirs: gymnasium.Space[Any], ou
 
 
 @pytest.mark.parametrize(("theirs", "ours"), PAIRS, ids=NAMES)
+def test_a_first_layer_is_the_product_with_what_a_network_sees(theirs: gymnasium.Space[Any], ours: Space) -> None:
+    rng = np.random.default_rng(0)
+    values, weights = ours.sample(rng, 50), rng.standard_normal((ours.inputs, 7), np.float32)
+    np.testing.assert_allclose(ours.project(values, weights), ours.encode(values) @ weights, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), PAIRS, ids=NAMES)
 def test_its_samples_are_its_values(theirs: gymnasium.Space[Any], ours: Space) -> None:
     column = ours.sample(np.random.default_rng(0), 100)
     assert length(column) == 100
