@@ -20,7 +20,7 @@ from actors.errors import NonFiniteError
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
 if TYPE_CHECKING:
-    from actors.policy import PolicySpec
+    from actors.spec import PolicySpec
 
 _LOG_SQRT_2PI = float(0.5 * np.log(2 * np.pi))
 

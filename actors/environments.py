@@ -17,9 +17,9 @@ from actors import envpool_families
 from actors.distributions import distribution_for
 from actors.episode import Array
 from actors.errors import EnvironmentFault, UserError, unknown
-from actors.policy import PolicyNetwork, PolicySpec
 from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete, Space, bounded, space_of
+from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import Tree
 
 log = logging.getLogger("touchdown")

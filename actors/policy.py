@@ -3,162 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
-import json
-import math
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import safetensors.numpy
 
 from actors.distributions import DISTRIBUTIONS, Distribution
 from actors.episode import Array
-from actors.errors import NonFiniteError, UserError, unknown
-from actors.files import INFINITIES, json_text, read_json, replacing
-from actors.masks import MASK, allowed, has_mask, masked
-from actors.spaces import SPACES, Box, Space
+from actors.errors import NonFiniteError, UserError
+from actors.files import json_text, read_json, replacing
+from actors.masks import MASK, allowed, masked
+from actors.spec import ACTIVATIONS, MOST_BYTES, PolicySpec, read_spec
 from actors.trees import Tree, length
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-}
 NORMALIZED_LIMIT = 10.0
 """Normalised observations are clipped to ± this many standard deviations, as is customary."""
-MOST_BYTES = 256 * 1024**2
-"""In a policy's file: a thousand times what one of the usual sizes needs."""
-
 _MOST_HEADER = 1024**2
-_MOST_TRAINED = 64 * 1024
-_ENV_ID = re.compile(r"([\w.]+:)?([\w-]+/)?[\w.-]+")
-"""What ``gymnasium.make`` can make: [module:][namespace/]name-v0."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PolicyNetwork:
-    """A multilayer perceptron.
-
-    Raises:
-        UserError: a size or a name that no network can have.
-    """
-
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """Units of each hidden layer."""
-    activation: str = "tanh"
-    """tanh, relu or elu."""
-    normalize_observations: bool = False
-    """Observations are standardised with running statistics that travel in the weights."""
-
-    def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS)
-        if not all(0 < size < 2**31 for size in self.hidden_sizes):
-            raise UserError(f"sizes must be positive: hidden_sizes is {self.hidden_sizes}")
-
-
-@dataclasses.dataclass(frozen=True)
-class PolicySpec:
-    """What a policy flies, how its network is shaped and where it is from: the contents of policy.json.
-
-    Raises:
-        UserError: a value that no policy can have, or values that contradict one another.
-    """
-
-    env_id: str
-    """The Gymnasium id of the environment it was made for."""
-    observation: Space
-    """What it sees."""
-    action: Space
-    """What it does."""
-    distribution: str
-    """The family of distributions over its actions: a name in DISTRIBUTIONS."""
-    scale_actions: bool = False
-    """Continuous actions: components with both bounds are scaled from the network's [-1, 1] to them; False, and where a
-    file does not say: just clipped, as Stable-Baselines3 does."""
-    network: PolicyNetwork = PolicyNetwork()
-    version: int = 0
-    """How many updates made it."""
-    trained: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """How it was trained: preset, seed, steps, library version."""
-
-    def __post_init__(self) -> None:
-        if not (len(self.env_id) <= 200 and _ENV_ID.fullmatch(self.env_id)):
-            raise UserError(f"env_id must be a Gymnasium id, such as LunarLander-v3, not {self.env_id[:200]!r}")
-        if self.distribution not in DISTRIBUTIONS:
-            raise unknown("distribution", self.distribution, DISTRIBUTIONS)
-        kind = DISTRIBUTIONS[self.distribution]
-        if not isinstance(self.action, kind.space):
-            raise UserError(f"a {self.distribution} distribution is not over actions of kind {self.action.kind}")
-        if isinstance(self.action, Box) and not self.action.low:
-            raise UserError("continuous actions must have bounds, infinite ones maybe: low and high are missing")
-        if not 0 <= self.version < 2**63:
-            raise UserError("version must be zero or more, and below 2**63")
-        if self.is_masked:
-            numbers = math.prod(self.observation.spaces[MASK].shape)  # type: ignore[attr-defined]
-            if numbers != kind.size(self):
-                raise UserError(f"{MASK} has {numbers} numbers, one for each of {kind.size(self)} is needed")
-        if self.seen.dtype == "float64" and not self.network.normalize_observations:
-            raise UserError("observations of float64 are of policies that normalise them, and this one does not")
-        size = 4 * sum(math.prod(shape) for shape in self.weight_shapes().values())
-        if size > MOST_BYTES:
-            raise UserError(
-                f"its network of {' × '.join(map(str, self.layer_sizes))} units would take {size / 1024**2:,.0f} MiB, "
-                f"more than {MOST_BYTES // 1024**2}"
-            )
-        try:
-            size = len(json.dumps(self.trained, ensure_ascii=False, allow_nan=False).encode())
-        except (TypeError, ValueError, RecursionError) as error:
-            raise UserError(f"trained must hold plain JSON: {error}") from error
-        if size > _MOST_TRAINED:
-            raise UserError(f"trained has {size:,} bytes of JSON, more than {_MOST_TRAINED:,}")
-
-    @property
-    def is_masked(self) -> bool:
-        """Whether its observations say which actions are allowed: see ``actors.masks``."""
-        return has_mask(self.observation) and DISTRIBUTIONS[self.distribution].can_be_masked
-
-    @functools.cached_property
-    def seen(self) -> Space:
-        """What its network sees of observations: all but the mask."""
-        return self.observation.without(MASK) if self.is_masked else self.observation  # type: ignore[attr-defined]
-
-    @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        """Units from input to output: (numbers seen, *hidden, parameters of the distribution)."""
-        outputs = DISTRIBUTIONS[self.distribution].size(self)
-        return (self.seen.inputs, *self.network.hidden_sizes, outputs)
-
-    @property
-    def statistics_dtype(self) -> Literal["float32", "float64"]:
-        """The type of observations, as the network sees them, and of their statistics until they are standardised."""
-        return "float64" if self.seen.dtype == "float64" else "float32"
-
-    def require_spaces(self, env_id: str, observation: Space, action: Space) -> None:
-        """Make sure that it can fly an environment of that name and these spaces.
-
-        Raises:
-            UserError: it sees or does something else.
-        """
-        for name, mine, theirs in (("observation", self.observation, observation), ("action", self.action, action)):
-            if mine.form != theirs.form:
-                raise UserError(f"its {name} is {mine.in_words()}, {env_id} has {theirs.in_words()}")
-
-    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The name and shape of every weight: a layer is ``x @ w{i} + b{i}``."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.layer_sizes)):
-            shapes |= {f"w{i}": (fan_in, fan_out), f"b{i}": (fan_out,)}
-        shapes |= DISTRIBUTIONS[self.distribution].weight_shapes(self)
-        if self.network.normalize_observations:
-            shapes |= {"observation_mean": (self.layer_sizes[0],), "observation_std": (self.layer_sizes[0],)}
-        return shapes
-
-
 Memory = dict[str, Array]
 """What a policy remembers of the episodes that it flies, by name, a row for each: {name: [slots, …]}."""
 
@@ -322,81 +183,9 @@ class Policy:
         try:
             weights = safetensors.numpy.load(data)
             spec = read_json(data[8 : 8 + header], "its header")["__metadata__"]["spec"]
-            return Policy(_read_spec(read_json(spec, "its spec")), weights)
+            return Policy(read_spec(read_json(spec, "its spec")), weights)
         except (safetensors.SafetensorError, LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise UserError(f"{origin} is damaged: {error}") from error
-
-
-def _read_spec(data: Any) -> PolicySpec:
-    """A spec from plain JSON, each field of its own type to the letter: no 8.0 for 8, no true for 1.
-
-    Raises:
-        ValueError: a field is unknown, missing, of another type or impossible.
-    """
-    import msgspec  # here: actors, which read no files, start without it
-
-    depth = 0
-
-    def convert(data: Any, kind: type[Any]) -> Any:
-        if isinstance(data, dict):
-            for name in data.keys() - {field.name for field in dataclasses.fields(kind)}:
-                raise UserError(
-                    f"{name[:200]!r} is no field of a policy's spec; it may be of a newer version of Touchdown"
-                )
-        return msgspec.convert(data, kind, dec_hook=decode)
-
-    def decode(kind: type[Any], data: Any) -> Any:
-        if kind is not Space or not isinstance(data, dict):
-            raise ValueError("a space must be an object with its kind")
-        if data.get("kind") not in SPACES:
-            raise unknown("kind of space", str(data.get("kind"))[:200], SPACES)
-        for name in ("low", "high"):
-            if isinstance(data.get(name), list):
-                data[name] = [INFINITIES.get(x, x) if isinstance(x, str) else x for x in data[name]]
-        nonlocal depth
-        depth += 1
-        if depth > _MOST_DEPTH:
-            raise UserError(f"spaces are nested more than {_MOST_DEPTH} deep")
-        space = convert(data, SPACES[data["kind"]])
-        depth -= 1
-        return space
-
-    if isinstance(data, dict):
-        data = _as_of_today(data)
-        if isinstance(data.get("network"), dict):
-            data["network"] = convert(data["network"], PolicyNetwork)
-    spec: PolicySpec = convert(data, PolicySpec)
-    return spec
-
-
-_MOST_DEPTH = 16
-_MOVED = {"hidden_sizes", "activation", "normalize_observations"}
-_NEW = {"observation", "action", "distribution", "network"}
-
-
-def _as_of_today(data: dict[str, Any]) -> dict[str, Any]:
-    """A spec as it was written before spaces had kinds, as one is written now; others as they are."""
-    if "observation_shape" not in data:
-        return data
-    if mixed := sorted(_NEW & data.keys()):
-        raise UserError(f"observation_shape is of older files, {mixed[0]} of newer ones: a spec has one of them")
-    data = {"action_low": [], "action_high": [], "action_shape": [], **data}
-    dtype = data.pop("observation_dtype", "float32")
-    data["observation"] = {"kind": "box", "shape": data.pop("observation_shape"), "dtype": dtype}
-    data["distribution"], size = data.pop("actions", None), data.pop("action_size", None)
-    low, high, shape = (data.pop(f"action_{name}") for name in ("low", "high", "shape"))
-    if data["distribution"] == "categorical":
-        if low or high or shape:
-            raise UserError(
-                "action_low, action_high and action_shape are of continuous actions, and these are discrete"
-            )
-        data["action"] = {"kind": "discrete", "n": size}
-    else:
-        data["action"] = {"kind": "box", "shape": shape, "low": low, "high": high}
-        if isinstance(low, list) and size != len(low):
-            raise UserError(f"action_low has {len(low)} numbers, for an action_size of {size}")
-    data["network"] = {name: data.pop(name) for name in _MOVED & data.keys()}
-    return data
 
 
 def policy_directory(path: str | Path) -> Path:

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from actors.policy import PolicySpec
 from actors.spaces import MultiDiscrete
+from actors.spec import PolicySpec
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 

@@ -7,7 +7,7 @@ import math
 from typing import Literal
 
 from actors.errors import UserError, unknown
-from actors.policy import ACTIVATIONS
+from actors.spec import ACTIVATIONS
 
 ADVANTAGES = ("reward_to_go", "baseline", "critic", "gae", "vtrace")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")

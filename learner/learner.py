@@ -17,7 +17,8 @@ from torch import Tensor
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.masks import allowed
-from actors.policy import NORMALIZED_LIMIT, Policy, PolicySpec
+from actors.policy import NORMALIZED_LIMIT, Policy
+from actors.spec import PolicySpec
 from actors.trees import Tree
 from learner.compiled import RecordedStep
 from learner.hyperparameters import LossConfig, UpdateConfig

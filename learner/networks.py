@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from actors.episode import Array
 from actors.masks import FORBIDDEN
-from actors.policy import PolicySpec
+from actors.spec import PolicySpec
 from learner.distributions import DISTRIBUTIONS
 from learner.losses import Outputs
 

@@ -27,8 +27,9 @@ from rich.console import Console
 from actors.environments import EnvironmentInfo, describe
 from actors.episode import Array
 from actors.errors import UserError
-from actors.policy import ACTIVATIONS, Policy
+from actors.policy import Policy
 from actors.spaces import Discrete
+from actors.spec import ACTIVATIONS
 from learner.command_line import one_line_errors, parse
 from learner.console import say
 from serve.directories import whole_directory

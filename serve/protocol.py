@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from actors.policy import PolicySpec
 from actors.spaces import Box, Parts, Space
+from actors.spec import PolicySpec
 from actors.trees import Tree
 
 MOST_OBSERVATIONS = 4096

@@ -12,7 +12,7 @@ from typing import Any
 from actors.episode import Array
 from actors.errors import UserError, printable
 from actors.files import read_json
-from actors.policy import MOST_BYTES
+from actors.spec import MOST_BYTES
 
 _MIB = 1024**2
 _LIMITS = {"data": 8 * _MIB, "policy.pth": MOST_BYTES, "_stable_baselines3_version": 1024}

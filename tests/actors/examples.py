@@ -9,7 +9,8 @@ import numpy as np
 
 from actors.environments import describe
 from actors.episode import Array, EpisodeBatch
-from actors.policy import Memory, Policy, PolicySpec, Step
+from actors.policy import Memory, Policy, Step
+from actors.spec import PolicySpec
 from actors.trees import leaves
 
 

@@ -392,7 +392,7 @@ class Exact(gymnasium.Env[Any, Any]):
         return np.zeros(1, np.float32), {}
 
     def step(self, action: Any) -> Step:
-        if not self.action_space.contains(action):
+        if not self.action_space.contains(np.asarray(action)):
             raise RuntimeError(f"{action!r} is not of {self.action_space}")
         return np.zeros(1, np.float32), 0.0, True, False, {}
 

@@ -51,6 +51,12 @@ FAULTS = [
     (Wrong, {"on_step": old_step}, "Odd-v0: step must return (observation, reward, ", "not 4 values"),
     (Wrong, {"on_reset": at(0, np.zeros(4, np.float32))}, "Odd-v0: reset gives an observation of shape (4,); ", "(3,)"),
     (Wrong, {"on_step": at(0, np.zeros((3, 1)))}, "Odd-v0: step gives an observation of shape (3, 1); ", "(3,)"),
+    (
+        Wrong,
+        {"on_reset": at(0, np.full(3, np.nan, np.float32))},
+        "Odd-v0: reset gives an observation that holds a NaN",
+        "",
+    ),
     (Wrong, {"on_step": at(0, np.array(["a"] * 3))}, "Odd-v0: step gives an observation of <U1; ", "float32"),
     (Wrong, {"on_step": at(1, np.array([1.0]))}, "Odd-v0: step must return a number as the reward, not ", "(1,)"),
     (Wrong, {"on_step": at(1, None)}, "Odd-v0: step must return a number as the reward, not None", ""),

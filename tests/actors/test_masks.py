@@ -11,9 +11,9 @@ from actors.environments import GymnasiumEnvironments, describe
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.masks import FORBIDDEN, MASK, masked
-from actors.policy import PolicyNetwork, PolicySpec
 from actors.rollout import Rollout
 from actors.spaces import Box, Discrete, MultiBinary, Parts
+from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import map_leaves
 from tests.actors import fake_environments
 from tests.actors.examples import policy_for, random_policy

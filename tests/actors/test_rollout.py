@@ -12,10 +12,11 @@ from actors.environments import GymnasiumEnvironments, describe, make_environmen
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
-from actors.policy import Policy, PolicyNetwork, PolicySpec
+from actors.policy import Policy
 from actors.rollout import Rollout, RolloutConfig
 from actors.seeds import sub_seed
 from actors.spaces import Box, Discrete
+from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import leaves
 from tests.actors.examples import Counting, assert_same_batches, policy_for, random_policy
 from tests.actors.fake_environments import Scripted, steps_environments

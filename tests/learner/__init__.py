@@ -11,8 +11,9 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 
 from actors.episode import EpisodeBatch
-from actors.policy import Policy, PolicyNetwork, PolicySpec
+from actors.policy import Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from actors.spec import PolicyNetwork, PolicySpec
 
 property_test = settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """Hypothesis, the same examples in every run."""

@@ -16,9 +16,10 @@ from actors.environments import describe, make_environments
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
-from actors.policy import ACTIVATIONS, Policy
+from actors.policy import Policy
 from actors.rollout import Rollout
 from actors.spaces import Box, Discrete
+from actors.spec import ACTIVATIONS
 from actors.trees import leaves
 from learner.hyperparameters import OPTIMIZERS, LossConfig, UpdateConfig
 from learner.learner import Learner, find_device

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 
-from actors.policy import ACTIVATIONS, Policy
+from actors.policy import Policy
+from actors.spec import ACTIVATIONS
 from learner.distributions import DISTRIBUTIONS
 from learner.networks import ActorCritic, perceptron
 from tests.learner import make_spec

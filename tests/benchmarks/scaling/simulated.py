@@ -11,9 +11,10 @@ import numpy as np
 
 from actors.actor import RolloutActor, RolloutReport
 from actors.episode import Array, EpisodeBatch
-from actors.policy import Policy, PolicySpec
+from actors.policy import Policy
 from actors.rollout import RolloutConfig
 from actors.seeds import Seed, derive, sub_seed
+from actors.spec import PolicySpec
 from actors.trees import leaves
 
 EPISODE_STEPS = 256
