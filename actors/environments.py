@@ -159,6 +159,7 @@ def describe(env_id: str) -> EnvironmentInfo:
     if spec:
         env_id = f"{module}:{spec.id}" if module else spec.id
     info = EnvironmentInfo(env_id, observation_space, action_space, threshold, limit)
+    _ = info.observation, info.action
     try:
         info.policy_spec()  # a mask must fit the actions
     except UserError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from actors.errors import printable
 from actors.files import write_text
-from actors.spaces import Parts, Space
+from actors.spaces import Space
 from learner.run_directory import versions
+from serve.onnx_export import inputs_of
 
 if TYPE_CHECKING:
     from serve.package import Source
@@ -81,15 +81,11 @@ def write_card(
 
 def _inputs(space: Space) -> str:
     """The inputs of policy.onnx, of a variable ``observation``, as Python writes them."""
-
-    def arrays(name: str, variable: str, space: Space) -> Iterator[str]:
-        if isinstance(space, Parts):
-            for part, inner in space.spaces.items():
-                yield from arrays(f"{name}.{part}", f"{variable}[{part if space.is_tuple else repr(part)}]", inner)
-        else:
-            yield f"{name!r}: np.asarray({variable}, np.{space.dtype})[None]"
-
-    return "{" + ", ".join(arrays("observation", "observation", space)) + "}"
+    arrays = []
+    for name, path, part in inputs_of(space):
+        variable = "observation" + "".join(f"[{key!r}]" for key in path)
+        arrays.append(f"{name!r}: np.asarray({variable}, np.{part.dtype})[None]")
+    return f"{{{', '.join(arrays)}}}"
 
 
 def mean_and_std(results: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -64,7 +64,7 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
         helper.make_tensor_value_info(
             name, helper.np_dtype_to_tensor_dtype(np.dtype(space.dtype)), ["batch", *space.shape]
         )
-        for name, space in _leaves("observation", spec.observation)
+        for name, _, space in inputs_of(spec.observation)
     ]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.constants),
@@ -157,7 +157,7 @@ _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.Value
 def _network(policy: Policy, graph: _Graph) -> str:
     """As Policy.forward: the name of the distribution's parameters, [batch, A]."""
     spec, weights = policy.spec, policy.weights
-    parts = [_encoded(name, space, graph, spec.statistics_dtype) for name, space in _leaves("observation", spec.seen)]
+    parts = [_encoded(name, space, graph, spec.statistics_dtype) for name, _, space in inputs_of(spec.seen)]
     x = parts[0] if len(parts) == 1 else graph.add("Concat", parts, "inputs", axis=1)
     if spec.network.normalize_observations:
         for name in ("observation_mean", "observation_std"):
@@ -186,13 +186,23 @@ def _masked(parameters: str, graph: _Graph) -> str:
     return graph.add("Where", [allows, parameters, graph.constant("forbidden", np.float32(FORBIDDEN))], "masked")
 
 
-def _leaves(name: str, space: Space) -> Iterator[tuple[str, Space]]:
-    """The arrays that an observation is made of, each an input: ``observation``, or ``observation.part`` and so on."""
+class Input(NamedTuple):
+    """An input of the graph: an array that an observation is made of."""
+
+    name: str
+    """``observation``, or ``observation.part`` and so on."""
+    path: tuple[str | int, ...]
+    """The keys that lead to it in what an environment gives."""
+    space: Space
+
+
+def inputs_of(space: Space, name: str = "observation", path: tuple[str | int, ...] = ()) -> Iterator[Input]:
+    """The inputs of a policy of such observations."""
     if isinstance(space, Parts):
         for part, inner in space.spaces.items():
-            yield from _leaves(f"{name}.{part}", inner)
+            yield from inputs_of(inner, f"{name}.{part}", (*path, int(part) if space.is_tuple else part))
     else:
-        yield name, space
+        yield Input(name, path, space)
 
 
 def _encoded(name: str, space: Space, graph: _Graph, dtype: str) -> str:

@@ -32,6 +32,7 @@ from serve.directories import whole_directory
 from serve.package import is_package, read_source, write_package
 from serve.privacy import public_command, refuse_secrets
 from serve.publish import main
+from tests.actors.examples import policy_for
 from tests.serve.hub_server import Hub, running_hub
 from tests.serve.served import PATIENCE
 
@@ -397,6 +398,21 @@ def test_the_card_of_a_policy_of_float64_gives_it_float64(
         assert "policy.act(" in code or "np.asarray(observation, np.float64)" in code
         exec(code, {})
     assert capsys.readouterr().out.split() == ["1.0", "1.0"]
+
+
+def test_the_cards_code_flies_where_observations_have_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = policy_for("tests.actors.fake_environments:Parts-v0")
+    score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": True, **summarise(np.ones(2), None)}
+    write_package(read_source(tmp_path, policy), score, None, None, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    codes = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
+    for code in codes:
+        exec(code, {})
+    ours, onnx = capsys.readouterr().out.split()
+    assert ours == onnx
+    assert "np.asarray(observation['there'][1], np.float32)" in codes[1]
 
 
 def test_a_command_is_published_without_secrets_and_places() -> None:
