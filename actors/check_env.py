@@ -19,8 +19,9 @@ from gymnasium.utils.env_checker import check_env
 
 from actors.environments import describe, fault, make_gymnasium, stacked
 from actors.errors import EnvironmentFault, UserError
+from actors.gymnasium_spaces import space_of
 from actors.masks import MASK
-from actors.spaces import Parts, space_of
+from actors.parts import Parts
 from actors.trees import leaves
 
 log = logging.getLogger("touchdown")

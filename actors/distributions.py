@@ -316,7 +316,7 @@ DISTRIBUTIONS: dict[str, type[Distribution]] = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
 }
-"""By the name that a policy's spec has for them; the first that is for a space is what a policy has unless told."""
+"""Families of action distributions by name, the names of a policy's spec; of a space's the first is what it gets."""
 
 
 def distribution_for(space: Space) -> str:

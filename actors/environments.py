@@ -17,8 +17,9 @@ from actors import envpool_families
 from actors.distributions import distribution_for
 from actors.episode import Array
 from actors.errors import EnvironmentFault, UserError, unknown
+from actors.gymnasium_spaces import bounded, space_of
 from actors.seeds import Seed, derive
-from actors.spaces import Box, Discrete, Space, bounded, space_of
+from actors.spaces import Box, Discrete, Space
 from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import Tree
 

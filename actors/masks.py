@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.spaces import Parts, Space
+from actors.parts import Parts
+from actors.spaces import Space
 from actors.trees import Array
 
 MASK = "action_mask"

@@ -36,7 +36,7 @@ class Step:
     actions: Array
     """[B, *act]: as the environment takes them, within its bounds."""
     memory: Memory
-    """For the next step."""
+    """The policy's memory for the next step of the same episodes."""
 
     @property
     def shown(self) -> dict[str, Array]:

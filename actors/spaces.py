@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 
 from actors.errors import UserError, unknown
@@ -18,8 +17,6 @@ _MOST_DIMENSIONS = 32
 _MOST = 2**31
 _TOLD = 8
 """Ranges of whole numbers that are told; of more, how many."""
-_NOT_IN_NAMES = '."\\'
-"""Paths to parts are written with dots, in JSON and ONNX."""
 
 
 class Space(ABC):
@@ -27,9 +24,9 @@ class Space(ABC):
 
     kind: str
     shape: tuple[int, ...]
-    """Of one value; () where it has parts."""
+    """The shape of one value; () where it has parts."""
     dtype: str
-    """Of values in a batch's columns; float64 for a space that has a part of that, else float32, where it has parts."""
+    """The type of values in a batch's columns; where it has parts float64 if one of them is of that, else float32."""
 
     @property
     @abstractmethod
@@ -123,20 +120,20 @@ class Box(Space):
 
     @property
     def inputs(self) -> int:
-        """All of them."""
+        """As many numbers as a value has."""
         return math.prod(self.shape)
 
     def encode(self, values: Array) -> Array:
-        """As they are, in a row."""
+        """Values as they are, the numbers of each in a row: [B, inputs]."""
         return values.reshape(len(values), -1)
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
-        """Standard normal."""
+        """Standard normal values."""
         return rng.standard_normal((count, *self.shape), np.float32).astype(self.dtype, copy=False)
 
     @property
     def form(self) -> Box:
-        """Its shape."""
+        """A Box of the same shape, without bounds and in single precision."""
         return Box(self.shape)
 
 
@@ -157,27 +154,27 @@ class Discrete(Space):
 
     @property
     def inputs(self) -> int:
-        """One for each."""
+        """As many numbers as there are values: they are one-hot."""
         return self.n
 
     def encode(self, values: Array) -> Array:
-        """One-hot."""
+        """Values one-hot: [B, n]."""
         return _one_hot(values[:, None] - self.start, (self.n,))
 
     def project(self, values: Any, weights: Array) -> Array:
-        """Their rows of the weights."""
+        """The row of the weights that belongs to each value: [B, units]."""
         return np.asarray(weights[values - self.start])
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
-        """Uniform."""
+        """Uniform values."""
         return rng.integers(self.start, self.start + self.n, count)
 
     def outside(self, values: Array) -> Array:
-        """Those below ``start``, or n or more beyond it."""
+        """Which values are below ``start``, or n or more beyond it."""
         return (values < self.start) | (values >= self.start + self.n)
 
     def in_words(self) -> str:
-        """The range."""
+        """The range of a value, for a person."""
         return f"a whole number from {self.start} to {self.start + self.n - 1}"
 
 
@@ -213,32 +210,32 @@ class MultiDiscrete(Space):
 
     @property
     def inputs(self) -> int:
-        """One for each choice of each number."""
+        """As many numbers as there are choices, of all numbers of a value together."""
         return sum(self.nvec)
 
     def encode(self, values: Array) -> Array:
-        """One-hot, one after another."""
+        """Each number of a value one-hot, one after another: [B, sum of nvec]."""
         return _one_hot(values.reshape(len(values), -1) - self.first, self.nvec)
 
     def project(self, values: Any, weights: Array) -> Array:
-        """The sums of their rows of the weights."""
+        """The sum of the rows of the weights that belong to the numbers of each value: [B, units]."""
         starts = np.cumsum([0, *self.nvec[:-1]]) - self.first
         return np.asarray(weights[values.reshape(len(values), -1) + starts].sum(axis=1))
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
-        """Uniform."""
+        """Uniform values."""
         return rng.integers(self.first, self.first + np.array(self.nvec), (count, len(self.nvec))).reshape(
             count, *self.shape
         )
 
     def outside(self, values: Array) -> Array:
-        """Those out of their own range."""
+        """Which numbers are out of their own range."""
         places = values.reshape(len(values), -1) - self.first
         outside: Array = (places < 0) | (places >= np.array(self.nvec))
         return outside.reshape(values.shape)
 
     def in_words(self) -> str:
-        """The ranges."""
+        """The range of each number of a value, for a person."""
         ranges = [f"{first} to {first + n - 1}" for first, n in zip(self.first, self.nvec, strict=True)]
         more = f" and {len(ranges) - _TOLD} more" if len(ranges) > _TOLD else ""
         return f"{_several(self.shape, 'whole number')}, from {', '.join(ranges[:_TOLD])}{more}"
@@ -257,160 +254,24 @@ class MultiBinary(Space):
 
     @property
     def inputs(self) -> int:
-        """All of them."""
+        """As many numbers as a value has."""
         return math.prod(self.shape)
 
     def encode(self, values: Array) -> Array:
-        """As they are."""
+        """Values as they are, in single precision: [B, inputs]."""
         return values.reshape(len(values), -1).astype(np.float32)
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
-        """Uniform."""
+        """Uniform values."""
         return rng.integers(0, 2, (count, *self.shape), np.int8)
 
     def outside(self, values: Array) -> Array:
-        """All others."""
+        """Which numbers are neither 0 nor 1."""
         return np.asarray((values != 0) & (values != 1))
 
     def in_words(self) -> str:
-        """How many."""
+        """How many zeros and ones a value has, for a person."""
         return _several(self.shape, "zeros and ones", "zero or one")
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts(Space):
-    """Values of several named parts: a Dict of Gymnasium's, or a Tuple, whose parts are called 0, 1, …"""
-
-    spaces: dict[str, Space]
-    is_tuple: bool = False
-    """Environments give tuples of the parts, in order."""
-    kind: Literal["parts"] = "parts"
-    shape = ()
-
-    def __post_init__(self) -> None:
-        if not self.spaces:
-            raise UserError("a space of parts must have some")
-        for name in self.spaces:
-            if not name or not name.isprintable() or set(name) & set(_NOT_IN_NAMES):
-                raise UserError(
-                    f"parts must have printable names without {' '.join(_NOT_IN_NAMES)}, not {name[:100]!r}"
-                )
-        if self.is_tuple and list(self.spaces) != [str(i) for i in range(len(self.spaces))]:
-            raise UserError("parts of a tuple must be called 0, 1, …")
-
-    def __eq__(self, other: object) -> bool:
-        """The order of parts decides which weight sees what."""
-        return isinstance(other, Parts) and self._items == other._items
-
-    def __hash__(self) -> int:
-        return hash(self._items)
-
-    @property
-    def _items(self) -> tuple[Any, ...]:
-        return (*self.spaces.items(), self.is_tuple)
-
-    @property
-    def dtype(self) -> str:  # type: ignore[override]
-        """Of what a network sees."""
-        return "float64" if "float64" in [space.dtype for space in self.spaces.values()] else "float32"
-
-    @property
-    def inputs(self) -> int:
-        """Those of all parts."""
-        return sum(space.inputs for space in self.spaces.values())
-
-    def encode(self, values: Any) -> Array:
-        """All parts in a row."""
-        return np.concatenate([space.encode(values[name]) for name, space in self.spaces.items()], axis=1)
-
-    def project(self, values: Any, weights: Array) -> Array:
-        """The sum of what each part makes of its rows of the weights."""
-        rows = np.split(weights, np.cumsum([space.inputs for space in self.spaces.values()])[:-1])
-        parts = zip(self.spaces.items(), rows, strict=True)
-        return np.asarray(sum(space.project(values[name], mine) for (name, space), mine in parts))
-
-    def stack(self, values: Sequence[Any], part: str = "observation") -> Any:
-        """A tree of columns."""
-        kind, names = (tuple, [*range(len(self.spaces))]) if self.is_tuple else (Mapping, [*self.spaces])
-        for value in values:
-            if not isinstance(value, kind):
-                needed = "a tuple" if self.is_tuple else "a dictionary"
-                raise UserError(f"an {part} that is a {type(value).__name__}; its observation_space needs {needed}")
-            found = [*range(len(value))] if self.is_tuple else [*value]
-            if set(found) != set(names):
-                raise UserError(f"an {part} with the parts {found}; its observation_space has {names}")
-        return {
-            str(name): self.spaces[str(name)].stack([value[name] for value in values], f"{part}[{name!r}]")
-            for name in names
-        }
-
-    def copied(self, values: Any) -> Any:
-        """A copy of each column."""
-        return {name: space.copied(values[name]) for name, space in self.spaces.items()}
-
-    def without(self, name: str) -> Parts:
-        """All parts but one."""
-        return Parts({other: space for other, space in self.spaces.items() if other != name})
-
-    def sample(self, rng: np.random.Generator, count: int) -> Any:
-        """Of each part."""
-        return {name: space.sample(rng, count) for name, space in self.spaces.items()}
-
-    @property
-    def form(self) -> Parts:
-        """Those of the parts."""
-        return Parts({name: space.form for name, space in self.spaces.items()}, self.is_tuple)
-
-    def outside(self, values: Any) -> Any:
-        """Those of each part."""
-        return {name: space.outside(values[name]) for name, space in self.spaces.items()}
-
-    def in_words(self) -> str:
-        """Each part."""
-        parts = "; ".join(f"{name}: {space.in_words()}" for name, space in self.spaces.items())
-        return f"{'a list' if self.is_tuple else 'an object'} of ({parts})"
-
-
-SPACES: dict[str, type[Space]] = {
-    "parts": Parts,
-    "box": Box,
-    "discrete": Discrete,
-    "multi_discrete": MultiDiscrete,
-    "multi_binary": MultiBinary,
-}
-"""By kind."""
-
-
-def space_of(space: gymnasium.Space[Any]) -> Space | None:
-    """A space of Gymnasium's as one of ours, a Box without its bounds; None: there is none like it."""
-    spaces = gymnasium.spaces
-    if isinstance(space, spaces.Box):
-        exact = np.can_cast(np.dtype(space.dtype), np.float32)
-        return Box(tuple(space.shape), "float32" if exact else "float64")
-    if isinstance(space, spaces.Discrete):
-        return Discrete(int(space.n), int(space.start))
-    if isinstance(space, spaces.MultiDiscrete):
-        start = tuple(space.start.ravel().tolist())
-        return MultiDiscrete(tuple(space.nvec.ravel().tolist()), tuple(space.shape), start if any(start) else ())
-    if isinstance(space, spaces.MultiBinary):
-        return MultiBinary(tuple(space.shape))
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        named = [*space.items()] if isinstance(space, spaces.Dict) else [*enumerate(space)]
-        for name, _ in named:
-            if isinstance(space, spaces.Dict) and not isinstance(name, str):
-                raise UserError(f"parts must be named by text, not {name!r}")
-        parts = {str(name): space_of(part) for name, part in named}
-        if parts and None not in parts.values():
-            return Parts(parts, isinstance(space, spaces.Tuple))  # type: ignore[arg-type]
-    return None
-
-
-def bounded(space: gymnasium.spaces.Box) -> Box:
-    """Continuous actions, with bounds; those beyond a 32-bit float are none."""
-    most = np.finfo(np.float32).max
-    ends = (space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel())
-    low, high = (np.where(np.abs(end) > most, np.copysign(np.inf, end), end).tolist() for end in ends)
-    return Box(tuple(space.shape), low=tuple(low), high=tuple(high))
 
 
 def _one_hot(places: Array, sizes: tuple[int, ...]) -> Array:
@@ -422,7 +283,7 @@ def _one_hot(places: Array, sizes: tuple[int, ...]) -> Array:
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
-    """Of one value; None: it is ragged."""
+    """The shape of one value; None: it is ragged."""
     try:
         shape: tuple[int, ...] = np.shape(value)
     except ValueError:

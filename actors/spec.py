@@ -17,7 +17,8 @@ from actors.distributions import DISTRIBUTIONS
 from actors.errors import UserError, unknown
 from actors.files import INFINITIES
 from actors.masks import MASK, has_mask
-from actors.spaces import SPACES, Box, Space
+from actors.parts import SPACES
+from actors.spaces import Box, Space
 from actors.trees import Array
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

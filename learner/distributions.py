@@ -102,4 +102,4 @@ DISTRIBUTIONS: dict[str, type[TorchDistribution]] = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
 }
-"""By the names of ``actors.distributions.DISTRIBUTIONS``."""
+"""The torch forms of action distributions, by the names of ``actors.distributions.DISTRIBUTIONS``."""

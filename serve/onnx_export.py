@@ -15,8 +15,9 @@ from actors.distributions import Bernoulli, Categorical, Distribution, Gaussian,
 from actors.errors import UserError
 from actors.files import replacing
 from actors.masks import FORBIDDEN, MASK
+from actors.parts import Parts
 from actors.policy import NORMALIZED_LIMIT, Policy
-from actors.spaces import Box, Discrete, MultiDiscrete, Parts, Space
+from actors.spaces import Box, Discrete, MultiDiscrete, Space
 
 _OPSET, _IR_VERSION = 17, 8
 """Of 2022: old enough for any runtime in use, and the graph needs nothing newer."""

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from actors.spaces import Box, Parts, Space
+from actors.parts import Parts
+from actors.spaces import Box, Space
 from actors.spec import PolicySpec
 from actors.trees import Tree
 

@@ -20,6 +20,7 @@ from actors.score import Score
 from tests.actors.examples import assert_same_batches, policy_for, stubborn_policy
 from tests.actors.fake_environments import DIE, FLY, LONG, NAN, RAISE
 from tests.conftest import AddNode
+from tests.serve.served import wait_for
 
 OBEDIENT = "tests.actors.fake_environments:Obedient-v0"
 ROLLOUT = RolloutConfig(n_envs=2, n_steps=8, backend="gymnasium")
@@ -37,14 +38,6 @@ def idle(ray_cluster: None) -> Iterator[list[Any]]:
     yield actors
     for actor in actors:
         ray.kill(actor)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, while nothing lands."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "this takes too long"
-        time.sleep(0.01)
 
 
 def kill(actor: Any) -> None:

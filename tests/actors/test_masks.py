@@ -11,8 +11,9 @@ from actors.environments import GymnasiumEnvironments, describe
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.masks import FORBIDDEN, MASK, masked
+from actors.parts import Parts
 from actors.rollout import Rollout
-from actors.spaces import Box, Discrete, MultiBinary, Parts
+from actors.spaces import Box, Discrete, MultiBinary
 from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import map_leaves
 from tests.actors import fake_environments

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from actors.distributions import DISTRIBUTIONS, Categorical
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
+from actors.parts import SPACES, Parts
 from actors.policy import NORMALIZED_LIMIT, Policy
-from actors.spaces import SPACES, Box, Discrete, MultiBinary, MultiDiscrete, Parts
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from actors.spec import ACTIVATIONS, MOST_BYTES, PolicyNetwork, PolicySpec
 from learner.networks import ActorCritic
 from tests.actors.examples import random_policy, reshaped

@@ -11,7 +11,9 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatten
 
 from actors.errors import UserError
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Parts, Space, bounded, space_of
+from actors.gymnasium_spaces import bounded, space_of
+from actors.parts import Parts
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.trees import leaves, length
 
 PAIR = Parts({"0": MultiBinary((2,)), "1": Parts({"x": Discrete(2, 1)})}, is_tuple=True)

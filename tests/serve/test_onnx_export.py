@@ -12,8 +12,9 @@ import pytest
 
 from actors.distributions import Categorical
 from actors.errors import UserError
+from actors.parts import Parts
 from actors.policy import Policy
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Parts
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from actors.spec import ACTIVATIONS, PolicyNetwork, PolicySpec
 from actors.trees import leaves
 from serve.onnx_export import export, to_onnx

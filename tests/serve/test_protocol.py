@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from actors.environments import describe
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Parts, Space
+from actors.parts import Parts
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.spec import PolicyNetwork
 from actors.trees import leaves
 from serve.protocol import MOST_OBSERVATIONS, Problem, decode, observations_of, problem_body
