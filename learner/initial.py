@@ -32,12 +32,6 @@ class Initial:
         """For the new policy's record of how it was trained."""
         return {"origin": self.origin, "env_id": self.policy.spec.env_id, "version": self.policy.spec.version}
 
-    def adapt(self, config: TrainConfig) -> TrainConfig:
-        """The configuration with the policy's own network; the critic's sizes stay."""
-        return dataclasses.replace(
-            config, network=dataclasses.replace(config.network, **dataclasses.asdict(self.policy.spec.network))
-        )
-
     def require_fit(self, config: TrainConfig, environment: EnvironmentInfo) -> None:
         """Make sure that a run of that configuration can start from it.
 
@@ -48,8 +42,14 @@ class Initial:
             self.policy.spec.require_spaces(environment.env_id, environment.observation, environment.action)
         except UserError as error:
             raise UserError(f"the policy in {self.origin} does not fit: {error}") from error
-        if self.adapt(config) != config:
+        if with_network_of(self.policy, config) != config:
             raise UserError(f"a run that starts from {self.origin} has its network, {self.policy.spec.network}")
+
+
+def with_network_of(policy: Policy, config: TrainConfig) -> TrainConfig:
+    """The configuration with a policy's own network; the critic's sizes stay."""
+    network = dataclasses.replace(config.network, **dataclasses.asdict(policy.spec.network))
+    return dataclasses.replace(config, network=network)
 
 
 def read_initial(location: str) -> Initial:

@@ -35,8 +35,8 @@ from actors.evaluation import record_video
 from learner.command_line import fail, one_line_errors, parse
 from learner.config import TrainConfig, read_config
 from learner.console import say
-from learner.evaluate import evaluate, report
-from learner.initial import read_initial
+from learner.evaluate import evaluate, find_policy, report
+from learner.initial import read_initial, with_network_of
 from learner.learner_group import LearnerLostError
 from learner.presets import preset
 from learner.progress import ProgressDisplay, log_to
@@ -104,7 +104,7 @@ def read_command(arguments: list[str]) -> TrainCommand:
     if known.config and known.config != "None":
         base = read_config(known.config, base)
     if known.init_from and not resume:
-        base = read_initial(known.init_from).adapt(base)
+        base = with_network_of(find_policy(known.init_from), base)
     command = parse(
         tyro.conf.OmitArgPrefixes[TrainCommand], arguments, TrainCommand(options=base), _PROG, __doc__ or ""
     )
