@@ -30,14 +30,14 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home touchdown \
     && install -d -o touchdown -g touchdown /srv/touchdown /srv/runs
-# The variables of serve/fast_ingress.py, which Ray must start with on every node, and a few of our own.
+# The variables of serve/service/fast_ingress.py, which Ray must start with on every node, and a few of our own.
 ENV PYTHONUNBUFFERED=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore \
     RAY_USAGE_STATS_ENABLED=0 \
     RAY_SERVE_ENABLE_HA_PROXY=1 \
     RAY_SERVE_THROUGHPUT_OPTIMIZED=1 \
-    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.replica.shortcut \
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.service.replica.shortcut \
     RAY_SERVE_HAPROXY_BINARY_PATH=/usr/local/bin/touchdown-haproxy \
     RAY_SERVE_HAPROXY_RETRY_ON="conn-failure empty-response" \
     RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S=60 \

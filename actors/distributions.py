@@ -1,8 +1,8 @@
 """Action distributions in numpy: what an actor needs to act, to show what it makes of it, and to say how likely it was.
 
 Each samples by a deterministic function of (parameters, noise), so that a rollout draws the noise of many steps in one
-call, and computes log-probabilities for all its steps at once when it ends. ``learner/distributions.py`` is their form
-in torch, where they are learned.
+call, and computes log-probabilities for all its steps at once when it ends. ``learner/networks/distributions.py`` is
+their form in torch, where they are learned.
 """
 
 from __future__ import annotations

@@ -153,6 +153,12 @@ class PolicySpec:
             shapes |= {"observation_mean": (self.layer_sizes[0],), "observation_std": (self.layer_sizes[0],)}
         return shapes
 
+    @property
+    def num_learned(self) -> int:
+        """Numbers among its weights that are learned: all but the statistics of observations."""
+        learned = (shape for name, shape in self.weight_shapes().items() if not name.startswith("observation_"))
+        return sum(math.prod(shape) for shape in learned)
+
 
 def read_spec(data: Any) -> PolicySpec:
     """A spec from plain JSON, each field of its own type to the letter: no 8.0 for 8, no true for 1.

@@ -10,7 +10,7 @@ command is wrong, and 128 + the number of a signal that stopped it. result.json 
 from __future__ import annotations
 
 if __name__ == "__main__":  # here: what follows takes seconds
-    from learner.signals import run_command
+    from learner.commands.signals import run_command
 
     run_command("learner.train")
 
@@ -32,19 +32,20 @@ from rich.console import Console
 from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import record_video
-from learner.command_line import fail, one_line_errors, parse
-from learner.config import TrainConfig, read_config
-from learner.console import say
-from learner.evaluate import evaluate, find_policy, report
-from learner.initial import read_initial, with_network_of
-from learner.learner_group import LearnerLostError
-from learner.presets import preset
-from learner.progress import ProgressDisplay, log_to
-from learner.result import Result
-from learner.run_directory import RunDirectory, json_bytes
-from learner.signals import EndedBySignal, ended_by, keeping
-from learner.telemetry import Telemetry
-from learner.trainer import Trainer
+from learner.commands.command_line import fail, one_line_errors, parse
+from learner.commands.console import say
+from learner.commands.signals import EndedBySignal, ended_by, keeping
+from learner.keeping.policies import find_policy
+from learner.run.config import TrainConfig, read_config, with_algorithm
+from learner.run.evaluation import evaluate, report
+from learner.run.initial import read_initial, with_network_of
+from learner.run.learner_group import LearnerLostError
+from learner.run.presets import preset
+from learner.run.progress import ProgressDisplay, log_to
+from learner.run.result import Result
+from learner.run.run_directory import RunDirectory, json_bytes
+from learner.run.telemetry import Telemetry
+from learner.run.trainer import Trainer
 
 _PROG = "python -m learner.train"
 _MORE = "a larger budget, such as --total-timesteps, or another --target-return has it go on"
@@ -56,6 +57,8 @@ class TrainCommand:
 
     preset: str = "ppo"
     """Where the options start from: vpg, bpg, epg, cpg, aac, a2c, ppo or impala."""
+    algorithm: str | None = None
+    """policy_gradient, ppo, or your own as package.module:Class, whose options join these; None: the preset's."""
     config: Path | None = None
     """A JSON file of options, a whole config.json or a part of one, over the preset's and under the command line's."""
     run_dir: str | None = None
@@ -84,7 +87,7 @@ def read_command(arguments: list[str]) -> TrainCommand:
         UserError: something in them is wrong.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--preset", "--config", "--resume", "--run-dir", "--init-from"):
+    for name in ("--preset", "--algorithm", "--config", "--resume", "--run-dir", "--init-from"):
         first.add_argument(name, default=None)
     first.add_argument("--go-on", action="store_true")
     try:
@@ -105,8 +108,9 @@ def read_command(arguments: list[str]) -> TrainCommand:
         base = read_config(known.config, base)
     if known.init_from and not resume:
         base = with_network_of(find_policy(known.init_from), base)
+    options = with_algorithm(base, known.algorithm) if known.algorithm not in (None, "None") else base
     command = parse(
-        tyro.conf.OmitArgPrefixes[TrainCommand], arguments, TrainCommand(options=base), _PROG, __doc__ or ""
+        tyro.conf.OmitArgPrefixes[TrainCommand], arguments, TrainCommand(options=options), _PROG, __doc__ or ""
     )
     if command.evaluate_episodes < 0:
         raise UserError(f"evaluate_episodes must be zero or more, not {command.evaluate_episodes}")

@@ -1,11 +1,11 @@
-"""``python -m serve.app``: serve trained policies over HTTP. What it does is in command.py; this is the way in."""
+"""``python -m serve.app``: serve trained policies over HTTP. What it does is in service/app_command.py."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from learner.entry import begin
-from serve.supervisor import Stop, supervise
+from learner.commands.entry import begin
+from serve.service.supervisor import Stop, supervise
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -20,14 +20,14 @@ def build(arguments: dict[str, Any]) -> Application:
     Raises:
         UserError: an argument is wrong; a policy or the token is missing or damaged.
     """
-    from serve import deployment  # takes seconds, which a start can spare: signals are heeded first
+    from serve.service import deployment  # takes seconds, which a start can spare: signals are heeded first
 
     return deployment.build(arguments)
 
 
 def command(stop: Stop) -> None:
     """Serve what the command line asks for, until told to stop."""
-    from serve.command import main  # the same
+    from serve.service.app_command import main  # the same
 
     main(stop)
 

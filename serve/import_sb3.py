@@ -9,7 +9,7 @@ python -m serve.import_sb3 best_model.zip --env Pendulum-v1 --to runs/pendulum
 from __future__ import annotations
 
 if __name__ == "__main__":  # here: what follows takes seconds
-    from learner.signals import run_command
+    from learner.commands.signals import run_command
 
     run_command("serve.import_sb3")
 
@@ -30,10 +30,10 @@ from actors.errors import UserError
 from actors.policy import Policy
 from actors.spaces import Discrete
 from actors.spec import ACTIVATIONS
-from learner.command_line import one_line_errors, parse
-from learner.console import say
-from serve.directories import whole_directory
-from serve.sb3_file import read_data, read_weights
+from learner.commands.command_line import one_line_errors, parse
+from learner.commands.console import say
+from serve.hub.directories import whole_directory
+from serve.hub.formats.sb3 import read_data, read_weights
 
 _PROG = "python -m serve.import_sb3"
 _IMPORTABLE = "what can be imported is PPO, A2C or TRPO with MlpPolicy"

@@ -10,7 +10,7 @@ python -m serve.publish runs/first --to packages/first
 from __future__ import annotations
 
 if __name__ == "__main__":  # here: what follows takes seconds
-    from learner.signals import run_command
+    from learner.commands.signals import run_command
 
     run_command("serve.publish")
 
@@ -29,14 +29,16 @@ from actors.evaluation import FILMED
 from actors.policy import policy_directory
 from actors.seeds import check_seeds
 from actors.trust import require_named
-from learner.command_line import one_line_errors, parse
-from learner.console import say
-from learner.evaluate import evaluate, find_policy, report
-from learner.signals import keeping
-from serve.directories import whole_directory
-from serve.hub import check_access, check_repo_id, upload
-from serve.model_card import mean_and_std
-from serve.package import FILES, files_of, is_package, read_source, write_package
+from learner.commands.command_line import one_line_errors, parse
+from learner.commands.console import say
+from learner.commands.signals import keeping
+from learner.keeping.policies import find_policy
+from learner.run.evaluation import evaluate, report
+from serve.hub.directories import whole_directory
+from serve.hub.hub_api import check_access, check_repo_id, upload
+from serve.hub.model_card import mean_and_std
+from serve.hub.package import FILES, files_of, is_package, write_package
+from serve.hub.source import read_source
 
 _PROG = "python -m serve.publish"
 

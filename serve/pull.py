@@ -6,7 +6,7 @@ Only files whose names a package has are fetched, and nothing in them is ever un
 from __future__ import annotations
 
 if __name__ == "__main__":  # here: what follows takes seconds
-    from learner.signals import run_command
+    from learner.commands.signals import run_command
 
     run_command("serve.pull")
 
@@ -26,11 +26,11 @@ from rich.console import Console
 from actors.errors import UserError
 from actors.files import read_json
 from actors.policy import Policy
-from learner.command_line import one_line_errors, parse
-from learner.console import say
-from serve.directories import whole_directory
-from serve.hub import check_repo_id, hub_errors
-from serve.policies import check
+from learner.commands.command_line import one_line_errors, parse
+from learner.commands.console import say
+from serve.hub.directories import whole_directory
+from serve.hub.hub_api import check_repo_id, hub_errors
+from serve.service.policies import check
 
 _PROG = "python -m serve.pull"
 _WEIGHTS = "policy.safetensors"

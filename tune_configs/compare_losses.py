@@ -9,7 +9,7 @@ python -m tune_configs.compare_losses --resume results/compare_losses/<name>
 from __future__ import annotations
 
 if __name__ == "__main__":  # here: what follows takes seconds
-    from learner.signals import run_command
+    from learner.commands.signals import run_command
 
     run_command("tune_configs.compare_losses")
 
@@ -35,12 +35,12 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.errors import UserError
-from learner.command_line import one_line_errors, parse
-from learner.metrics_log import read_rows
-from learner.progress import log_to
-from learner.ray_session import start_ray
-from learner.signals import EndedBySignal, keeping
-from learner.storage import Disk, Storage
+from learner.commands.command_line import one_line_errors, parse
+from learner.commands.signals import EndedBySignal, keeping
+from learner.keeping.metrics_log import read_rows
+from learner.keeping.storage import Disk, Storage
+from learner.run.progress import log_to
+from learner.run.ray_session import start_ray
 from tune_configs import report
 from tune_configs.experiment import (
     Experiment,
@@ -57,9 +57,9 @@ from tune_configs.experiment import (
 )
 from tune_configs.live_table import LiveTable
 from tune_configs.loggers import loggers
+from tune_configs.ray_tune import check_room, ending_trials, gpu_share_of, room_for, run_config
 from tune_configs.summary import finished_runs
 from tune_configs.trainable import placement, run_trial
-from tune_configs.tuning import check_room, ending_trials, gpu_share_of, room_for, run_config
 
 log = logging.getLogger("touchdown")
 

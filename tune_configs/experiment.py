@@ -14,11 +14,10 @@ from gymnasium.spaces import Discrete
 from actors.environments import describe
 from actors.errors import UserError, unknown
 from actors.spaces import Box
-from learner.config import TrainConfig, overlay, read_config
-from learner.learner_group import own_loss
-from learner.presets import PRESETS, preset
-from learner.run_directory import json_bytes, versions
-from learner.storage import Disk, Storage, open_storage
+from learner.keeping.storage import Disk, Storage, open_storage
+from learner.run.config import TrainConfig, overlay, read_config
+from learner.run.presets import PRESETS, preset
+from learner.run.run_directory import json_bytes, versions
 from tune_configs.peers import PEERS, require_peer
 
 COURSE_EPISODES = 6000
@@ -144,11 +143,9 @@ def require_all(planned: Planned) -> None:
     """Make sure that every trial can at least begin here.
 
     Raises:
-        UserError: a loss cannot be found, or a peer is not installed or cannot fly this environment.
+        UserError: a peer is not installed or cannot fly this environment.
     """
     experiment = planned.experiment
-    for config in planned.configs.values():
-        own_loss(config["loss"]["loss"])
     environment = describe(experiment.env)
     for peer in experiment.peers:
         require_peer(peer)

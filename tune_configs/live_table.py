@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from learner.console import clock
+from learner.commands.console import clock
 from tune_configs.experiment import Trial
 
 _PLAIN_SECONDS = 10.0

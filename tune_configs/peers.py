@@ -17,11 +17,11 @@ from actors.environments import describe, make_gymnasium
 from actors.errors import UserError
 from actors.policy import Policy
 from actors.seeds import derive
-from learner.config import TrainConfig
-from learner.counters import Counters
-from learner.metrics_log import MetricsLog
-from learner.storage import Storage
-from learner.writer import PATIENCE, Writer
+from learner.keeping.background_writer import PATIENCE, BackgroundWriter
+from learner.keeping.metrics_log import MetricsLog
+from learner.keeping.storage import Storage
+from learner.run.config import TrainConfig
+from learner.run.counters import Counters
 from tune_configs import recipe
 
 PEERS = {"rllib": "ray.rllib", "sb3": "stable_baselines3"}
@@ -60,7 +60,9 @@ class PeerRun:
         self.config = config
         self.counters = Counters()
         self._log = MetricsLog(storage, timesteps=-1)  # rows of a run that was cut short do not count
-        self._writer = Writer(str(storage))  # as our own runs have: a peer's clock must not wait for the storage either
+        self._writer = BackgroundWriter(
+            str(storage)
+        )  # as our own runs have: a peer's clock must not wait for the storage either
         self._on_row = on_row
         self._began = time.monotonic()
 

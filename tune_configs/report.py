@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2
 
-from learner.run_directory import json_bytes
-from learner.storage import Storage
+from learner.keeping.storage import Storage
+from learner.run.run_directory import json_bytes
 from tune_configs import figures
 from tune_configs.experiment import Planned, Trial
 from tune_configs.statistics import COVERAGE

@@ -7,7 +7,7 @@ python -m tune_configs.search --preset ppo --env LunarLander-v3 --trials 8 --sch
 from __future__ import annotations
 
 if __name__ == "__main__":  # here: what follows takes seconds
-    from learner.signals import run_command
+    from learner.commands.signals import run_command
 
     run_command("tune_configs.search")
 
@@ -31,19 +31,19 @@ from rich.console import Console
 from actors.environments import describe
 from actors.errors import NonFiniteError, UserError
 from actors.files import write_text
-from learner.callback import Callback
-from learner.command_line import one_line_errors, parse
-from learner.config import TrainConfig, overlay
-from learner.presets import preset
-from learner.progress import log_to
-from learner.ray_session import start_ray
-from learner.run_directory import RunDirectory
-from learner.signals import EndedBySignal
-from learner.spares import Spares
-from learner.trainer import Trainer
+from learner.commands.command_line import one_line_errors, parse
+from learner.commands.signals import EndedBySignal
+from learner.run.callback import Callback
+from learner.run.config import TrainConfig, overlay
+from learner.run.presets import preset
+from learner.run.progress import log_to
+from learner.run.ray_session import start_ray
+from learner.run.run_directory import RunDirectory
+from learner.run.spares import Spares
+from learner.run.trainer import Trainer
+from tune_configs.ray_tune import check_room, ending_trials, gpu_share_of, run_config
 from tune_configs.spaces import FIXED_AT_START, nested, space_of
 from tune_configs.trainable import placement, with_resources
-from tune_configs.tuning import check_room, ending_trials, gpu_share_of, run_config
 
 _PROG = "python -m tune_configs.search"
 METRIC = "ep_rew_mean"

@@ -14,7 +14,7 @@ import numpy as np
 
 from actors.environments import describe
 from actors.episode import Array
-from learner.metrics_log import read_rows
+from learner.keeping.metrics_log import read_rows
 from tune_configs.experiment import Experiment, Trial
 from tune_configs.statistics import interquartile_mean, interval, probability_of_improvement
 

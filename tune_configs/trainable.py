@@ -19,15 +19,15 @@ from ray.tune import PlacementGroupFactory
 from actors.errors import EnvironmentFault, NonFiniteError, UserError
 from actors.evaluation import fly_episodes
 from actors.policy import Policy
-from learner.callback import Callback
-from learner.checkpoint import has_checkpoint
-from learner.config import TrainConfig, overlay
-from learner.counters import Counters
-from learner.run_directory import RunDirectory
-from learner.spares import Spares
-from learner.telemetry import Telemetry
-from learner.trainer import Trainer
-from learner.writer import PATIENCE, Writer
+from learner.keeping.background_writer import PATIENCE, BackgroundWriter
+from learner.keeping.checkpoint import has_checkpoint
+from learner.run.callback import Callback
+from learner.run.config import TrainConfig, overlay
+from learner.run.counters import Counters
+from learner.run.run_directory import RunDirectory
+from learner.run.spares import Spares
+from learner.run.telemetry import Telemetry
+from learner.run.trainer import Trainer
 from tune_configs.experiment import Trial, train_config
 from tune_configs.peers import PeerRun, train_peer
 
@@ -98,7 +98,7 @@ def _train(trial: Trial, gpu_share: float) -> tuple[Policy, Counters]:
     directory = RunDirectory(trial.run_dir)
     resume = has_checkpoint(directory.checkpoints)
     stored = directory.config() if resume else train_config(trial)
-    device = {"update": {"device": trial.config["update"]["device"]}}  # an interrupted run may go on on a GPU
+    device = {"placement": {"device": trial.config["placement"]["device"]}}  # an interrupted run may go on on a GPU
     config = with_resources(overlay(stored, device, trial.name), gpu_share)
     if not resume:  # what a run leaves that stopped before its first checkpoint is worth nothing
         for name in directory.storage.names():
@@ -115,7 +115,7 @@ def _train(trial: Trial, gpu_share: float) -> tuple[Policy, Counters]:
 
 def _write(trial: Trial, write: Callable[[], None]) -> None:
     """Write what came of a trial; storage that is away for a minute must not cost a peer its whole run."""
-    writer = Writer(trial.run_dir)
+    writer = BackgroundWriter(trial.run_dir)
     try:
         writer.submit("outcome", write)
         writer.flush(PATIENCE)
@@ -125,8 +125,8 @@ def _write(trial: Trial, write: Callable[[], None]) -> None:
 
 def with_resources(config: TrainConfig, gpu_share: float) -> TrainConfig:
     """A configuration whose processes fit into ``placement``; without a GPU for it, the learner takes none."""
-    update = {"learners": 1, **({"gpu_share": gpu_share} if gpu_share else {"device": "cpu"})}
-    return overlay(config, {"fleet": {"cpus_per_actor": CPUS_PER_ACTOR}, "update": update}, "trial")
+    placed = {"learners": 1, **({"gpu_share": gpu_share} if gpu_share else {"device": "cpu"})}
+    return overlay(config, {"fleet": {"cpus_per_actor": CPUS_PER_ACTOR}, "placement": placed}, "trial")
 
 
 def _outcome(trial: Trial, policy: Policy, counters: Counters) -> dict[str, Any]:

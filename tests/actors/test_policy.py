@@ -25,7 +25,7 @@ from actors.parts import SPACES, Parts
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from actors.spec import ACTIVATIONS, MOST_BYTES, PolicyNetwork, PolicySpec
-from learner.networks import ActorCritic
+from learner.networks.actor_critic import ActorCritic
 from tests.actors.examples import random_policy, reshaped
 from tests.learner import property_test
 

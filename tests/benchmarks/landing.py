@@ -21,7 +21,7 @@ import tyro
 
 from actors.files import write_text
 from actors.policy import Policy
-from learner.run_directory import versions
+from learner.run.run_directory import versions
 from tests.benchmarks.solving import fly
 
 RESULTS = Path(__file__).parent / "results"

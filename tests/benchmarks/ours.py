@@ -11,10 +11,10 @@ import math
 import tempfile
 from pathlib import Path
 
-from learner.callback import Callback
-from learner.config import TrainConfig, overlay
-from learner.presets import preset
-from learner.trainer import Trainer
+from learner.run.callback import Callback
+from learner.run.config import TrainConfig, overlay
+from learner.run.presets import preset
+from learner.run.trainer import Trainer
 from tests.benchmarks.recorder import Recorder, add_run_arguments
 from tune_configs import recipe
 
@@ -25,7 +25,9 @@ def course_recipe() -> TrainConfig:
         "env": recipe.ENV_ID,
         "rollout": {"n_envs": recipe.N_ENVS, "n_steps": recipe.N_STEPS},
         "network": {"hidden_sizes": recipe.HIDDEN_SIZES, "activation": "tanh", "normalize_observations": False},
-        "loss": {
+        "algorithm": {
+            "n_epochs": recipe.N_EPOCHS,
+            "batch_size": recipe.BATCH_SIZE,
             "gamma": recipe.GAMMA,
             "gae_lambda": recipe.GAE_LAMBDA,
             "ent_coef": recipe.ENT_COEF,
@@ -33,9 +35,7 @@ def course_recipe() -> TrainConfig:
             "vf_coef": recipe.VF_COEF,
             "reward_scale": 1.0,
         },
-        "update": {
-            "n_epochs": recipe.N_EPOCHS,
-            "batch_size": recipe.BATCH_SIZE,
+        "optimisation": {
             "learning_rate": recipe.LEARNING_RATE,
             "max_grad_norm": recipe.MAX_GRAD_NORM,
             "schedule": "constant",

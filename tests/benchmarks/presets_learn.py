@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from actors.files import write_text
-from learner.config import overlay
-from learner.presets import PRESETS, preset
-from learner.trainer import Trainer
+from learner.run.config import overlay
+from learner.run.presets import PRESETS, preset
+from learner.run.trainer import Trainer
 
 ENV_ID, EPISODES = "Beresheet-v2", 6000
 

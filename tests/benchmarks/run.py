@@ -20,8 +20,8 @@ import tyro
 
 from actors.files import write_text
 from actors.policy import Policy
-from learner.evaluate import summarise
-from learner.run_directory import versions
+from learner.run.evaluation import summarise
+from learner.run.run_directory import versions
 from tests.benchmarks.report import markdown
 from tests.benchmarks.solving import first_solved, fly
 

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from actors.environments import describe
 from actors.episode import EpisodeBatch
 from actors.files import write_text
-from learner.hyperparameters import LossConfig, UpdateConfig
-from learner.learner import Learner, find_device
+from learner.algorithms.ppo import PPO
+from learner.optimisation.config import OptimisationConfig
+from learner.run.learner import Learner, find_device
 
 STEPS, SEGMENT, INPUTS, HIDDEN, ACTIONS = 16_384, 128, 8, 64, 4
 EPOCHS = 4
@@ -51,8 +52,9 @@ def batch(seed: int) -> EpisodeBatch:
 
 def ours(batch_size: int, device: Literal["cpu", "cuda"], recorded: bool) -> Callable[[], object]:
     """One whole update of ours: upload, advantages, epochs, and the policy taken back."""
-    config = UpdateConfig(n_epochs=EPOCHS, batch_size=batch_size, device=device, compile=recorded)
-    learner = Learner(describe("LunarLander-v3").policy_spec(), LossConfig(ent_coef=0.01), config)
+    algorithm = PPO(ent_coef=0.01, n_epochs=EPOCHS, batch_size=batch_size)
+    spec = describe("LunarLander-v3").policy_spec()
+    learner = Learner(spec, algorithm, OptimisationConfig(compile=recorded), device=device)
     data = batch(0)
     return lambda: learner.update(data)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from serve.fast_ingress import VARIABLES
+from serve.service.fast_ingress import VARIABLES
 from tests.cluster.machines import Network
 from tests.serve.served import wait_for
 

@@ -17,8 +17,8 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from learner.metrics_log import read_metrics
-from serve.fast_ingress import VARIABLES
+from learner.keeping.metrics_log import read_metrics
+from serve.service.fast_ingress import VARIABLES
 from tests.cluster.containers import ROOT, Stack, compose, image_environment
 from tests.cluster.dashboard import QUERIES, Query
 from tests.cluster.machines import Machine, needs_machines

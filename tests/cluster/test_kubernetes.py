@@ -19,7 +19,7 @@ from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
 from learner.train import read_command
-from serve.deployment import BuildArguments
+from serve.service.deployment import BuildArguments
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = list(yaml.safe_load_all((ROOT / "cluster" / "kuberay.yaml").read_text()))
@@ -108,7 +108,7 @@ def test_pods_can_mount_what_they_name_and_are_not_root(group: dict[str, Any]) -
 def test_labels_are_those_that_training_asks_for() -> None:
     asked = json.loads((ROOT / "cluster" / "train.json").read_text())
     there = [group["labels"] for group in JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
-    assert there == [asked["update"]["learner_labels"], asked["fleet"]["actor_labels"]]
+    assert there == [asked["placement"]["learner_labels"], asked["fleet"]["actor_labels"]]
 
 
 def test_the_run_is_one_that_the_command_takes_and_the_actors_fit() -> None:

@@ -14,8 +14,8 @@ from ray._private.services import GCS_SERVER_EXECUTABLE
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from actors.errors import UserError
-from learner.config import TrainConfig, overlay
-from learner.presets import preset
+from learner.run.config import TrainConfig, overlay
+from learner.run.presets import preset
 from learner.train import read_command
 from tests.cluster.laptop import QUICK_TO_NOTICE
 
@@ -50,7 +50,7 @@ def test_labels_of_the_file_and_of_the_command_line(
 ) -> None:
     options = read_command(["--config", str(REPOSITORY / "cluster/train.json"), *arguments]).options
     assert options.fleet.actor_labels == actor
-    assert options.update.learner_labels == learner
+    assert options.placement.learner_labels == learner
 
 
 def test_a_label_without_a_value_is_told_in_one_line() -> None:
@@ -112,7 +112,9 @@ def test_types_of_machines_suit_what_runs_on_them(name: str) -> None:
     head = types.pop(config["head_node_type"])
     assert head["resources"] == {"CPU": 0}, "the head runs no rollouts"
     assert head["labels"] == {"role": "head"}
-    [learner] = [kind for kind in types.values() if training().update.learner_labels.items() <= kind["labels"].items()]
+    [learner] = [
+        kind for kind in types.values() if training().placement.learner_labels.items() <= kind["labels"].items()
+    ]
     [actor] = [kind for kind in types.values() if training().fleet.actor_labels.items() <= kind["labels"].items()]
     assert learner["resources"]["GPU"] == learner["min_workers"] == learner["max_workers"] == 1
     assert "GPU" not in actor["resources"]
@@ -131,5 +133,5 @@ def test_on_machines_of_ones_own_start_commands_give_the_labels() -> None:
     head, worker = config["head_start_ray_commands"][1], config["worker_start_ray_commands"][1]
     assert "--num-cpus=0" in head
     assert "--labels=role=head" in head
-    learner, actor = training().update.learner_labels["role"], training().fleet.actor_labels["role"]
+    learner, actor = training().placement.learner_labels["role"], training().fleet.actor_labels["role"]
     assert f"--labels=role=$(nvidia-smi -L > /dev/null 2>&1 && echo {learner} || echo {actor})" in worker

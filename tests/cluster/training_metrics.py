@@ -1,6 +1,6 @@
 """The metrics of a training run, as Prometheus sees them, with their labels."""
 
-from learner.telemetry import COUNTERS, GAUGES
+from learner.run.telemetry import COUNTERS, GAUGES
 
 TRAINING_METRICS = {f"ray_{name}": {"run"} for name in (*COUNTERS, *GAUGES)}
 TRAINING_METRICS["ray_touchdown_steps_total"] = {"run", "actor"}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from learner.spares import Spares
-from learner.trainer import Trainer
+from learner.run.spares import Spares
+from learner.run.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from learner.metrics_log import read_metrics
+from learner.keeping.metrics_log import read_metrics
 from tests.serve.served import wait_for
 
 FOR_EVER = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from learner.signals import run_command
+    from learner.commands.signals import run_command
 
     run_command("tests.learner.interruptible")
 
@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 
 from actors.errors import UserError
-from learner.command_line import one_line_errors
-from learner.signals import EndedBySignal, keeping, stopping_on_signals
+from learner.commands.command_line import one_line_errors
+from learner.commands.signals import EndedBySignal, keeping, stopping_on_signals
 
 
 def say(text: str) -> None:

@@ -16,7 +16,8 @@ from actors.environments import describe
 from actors.errors import EnvironmentFault, UserError
 from actors.evaluation import fly_episodes
 from actors.policy import Policy
-from learner.evaluate import EvaluateCommand, evaluate, main, report, summarise
+from learner.evaluate import EvaluateCommand, main
+from learner.run.evaluation import evaluate, report, summarise
 from tests.actors.examples import policy_for, stubborn_policy
 from tests.actors.fake_environments import RAISE
 

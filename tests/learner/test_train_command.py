@@ -17,8 +17,8 @@ import ray
 
 from actors.errors import UserError
 from actors.policy import Policy
-from learner.metrics_log import read_metrics
-from learner.run_directory import RunDirectory
+from learner.keeping.metrics_log import read_metrics
+from learner.run.run_directory import RunDirectory
 from learner.train import main, read_command
 
 SHORT = ["--env", "CartPole-v1", "--n-envs", "8", "--n-steps", "64", "--no-video", "--evaluate-episodes", "5"]
@@ -153,12 +153,13 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path, capsys: pytest.Capt
         (["--gamma", "3"], "gamma must lie between 0 and 1, not 3.0"),
         (["--backend", "isaac"], "invalid choice 'isaac'"),
         (["--backend", "envpool", "--env", "tests.learner.broken_environment:Broken-v0"], "EnvPool does not have it"),
-        (["--loss", "pppo"], "unknown loss 'pppo'; did you mean ppo?"),
+        (["--algorithm", "pppo"], "unknown algorithm 'pppo'; did you mean ppo?"),
+        (["--loss", "ppo"], "did you mean --algorithm?"),
         (["--resume", "no/such/run"], "no run in no/such/run"),
         (["--resume", ""], "--init-from take a directory; an empty name was given"),
         (["--learners", "2", "--gpu-share", "0.5"], "several learners need a GPU each"),
         (["--config", "no/such/file"], "cannot read no/such/file"),
-        (["--max-policy-lag", "3"], "needs advantage 'vtrace'"),
+        (["--max-policy-lag", "3"], "advantage 'vtrace' (preset impala) corrects for any"),
         (["--total-timesteps", "None"], "a run needs an end"),
     ],
 )
@@ -182,7 +183,7 @@ def test_resume_refuses_another_configuration(
 ) -> None:
     RunDirectory(tmp_path / "run").create(read_command(SHORT).options, "ppo")
     said = refused(capsys, monkeypatch, "--resume", tmp_path / "run", "--gamma", "0.5")
-    assert "only stop options can change, not loss" in said
+    assert "only stop options can change, not algorithm" in said
 
 
 @pytest.mark.usefixtures("own_log")

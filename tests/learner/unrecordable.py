@@ -11,22 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.hyperparameters import LossConfig
-from learner.losses import Loss, Metrics, Minibatch, Outputs, approx_kl
+from learner.algorithms.policy_gradient import approx_kl
+from learner.algorithms.ppo import PPO
+from learner.networks.actor_critic import Outputs
+from tests.learner.learners import Metrics, OwnFunction, Steps
 
 Terms = tuple[Tensor, Metrics]
 _calls = 0
 
 
-def _basis(outputs: Outputs, batch: Minibatch) -> tuple[Tensor, Tensor]:
+def _basis(outputs: Outputs, batch: Steps) -> tuple[Tensor, Tensor]:
     """A loss, and a divergence that passes 0.001 after some minibatches."""
     log_ratios = outputs.log_probs - batch.log_probs
     loss = -(log_ratios.exp() * batch.advantages).mean() + (outputs.values - batch.returns).square().mean()
     return loss, approx_kl(log_ratios)
 
 
-def _penalised(large: Callable[[Tensor], Any]) -> Loss:
-    def loss(outputs: Outputs, batch: Minibatch, _config: LossConfig) -> Terms:
+def _penalised(large: Callable[[Tensor], Any]) -> OwnFunction:
+    def loss(outputs: Outputs, batch: Steps, _config: PPO) -> Terms:
         basis, kl = _basis(outputs, batch)
         if large(kl):
             basis = basis + 30 * outputs.entropies.mean()
@@ -35,7 +37,7 @@ def _penalised(large: Callable[[Tensor], Any]) -> Loss:
     return loss
 
 
-def _counted(_outputs: Outputs, _batch: Minibatch, basis: Tensor) -> Tensor:
+def _counted(_outputs: Outputs, _batch: Steps, basis: Tensor) -> Tensor:
     global _calls  # noqa: PLW0603, a global is one of the places where people count
     _calls += 1
     return basis * 2 if _calls > 7 else basis
@@ -47,18 +49,18 @@ class _Counter:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, outputs: Outputs, batch: Minibatch, _config: LossConfig) -> Terms:
+    def __call__(self, outputs: Outputs, batch: Steps, _config: PPO) -> Terms:
         self.calls += 1
         return _basis(outputs, batch)[0] * (2 if self.calls > 7 else 1), {}
 
 
-def _with_state(kind: str) -> Loss:
+def _with_state(kind: str) -> OwnFunction:
     count, seen = 0, list[int]()
     numbers = itertools.count()
     average = torch.zeros(())
     rebound = torch.zeros(())
 
-    def loss(outputs: Outputs, batch: Minibatch, _config: LossConfig) -> Terms:
+    def loss(outputs: Outputs, batch: Steps, _config: PPO) -> Terms:
         nonlocal count, rebound
         basis, kl = _basis(outputs, batch)
         if kind == "counter in a closure":
@@ -116,7 +118,7 @@ STATES = (
 )
 
 
-def make(kind: str) -> Loss:
+def make(kind: str) -> OwnFunction:
     """A new loss of a kind of ``KINDS``."""
     global _calls  # noqa: PLW0603
     _calls = 0

@@ -13,9 +13,9 @@ from typing import Any
 import uvicorn
 
 from actors.policy import Policy
-from serve.http import Service
-from serve.limits import HttpConfig
-from serve.policies import Policies
+from serve.service.http import Service
+from serve.service.policies import Policies
+from serve.service.request_limits import HttpConfig
 from tests.actors.examples import policy_for
 
 LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]

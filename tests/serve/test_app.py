@@ -28,8 +28,8 @@ from websockets.sync.client import connect
 from actors.errors import UserError
 from serve.app import build
 from serve.client import PolicyClient
-from serve.command import main
-from serve.fast_ingress import free_port
+from serve.service.app_command import main
+from serve.service.fast_ingress import free_port
 from tests.actors.examples import policy_for, stubborn_policy
 from tests.serve.served import LANDER, PATIENCE, PATIENT, save, wait_for
 

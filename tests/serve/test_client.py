@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from serve.client import AsyncPolicyClient, PolicyClient, RequestError, UnavailableError
-from serve.http import Service
-from serve.limits import HttpConfig
-from serve.policies import Policies
-from serve.tokens import digest
+from serve.service.http import Service
+from serve.service.policies import Policies
+from serve.service.request_limits import HttpConfig
+from serve.service.tokens import digest
 from tests.actors.examples import policy_for
 from tests.serve.served import LANDER, PATIENCE, PATIENT, running, save, serving
 

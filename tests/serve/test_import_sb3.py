@@ -17,7 +17,7 @@ import torch
 
 from actors.errors import UserError
 from actors.policy import Policy
-from learner.evaluate import find_policy
+from learner.keeping.policies import find_policy
 from serve.import_sb3 import import_sb3, main
 
 sb3 = pytest.importorskip("stable_baselines3")

@@ -22,15 +22,14 @@ from gymnasium.envs.registration import EnvSpec
 from huggingface_hub import ModelCard
 
 from actors.environments import describe
-from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.policy import Policy
-from learner.evaluate import find_policy, summarise
-from learner.presets import preset
-from learner.run_directory import RunDirectory
-from serve.directories import whole_directory
-from serve.package import is_package, read_source, write_package
-from serve.privacy import public_command, refuse_secrets
+from learner.keeping.policies import find_policy
+from learner.run.evaluation import summarise
+from learner.run.presets import preset
+from learner.run.run_directory import RunDirectory
+from serve.hub.package import is_package, write_package
+from serve.hub.source import read_source
 from serve.publish import main
 from tests.actors.examples import policy_for
 from tests.serve.hub_server import Hub, running_hub
@@ -413,33 +412,3 @@ def test_the_cards_code_flies_where_observations_have_parts(
     ours, onnx = capsys.readouterr().out.split()
     assert ours == onnx
     assert "np.asarray(observation['there'][1], np.float32)" in codes[1]
-
-
-def test_a_command_is_published_without_secrets_and_places() -> None:
-    secret = "ghp_" + "x" * 36
-    command = (
-        f"/home/ada/.venv/bin/python3 -m learner.train --config ../ada/best.json --run-dir=/home/ada/a --x {secret}"
-    )
-    assert public_command(command) == "python -m learner.train --config best.json --run-dir=a --x REMOVED"
-    assert public_command("WANDB_API_KEY=1 python t.py --password p --seed 3") == (
-        "WANDB_API_KEY=REMOVED python t.py --password REMOVED --seed 3"
-    )
-    assert public_command("python 'unbalanced") is None
-
-
-@pytest.mark.parametrize("leak", [f'{{"a": "{TOKEN}"}}', f'"{Path.home()}/x"', "https://ada:hunter22@example.org"])
-def test_a_file_with_a_secret_stops_everything(leak: str, tmp_path: Path) -> None:
-    (tmp_path / "policy.json").write_text(leak)
-    with pytest.raises(UserError, match=r"policy\.json would hold"):
-        refuse_secrets(tmp_path, [tmp_path / "policy.json"])
-
-
-def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    def fill() -> None:
-        with whole_directory(tmp_path / "new") as directory:
-            (directory / "half").touch()
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        fill()
-    assert not list(tmp_path.iterdir())

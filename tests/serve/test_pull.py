@@ -13,7 +13,6 @@ import pytest
 import safetensors.numpy
 
 from actors.policy import Policy
-from serve.hub import hub_errors
 from serve.pull import main
 from tests.actors.examples import policy_for
 from tests.serve.hub_server import Hub, running_hub
@@ -103,9 +102,3 @@ def test_a_text_of_megabytes_is_not_fetched(pull: Pull, hub: Hub) -> None:
     assert code == 2
     assert "has a results.json of 11 MB" in said
     assert not hub.seen("GET", "results.json")
-
-
-def test_what_a_server_says_reaches_no_terminal() -> None:
-    with pytest.raises(OSError, match=r"\\x1b\[2J") as told, hub_errors(REPO):
-        raise RuntimeError("\x1b[2J\ngone")
-    assert str(told.value).isprintable()

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from actors.policy import Policy
-from serve.http import Service
-from serve.limits import HttpConfig
-from serve.policies import Policies
-from serve.tokens import digest
+from serve.service.http import Service
+from serve.service.policies import Policies
+from serve.service.request_limits import HttpConfig
+from serve.service.tokens import digest
 from tests.serve.served import PATIENCE, running
 
 

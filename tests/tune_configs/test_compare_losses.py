@@ -20,13 +20,13 @@ import torch
 from rich.console import Console
 
 from actors.policy import Policy
-from learner.checkpoint import has_checkpoint
-from learner.config import overlay
-from learner.evaluate import find_policy
-from learner.metrics_log import read_metrics, read_rows
-from learner.presets import preset
-from learner.run_directory import RunDirectory, json_bytes
-from learner.storage import Disk, open_storage
+from learner.keeping.checkpoint import has_checkpoint
+from learner.keeping.metrics_log import read_metrics, read_rows
+from learner.keeping.policies import find_policy
+from learner.keeping.storage import Disk, open_storage
+from learner.run.config import overlay
+from learner.run.presets import preset
+from learner.run.run_directory import RunDirectory, json_bytes
 from tests.serve.served import wait_for
 from tune_configs.compare_losses import compare, main, read_command
 from tune_configs.experiment import Experiment, Planned, configs_of, save
@@ -213,7 +213,7 @@ def quick(directory: Path) -> Path:
     """A file of the preset cpg: many updates, as it hardly learns to fly long, of which going back loses few."""
     changes = {
         "rollout": {"n_envs": 4},
-        "update": {"learning_rate": 1e-6},
+        "optimisation": {"learning_rate": 1e-6},
         "checkpoint": {"checkpoint_seconds": 0.1},
     }
     path = directory / "cpg.json"
@@ -239,7 +239,7 @@ def processes(title: str) -> list[psutil.Process]:
 @pytest.mark.usefixtures("joined")
 def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.json"
-    bad.write_text(json.dumps({"loss": {"loss": "tests.tune_configs.losses_to_compare:raises"}}))
+    bad.write_text(json.dumps({"algorithm": {"name": "tests.tune_configs.losses_to_compare:Raises"}}))
     options = [*SMALL, "--losses", bad, "cpg", "--seeds", 1, "--episodes", 64, "--results", tmp_path, "--name", "x"]
     result = run(*options, "--concurrent", 1)
     assert result.returncode == 1, result.stderr

@@ -9,13 +9,13 @@ import pytest
 
 from actors.errors import UserError
 from actors.seeds import derive
-from learner.config import TrainConfig, overlay
-from learner.presets import PRESETS
-from learner.storage import Disk
+from learner.keeping.storage import Disk
+from learner.run.config import TrainConfig, overlay
+from learner.run.presets import PRESETS
 from tune_configs.compare_losses import main
 from tune_configs.experiment import Experiment, Planned, configs_of, load, open_experiment, save, trials_of
+from tune_configs.ray_tune import gpu_share_of, room_for
 from tune_configs.trainable import EVALUATION_SEED, placement, with_resources
-from tune_configs.tuning import gpu_share_of, room_for
 
 
 def planned(experiment: Experiment) -> Planned:
@@ -42,10 +42,10 @@ def test_steps_take_the_place_of_episodes(tmp_path: Path) -> None:
 
 def test_a_file_is_a_loss_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"loss": {"clip_range": 0.07}}))
+    path.write_text(json.dumps({"algorithm": {"clip_range": 0.07}}))
     configs = configs_of(Experiment(losses=("ppo", str(path))))
     assert list(configs) == ["ppo", "mine"]
-    assert configs["mine"]["loss"]["clip_range"] == 0.07
+    assert configs["mine"]["algorithm"]["clip_range"] == 0.07
 
 
 def test_an_experiment_comes_back_from_its_directory(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_damaged_experiment_is_named(content: str, tmp_path: Path) -> None:
         (["--seeds", "0"], "seeds must be 1 or more, not 0"),
         (["--concurrent", "0"], "concurrent must be 1 or more, not 0"),
         (["--gpu-share", "2"], "gpu_share must lie between 0 and 1, not 2"),
-        (["--max-policy-lag", "3"], "needs advantage 'vtrace'"),
+        (["--max-policy-lag", "3"], "advantage 'vtrace' (preset impala) corrects for any"),
         (["--resume", "no/such"], "no experiment in no/such"),
         (["--resume", "gopher://hole/x"], "cannot use gopher://hole/x"),
         (["--resume", "s3://bucket/x?region=eu-west-1"], "give endpoint and region in AWS_ENDPOINT_URL"),
@@ -128,11 +128,11 @@ def test_a_bad_request_is_one_line_and_exit_2(
 
 
 def test_a_file_with_an_unknown_loss_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.json").write_text(json.dumps({"loss": {"loss": "pppo"}}))
+    (tmp_path / "mine.json").write_text(json.dumps({"algorithm": {"name": "pppo"}}))
     with pytest.raises(SystemExit) as end:
         main(["--losses", str(tmp_path / "mine.json"), "--results", str(tmp_path / "results")])
     assert end.value.code == 2
-    assert "unknown loss 'pppo'; did you mean ppo?" in capsys.readouterr().err
+    assert "unknown algorithm 'pppo'; did you mean ppo?" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 
@@ -154,8 +154,8 @@ def test_the_gpu_share_that_lets_all_trials_run(
 
 
 def test_without_a_gpu_for_it_a_learner_takes_none() -> None:
-    assert with_resources(TrainConfig(), 0.0).update.device == "cpu"
-    shared = with_resources(TrainConfig(), 0.25).update
+    assert with_resources(TrainConfig(), 0.0).placement.device == "cpu"
+    shared = with_resources(TrainConfig(), 0.25).placement
     assert (shared.device, shared.gpu_share) == ("auto", 0.25)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from learner.storage import Disk
+from learner.keeping.storage import Disk
 from tune_configs.experiment import Experiment, Planned, configs_of, trials_of
 from tune_configs.live_table import LiveTable
 

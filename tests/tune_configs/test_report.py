@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from learner.storage import Disk
+from learner.keeping.storage import Disk
 from tune_configs import figures, report
 from tune_configs.compare_losses import result_table
 from tune_configs.experiment import Experiment, Planned, Trial, configs_of, trials_of

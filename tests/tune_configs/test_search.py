@@ -16,8 +16,8 @@ from ray.tune.schedulers.pbt import _explore
 from ray.tune.search.sample import Categorical
 
 from actors.errors import UserError
-from learner.config import TrainConfig, overlay, read_config
-from learner.presets import PRESETS, preset
+from learner.run.config import TrainConfig, overlay, read_config
+from learner.run.presets import PRESETS, preset
 from tune_configs.search import EXPLODED, METRIC, best_of, main, mutations_of
 from tune_configs.spaces import FIXED_AT_START, nested, space_of
 
@@ -25,18 +25,18 @@ from tune_configs.spaces import FIXED_AT_START, nested, space_of
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_space_has_what_means_something_to_the_preset(name: str) -> None:
     space = space_of(preset(name))
-    assert ("loss.clip_range" in space) == (name == "ppo")
-    assert ("update.n_epochs" in space) == (name == "ppo")
-    assert ("loss.gae_lambda" in space) == (name in ("a2c", "ppo", "impala"))
-    assert ("loss.vf_coef" in space) == (name in ("aac", "a2c", "ppo", "impala"))
+    assert ("algorithm.clip_range" in space) == (name == "ppo")
+    assert ("algorithm.n_epochs" in space) == (name == "ppo")
+    assert ("algorithm.gae_lambda" in space) == (name in ("a2c", "ppo", "impala"))
+    assert ("algorithm.vf_coef" in space) == (name in ("aac", "a2c", "ppo", "impala"))
     for field in space:
         section, _, leaf = field.partition(".")
         assert hasattr(getattr(TrainConfig(), section), leaf)
 
 
 def test_a_point_is_a_configuration_file() -> None:
-    point = {"loss.gamma": 0.9, "loss.clip_range": 0.1, "network.hidden_sizes": "32 32"}
-    assert nested(point) == {"loss": {"gamma": 0.9, "clip_range": 0.1}, "network": {"hidden_sizes": [32, 32]}}
+    point = {"algorithm.gamma": 0.9, "algorithm.clip_range": 0.1, "network.hidden_sizes": "32 32"}
+    assert nested(point) == {"algorithm": {"gamma": 0.9, "clip_range": 0.1}, "network": {"hidden_sizes": [32, 32]}}
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -16,11 +16,11 @@ from unittest import mock
 import numpy as np
 import ray
 
-from learner.callback import Callback
-from learner.config import TrainConfig
-from learner.result import Result
-from learner.spares import Spares
-from learner.trainer import Trainer
+from learner.run.callback import Callback
+from learner.run.config import TrainConfig
+from learner.run.result import Result
+from learner.run.spares import Spares
+from learner.run.trainer import Trainer
 from tests.benchmarks.scaling.cluster import Memory
 from tests.benchmarks.scaling.simulated import Flight, SimulatedActor, SimulatedLearner
 
@@ -38,7 +38,7 @@ def simulation(think_seconds: float, slowness: float = 1.0, real_actors: bool = 
             super().__init__(think_seconds, slowness)
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch("learner.learner_group.LearnerActor", LearnerActor))
+        stack.enter_context(mock.patch("learner.run.learner_group.LearnerActor", LearnerActor))
         if not real_actors:
             stack.enter_context(mock.patch("actors.fleet.RolloutActor", SimulatedActor))
         yield

@@ -21,10 +21,10 @@ import tyro
 
 from actors.environments import describe
 from actors.files import write_text
-from learner.config import TrainConfig, overlay
-from learner.presets import preset
-from learner.run_directory import versions
-from learner.spares import Spares
+from learner.run.config import TrainConfig, overlay
+from learner.run.presets import preset
+from learner.run.run_directory import versions
+from learner.run.spares import Spares
 from tests.benchmarks.scaling.cluster import cluster
 from tests.benchmarks.scaling.observed import broadcast, observe, simulation
 from tests.benchmarks.scaling.report import markdown
@@ -68,7 +68,7 @@ def configured(actors: int, rollouts_per_update: int, max_policy_lag: int, **net
             "actor_labels": {"role": "actor"},
         },
         "network": network,
-        "update": {"learner_labels": {"role": "learner"}},
+        "placement": {"learner_labels": {"role": "learner"}},
         "stop": {"total_timesteps": None, "max_seconds": 3600.0},
     }
     return overlay(preset("impala" if max_policy_lag > 1 else "ppo"), changes, "scaling benchmark")

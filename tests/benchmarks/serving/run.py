@@ -25,9 +25,9 @@ import tyro
 
 from actors.files import write_text
 from actors.policy import Policy, policy_directory
-from learner.run_directory import versions
+from learner.run.run_directory import versions
 from serve.client import PolicyClient
-from serve.limits import HttpConfig
+from serve.service.request_limits import HttpConfig
 from tests.benchmarks.serving.load import OBSERVATION, require_wrk, viewers, wrk
 from tests.benchmarks.serving.report import markdown
 from tests.benchmarks.serving.services import Running, started

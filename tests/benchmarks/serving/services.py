@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from serve.fast_ingress import free_port
+from serve.service.fast_ingress import free_port
 
 
 class Running:

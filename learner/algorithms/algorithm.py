@@ -1,0 +1,159 @@
+"""What every algorithm answers: its options, network, memory, targets and loss. Free of torch, for who only configures.
+
+An algorithm is a frozen dataclass. Its fields are its options, on the command line and in configuration files; its
+methods say how it learns, and keep nothing: what changes in training is the network's and the learner's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from actors.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from actors.spec import PolicySpec
+    from learner.memory.memory import Columns, Memory
+    from learner.networks.torch_policy import TorchPolicy
+
+    Metrics = dict[str, Tensor]
+    """Numbers for the log, by their names in train/."""
+
+
+class Experience(NamedTuple):
+    """A batch on the learner's device: T steps of E segments, laid end to end."""
+
+    observations: Tensor
+    """[T, inputs] float32, as the networks take them: encoded, and standardised where the policy does so."""
+    final_observations: Tensor
+    """[E, inputs]: the observation after each segment's last step."""
+    allows: Tensor | None
+    """[T, actions] bool: what the action mask allows; None: there is none."""
+    actions: Tensor
+    """[T] or [T, A], as they were sampled."""
+    rewards: Tensor
+    """[T]: r_{t+1}, scaled."""
+    notes: dict[str, Tensor]
+    """[T] each: what the policy wrote down as it acted, log_prob say."""
+    ends: Tensor
+    """[E] int64: the last step of each segment."""
+    terminated: Tensor
+    """[E] float: 1 where the segment ended in a terminal state."""
+    longest: int
+    """Steps in the longest segment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm(ABC):
+    """An algorithm and its options."""
+
+    gamma: float = 0.999
+    """Discount a step."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by this before anything is learned from them; logs show them unscaled."""
+    batch_size: int | None = 512
+    """Steps in a minibatch; None: the whole batch at once."""
+
+    def __post_init__(self) -> None:
+        require_between("gamma", self.gamma, 0, 1)
+        require_positive("reward_scale", self.reward_scale)
+        if self.batch_size is not None and self.batch_size < 2:
+            raise UserError(f"batch_size must be 2 or more, or None for the whole batch, not {self.batch_size}")
+
+    @property
+    def most_lag(self) -> int | None:
+        """Updates that a batch's policy may be behind the learner's; None: any number."""
+        return 1
+
+    @property
+    def whole_episodes(self) -> str | None:
+        """Why only whole episodes can be learned from, in words; None: fragments do too."""
+        return None
+
+    @property
+    def idle_options(self) -> frozenset[str]:
+        """Options that change nothing, as the others stand."""
+        return frozenset()
+
+    @abstractmethod
+    def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> TorchPolicy:
+        """The policy's network with all else that is learned, weights drawn from torch's random numbers.
+
+        Args:
+            spec: of the policy.
+            critic_sizes: units of the hidden layers of what judges it; None: as the policy's.
+        """
+
+    @abstractmethod
+    def make_memory(self, generator: torch.Generator) -> Memory:
+        """An empty memory, which draws with these random numbers."""
+
+    @abstractmethod
+    def prepare(self, network: Any, flown: Experience) -> tuple[Columns, dict[str, float]]:
+        """What goes into the memory of a batch, and metrics; called without autograd.
+
+        Args:
+            network: of ``make_network``.
+            flown: the batch.
+
+        Returns:
+            Columns by name, [T, …] each, and numbers for the log by their names in train/.
+        """
+
+    @abstractmethod
+    def loss(self, network: Any, steps: Columns) -> tuple[Tensor, Metrics]:
+        """What a step of the optimiser descends, and tensors of one number each for the log.
+
+        It is recorded once and replayed (compiled.py). One that branches on the value of a tensor, or keeps something
+        from minibatch to minibatch, is noticed and called for each minibatch instead, two to six times slower.
+
+        Args:
+            network: of ``make_network``.
+            steps: B steps of the memory's columns, [B, …] each.
+        """
+
+    def is_enough(self, network: Any, steps: Columns, mean: Callable[[Tensor, int], Tensor]) -> bool:  # noqa: ARG002
+        """Whether an update ends before the memory's next pass; called without autograd.
+
+        Args:
+            network: of ``make_network``.
+            steps: this learner's part of the columns that ``prepare`` gave.
+            mean: makes means over these steps, and how many they are, those over the steps of all learners.
+        """
+        return False
+
+
+def require_between(name: str, value: float, low: float, high: float) -> None:
+    """Make sure that an option lies in a closed range.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not low <= value <= high:
+        raise UserError(f"{name} must lie between {low} and {high}, not {value}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Make sure that an option is above zero and finite.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not 0 < value < math.inf:
+        raise UserError(f"{name} must be positive, not {value}")
+
+
+def require_weight(name: str, value: float) -> None:
+    """Make sure that an option can weigh a term: zero or more, and finite.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not 0 <= value < math.inf:
+        raise UserError(f"{name} must be zero or more, not {value}")

@@ -1,0 +1,1 @@
+"""Memories: what becomes of the experience that an algorithm learns from."""

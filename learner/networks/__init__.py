@@ -1,0 +1,1 @@
+"""Networks in torch: the twins of those that act without it."""

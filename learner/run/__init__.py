@@ -1,0 +1,1 @@
+"""A run: what it is to do, who does it, and how it goes."""

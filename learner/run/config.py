@@ -1,0 +1,233 @@
+"""The configuration of a training run, as one tree of frozen dataclasses, and how files are read into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from actors.errors import UserError, unknown
+from actors.files import INFINITIES, json_text, read_json
+from actors.fleet import FleetConfig
+from actors.rollout import RolloutConfig
+from actors.seeds import check_seeds
+from learner.algorithms.algorithm import Algorithm
+from learner.algorithms.ppo import PPO
+from learner.algorithms.registry import changed_to, find_algorithm, name_of
+from learner.networks.config import NetworkConfig
+from learner.optimisation.config import OptimisationConfig
+from learner.run.older import modernised
+from learner.run.placement import PlacementConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class StopConfig:
+    """When a run ends: at whichever of these comes first."""
+
+    target_return: float | None = None
+    """The policy that the run hands over scores this: the mean of ``eval_episodes`` greedy episodes on Gymnasium."""
+    window: int = 100
+    """Episodes that the running mean of training is taken over."""
+    total_timesteps: int | None = 1_000_000
+    """Environment steps."""
+    max_episodes: int | None = None
+    """Episodes."""
+    max_seconds: float | None = None
+    """Seconds since collection began, those before a resume included."""
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise UserError(f"window must be 1 or more, not {self.window}")
+        if self.target_return is not None and not math.isfinite(self.target_return):
+            raise UserError(f"target_return must be a number, or None, not {self.target_return}")
+        limits = {name: getattr(self, name) for name in ("total_timesteps", "max_episodes", "max_seconds")}
+        for name, value in limits.items():
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be positive, or None, not {value}")
+        if self.target_return is None and all(value is None for value in limits.values()):
+            raise UserError(f"a run needs an end: set target_return or one of {', '.join(limits)}")
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether it ends for another reason than its target return."""
+        return any(limit is not None for limit in (self.total_timesteps, self.max_episodes, self.max_seconds))
+
+    def progress(self, timesteps: int, episodes: int, seconds: float) -> float:
+        """Share of the budget that is used up, from 0 to 1; the target return does not count."""
+        used = ((timesteps, self.total_timesteps), (episodes, self.max_episodes), (seconds, self.max_seconds))
+        return min(1.0, max((spent / budget for spent, budget in used if budget is not None), default=0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Policies that are scored while training goes on."""
+
+    eval_every: int | None = 500_000
+    """Environment steps between evaluations, of which the best policy is kept in best/; None: none. More where
+    evaluations would take over a tenth of all steps."""
+    eval_episodes: int = 100
+    """Greedy episodes of an evaluation, flown by the actors on Gymnasium from seeds of their own."""
+
+    def __post_init__(self) -> None:
+        if self.eval_every is not None and self.eval_every < 1:
+            raise UserError(f"eval_every must be 1 or more, or None, not {self.eval_every}")
+        if self.eval_episodes < 1:
+            raise UserError(f"eval_episodes must be 1 or more, not {self.eval_episodes}")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """How often a run can be picked up again."""
+
+    checkpoint_seconds: float = 10.0
+    """Seconds between checkpoints; more where the storage is so slow that they would take a tenth of the time."""
+    keep_checkpoints: int = 3
+    """Checkpoints kept; a damaged one is passed over for the one before."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise UserError(f"checkpoint_seconds must be zero or more, not {self.checkpoint_seconds}")
+        if self.keep_checkpoints < 1:
+            raise UserError(f"keep_checkpoints must be 1 or more, not {self.keep_checkpoints}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run."""
+
+    env: str = "LunarLander-v3"
+    """A Gymnasium id; package.module:Id-v0 imports the module first."""
+    seed: int = 0
+    """The seed of weights, minibatches, environments and actions."""
+    rollout: RolloutConfig = RolloutConfig()
+    fleet: FleetConfig = FleetConfig()
+    network: NetworkConfig = NetworkConfig()
+    algorithm: Algorithm = PPO()
+    optimisation: OptimisationConfig = OptimisationConfig()
+    placement: PlacementConfig = PlacementConfig()
+    stop: StopConfig = StopConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seed)
+        algorithm, lag, learners = self.algorithm, self.fleet.max_policy_lag, self.placement.learners
+        if algorithm.whole_episodes and self.rollout.episodes_per_env is None:
+            raise UserError(
+                f"{algorithm.whole_episodes}: set episodes_per_env instead of n_steps, or take an advantage with a "
+                "critic (critic, gae, vtrace)"
+            )
+        if algorithm.most_lag is not None and lag > algorithm.most_lag:
+            raise UserError(
+                f"max_policy_lag {lag} is more than the {algorithm.most_lag} that this algorithm takes; "
+                "advantage 'vtrace' (preset impala) corrects for any"
+            )
+        if algorithm.batch_size is not None and algorithm.batch_size < learners:
+            raise UserError(f"a minibatch of batch_size {algorithm.batch_size} cannot be shared by {learners} learners")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data: infinities are strings, see ``json_text``; the algorithm says its name."""
+        data: dict[str, Any] = json.loads(json_text(dataclasses.asdict(self)))
+        data["algorithm"] = {"name": name_of(self.algorithm), **data["algorithm"]}
+        return data
+
+
+def with_algorithm(config: TrainConfig, name: str) -> TrainConfig:
+    """The configuration with another algorithm, which keeps the options that it shares with the one before.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    kind = find_algorithm(name)
+    if kind is type(config.algorithm):
+        return config
+    return dataclasses.replace(config, algorithm=changed_to(kind, config.algorithm))
+
+
+def overlay(base: TrainConfig, changes: dict[str, Any], origin: str) -> TrainConfig:
+    """``base`` with the values of a nested dictionary, such as a file holds, put over it.
+
+    Raises:
+        UserError: an unknown key, a wrong type or an impossible value; one line that names ``origin`` and the field.
+    """
+    try:
+        changes = modernised(changes)
+        base = _renamed(base, changes)
+        fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+        for name, value in changes.items():
+            if name not in fields:
+                raise unknown("field", name, fields)
+            fields[name] = _changed(name, fields[name], value)
+        return TrainConfig(**fields)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from error
+
+
+def _renamed(base: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """``base`` with the algorithm that the changes name."""
+    section = changes.get("algorithm")
+    name = section.get("name", name_of(base.algorithm)) if isinstance(section, dict) else name_of(base.algorithm)
+    if not isinstance(name, str):
+        raise UserError(f"algorithm.name: must be a name, not {name!r}")
+    return with_algorithm(base, name)
+
+
+def _changed(name: str, before: Any, value: Any) -> Any:
+    """A field of TrainConfig after a change, which is checked to the letter: no 8.0 for 8, no true for 1."""
+    if not dataclasses.is_dataclass(before) or isinstance(before, type):
+        return _checked(name, type(before), value)
+    if not isinstance(value, dict):
+        raise UserError(f"{name} must be an object of fields, not {value!r}")
+    section = json.loads(json_text(dataclasses.asdict(before)))
+    value = {key: item for key, item in value.items() if (name, key) != ("algorithm", "name")}
+    for key in value:
+        if key not in section:
+            raise unknown(f"field of {name}", key, section)
+    section |= value
+    for option in dataclasses.fields(before):
+        if "float" in str(option.type) and section[option.name] in (*INFINITIES,):
+            section[option.name] = INFINITIES[section[option.name]]
+    return _checked(name, type(before), section)
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    try:
+        return _adapter(kind).validate_json(json.dumps(value), strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        cause = first.get("ctx", {}).get("error")
+        field = ".".join([name, *(str(part) for part in first["loc"][:1])])
+        words = cause if isinstance(cause, UserError) else f"{field}: {first['msg']}, not {first['input']!r}"
+        raise UserError(words) from error
+
+
+@functools.cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    """Made once, when it is first needed: that takes longer than all that it then checks."""
+    return pydantic.TypeAdapter(kind)
+
+
+def read_config(path: str | Path, base: TrainConfig) -> TrainConfig:
+    """``base`` with the contents of a JSON file, a whole config.json or a part of one, put over it.
+
+    Raises:
+        UserError: no such file, not a JSON object, or see ``overlay``.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return read_config_text(text, base, str(path))
+
+
+def read_config_text(text: bytes, base: TrainConfig, origin: str) -> TrainConfig:
+    """``base`` with a JSON object put over it; see ``read_config``."""
+    changes = read_json(text, origin)
+    if not isinstance(changes, dict):
+        raise UserError(f"{origin} must hold a JSON object, not {type(changes).__name__}")
+    return overlay(base, changes, origin)

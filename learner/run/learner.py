@@ -1,0 +1,256 @@
+"""Learner: turns batches of episodes into a better policy. It knows nothing of Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actors.episode import Array, EpisodeBatch
+from actors.errors import NonFiniteError, UserError
+from actors.masks import allowed
+from actors.policy import NORMALIZED_LIMIT, Policy
+from actors.spec import PolicySpec
+from actors.trees import Tree
+from learner.algorithms.algorithm import Algorithm, Experience
+from learner.algorithms.registry import name_of
+from learner.networks.normalizer import Normalizer
+from learner.optimisation.config import OptimisationConfig
+from learner.optimisation.sharding import Shard
+from learner.optimisation.step import GradientStep
+
+if TYPE_CHECKING:
+    from learner.run.initial import Initial
+
+
+class Learner:
+    """A network, a memory and an algorithm, and running statistics of observations; one call is one update.
+
+    Args:
+        spec: the policy to learn; its ``version`` counts updates from there.
+        algorithm: what is learned from batches, and how.
+        optimisation: how a gradient becomes a step.
+        seed: of the initial weights and of what the memory draws.
+        critic_sizes: units of the critic's hidden layers; None: as the policy's.
+        device: where to compute: auto, cpu or cuda.
+        shard: its place among learners that share the work; None: it is alone.
+        initial: what it starts from; None: random weights.
+
+    Raises:
+        UserError: a CUDA device is asked for and not there.
+    """
+
+    def __init__(
+        self,
+        spec: PolicySpec,
+        algorithm: Algorithm,
+        optimisation: OptimisationConfig,
+        seed: int = 0,
+        critic_sizes: tuple[int, ...] | None = None,
+        device: str = "auto",
+        shard: Shard | None = None,
+        initial: Initial | None = None,
+    ) -> None:
+        self.spec = spec
+        self.algorithm = algorithm
+        self.optimisation = optimisation
+        self.device = find_device(device)
+        self._shard = shard or Shard()
+        self._generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = algorithm.make_network(spec, critic_sizes).to(self.device)
+        self._memory = algorithm.make_memory(self._generator)
+        loss = functools.partial(algorithm.loss, self.network)
+        name, size = name_of(algorithm), algorithm.batch_size
+        self._step = GradientStep(self.network, loss, optimisation, size, self._shard, name, algorithm.loss)
+        self._normalizer = (
+            Normalizer(spec.seen.inputs, spec.statistics_dtype) if spec.network.normalize_observations else None
+        )
+        self._seed = seed
+        if initial:
+            self._start_from(initial)
+        self.version = spec.version
+        self.trained: dict[str, Any] = dict(spec.trained)
+
+    def _start_from(self, initial: Initial) -> None:
+        """Take over a policy, the critic if it is of this one's size, and statistics of observations."""
+        self.network.load_policy_weights(initial.policy.weights)
+        critic = self._step.parameters[self.spec.num_learned :]  # the policy's come first
+        if initial.critic is not None and initial.critic.size == critic.numel():
+            critic.copy_(torch.from_numpy(initial.critic.copy()))
+        if self._normalizer and initial.statistics:
+            self._normalizer.load_state(initial.statistics)
+        elif self._normalizer:
+            weights = initial.policy.weights
+            self._normalizer.start_from(weights["observation_mean"], weights["observation_std"])
+
+    def device_in_words(self) -> str:
+        """Where it computes."""
+        return f"cuda ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else "cpu"
+
+    def policy(self) -> Policy:
+        """The policy as it is now, ready to travel."""
+        weights = self.network.policy_weights()
+        if self._normalizer:
+            weights |= {"observation_mean": self._normalizer.mean, "observation_std": self._normalizer.std}
+        return Policy(dataclasses.replace(self.spec, version=self.version, trained=self.trained), weights)
+
+    def update(self, *batches: EpisodeBatch, progress_remaining: float = 1.0) -> tuple[Policy, dict[str, float]]:
+        """Learn from batches, laid end to end as one.
+
+        Args:
+            batches: experience, flown by this policy or a recent one.
+            progress_remaining: from 1 to 0 in a run; a linear schedule multiplies the learning rate with it.
+
+        Returns:
+            The new policy, and the metrics by their names in the log.
+
+        Raises:
+            NonFiniteError: a term of the loss, the gradient or a weight is NaN or infinite; names it and the update.
+        """
+        with self._seeded():
+            return self._learn(EpisodeBatch.concatenate(batches), progress_remaining)
+
+    def _learn(self, batch: EpisodeBatch, progress_remaining: float) -> tuple[Policy, dict[str, float]]:
+        learning_rate = self.optimisation.learning_rate * (
+            progress_remaining if self.optimisation.schedule == "linear" else 1
+        )
+        self._step.set_learning_rate(learning_rate)
+        # First, as Brax does: the first batch too is learned from normalised, and a policy is published with statistics
+        # that it was trained with. The one that flew had older ones, so that even on-policy the ratios begin near 1.
+        if self._normalizer:
+            self._normalizer.update(self.spec.seen.encode(batch.observations))
+        with torch.no_grad():
+            columns, estimates = self.algorithm.prepare(self.network, self._uploaded(batch))
+        self._memory.add(columns)
+        metrics = self._descend(columns)
+        self._shard.agree(self._step.parameters)
+        self._check_finite(metrics)
+        self.version += 1
+        metrics |= {f"train/{name}": value for name, value in estimates.items()}
+        metrics |= {"train/learning_rate": learning_rate, "train/n_updates": self.version}
+        return self.policy(), metrics
+
+    def _descend(self, columns: dict[str, Tensor]) -> dict[str, float]:
+        """Take all steps of an update; answers the means of their metrics, and how many there were."""
+        sums: Tensor | None = None
+        steps = passes = 0
+        for minibatches in self._memory.draw():
+            passes += 1
+            for minibatch in minibatches:
+                terms = self._step(minibatch)
+                sums = terms.clone() if sums is None else sums.add_(terms)
+                steps += 1
+            with torch.no_grad():
+                if self.algorithm.is_enough(self.network, self._shard.share(columns), self._shard.mean):
+                    break
+        assert sums is not None
+        means = zip(self._step.metric_names, (sums / steps).tolist(), strict=True)
+        metrics = {f"train/{name}": mean for name, mean in means}
+        return metrics | {"train/gradient_steps": steps, "train/epochs": passes}
+
+    def notes(self) -> list[str]:
+        """What a person who trains should know, a line each, since the last call."""
+        return self._step.notes()
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Random numbers that a loss draws follow from the run's seed and the update's number, and disturb nobody's."""
+        seed = np.random.SeedSequence((self._seed, self.version, self._shard.rank)).generate_state(1)[0].item()
+        cuda = [self.device] if self.device.type == "cuda" else []
+        python, legacy = random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=cuda):
+            torch.default_generator.manual_seed(seed)
+            for device in cuda:
+                torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)
+            try:
+                yield
+            finally:
+                random.setstate(python)
+                np.random.set_state(legacy)
+
+    def _uploaded(self, batch: EpisodeBatch) -> Experience:
+        """A batch on the device, moved there once."""
+        device = self.device
+
+        def upload(array: Array) -> Tensor:
+            return torch.tensor(array, device=device) if device.type == "cuda" else torch.from_numpy(array.copy())
+
+        return Experience(
+            observations=upload(self._normalized(batch.observations)),
+            final_observations=upload(self._normalized(batch.final_observations)),
+            allows=upload(allowed(batch.observations)) if self.spec.is_masked else None,
+            actions=upload(batch.actions),
+            rewards=upload(batch.rewards) * self.algorithm.reward_scale,
+            notes={name: upload(note) for name, note in batch.notes.items()},
+            ends=upload(np.cumsum(batch.segment_lengths, dtype=np.int64) - 1),
+            terminated=upload(batch.terminated.astype(np.float32)),
+            longest=int(batch.segment_lengths.max()),
+        )
+
+    def _normalized(self, observations: Tree) -> Array:
+        """[n, inputs] float32, standardised where the policy does so."""
+        inputs = self.spec.seen.encode(observations)
+        if self._normalizer is None:
+            return inputs
+        standard = (inputs - self._normalizer.mean) / self._normalizer.std
+        return np.clip(standard, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False)
+
+    def _check_finite(self, metrics: dict[str, float]) -> None:
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if not bad and not bool(torch.isfinite(self._step.parameters).all()):
+            bad = ["a weight"]
+        if bad:
+            raise NonFiniteError(f"update {self.version + 1}: {', '.join(bad)} became NaN or infinite")
+
+    def state(self) -> dict[str, Array]:
+        """All that a learner needs to go on exactly where this one is, as arrays by name."""
+        state: dict[str, Array] = {
+            "version": np.array(self.version),
+            "scale_actions": np.array(self.spec.scale_actions),
+            "seed": np.array(self._seed),
+            "generator": self._generator.get_state().numpy().copy(),
+            **self._step.state(),
+        }
+        if self._normalizer:
+            state |= {f"normalizer.{name}": value for name, value in self._normalizer.state().items()}
+        return state
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Go on from a state of a learner of the same configuration.
+
+        Raises:
+            UserError: the state is of other networks.
+        """
+        self._step.load_state(state)
+        self.version = int(state["version"])
+        scaled = bool(state.get("scale_actions", False))  # not of those that were saved before actions could be
+        self.spec = dataclasses.replace(self.spec, scale_actions=scaled)
+        self._seed = int(state.get("seed", self._seed))
+        self._generator.set_state(torch.from_numpy(state["generator"].copy()))
+        if self._normalizer:
+            self._normalizer.load_state(
+                {k.removeprefix("normalizer."): v for k, v in state.items() if k.startswith("normalizer.")}
+            )
+
+
+def find_device(device: str) -> torch.device:
+    """The device to compute on.
+
+    Raises:
+        UserError: CUDA asked for and not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' is not available to the learner; use 'cpu' or 'auto'")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

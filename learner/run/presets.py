@@ -1,0 +1,86 @@
+"""The presets: algorithms and their options as data. Each is a TrainConfig that learns LunarLander."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.errors import unknown
+from learner.run.config import TrainConfig, overlay
+
+_EPISODES: dict[str, Any] = {
+    "rollout": {"n_envs": 16, "n_steps": None, "episodes_per_env": 1},
+    "fleet": {"rollouts_per_update": 2, "max_policy_lag": 0},
+    "network": {"normalize_observations": True},
+    "algorithm": {
+        "name": "policy_gradient",
+        "n_epochs": 1,
+        "batch_size": None,
+        "gamma": 0.99,
+        "reward_scale": 0.01,
+        "normalize_advantage": False,
+    },
+    "optimisation": {"learning_rate": 1e-2},
+}
+"""REINFORCE and its kin, on-policy: batches of 32 whole episodes, one gradient step each."""
+
+_ENTROPY: dict[str, Any] = {"algorithm": {"ent_coef": 0.005, "normalize_entropy": True}}
+
+PRESETS: dict[str, list[dict[str, Any]]] = {
+    "vpg": [_EPISODES, {"algorithm": {"advantage": "reward_to_go"}}],
+    "bpg": [_EPISODES, {"algorithm": {"advantage": "baseline"}}],
+    "epg": [_EPISODES, _ENTROPY, {"algorithm": {"advantage": "reward_to_go"}}],
+    "cpg": [_EPISODES, _ENTROPY, {"algorithm": {"advantage": "baseline"}}],
+    "aac": [_EPISODES, _ENTROPY, {"algorithm": {"advantage": "critic"}}],
+    "a2c": [_EPISODES, _ENTROPY, {"algorithm": {"advantage": "gae"}}],
+    "ppo": [
+        {
+            "rollout": {"n_envs": 32, "n_steps": 128},
+            "network": {"activation": "relu"},
+            "optimisation": {"learning_rate": 4.6e-3, "schedule": "linear", "max_grad_norm": 1.0},
+            "algorithm": {
+                "name": "ppo",
+                "n_epochs": 10,
+                "batch_size": 1024,
+                "advantage": "gae",
+                "gamma": 0.998,
+                "gae_lambda": 0.95,
+                "ent_coef": 0.001,
+                "clip_range": 0.3,
+                "vf_coef": 1.0,
+                "reward_scale": 0.01,
+            },
+        }
+    ],
+    "impala": [
+        {
+            "rollout": {"n_envs": 32, "n_steps": 32},
+            "fleet": {"max_policy_lag": 4},
+            "optimisation": {"learning_rate": 3e-3},
+            "algorithm": {
+                "name": "policy_gradient",
+                "n_epochs": 1,
+                "batch_size": None,
+                "advantage": "vtrace",
+                "gamma": 0.99,
+                "ent_coef": 0.01,
+                "reward_scale": 0.01,
+                "normalize_advantage": False,
+            },
+        }
+    ],
+}
+"""Each preset is a list of changes to the defaults, laid over one another in order."""
+
+
+def preset(name: str) -> TrainConfig:
+    """The configuration of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    config = TrainConfig()
+    for changes in PRESETS[name]:
+        config = overlay(config, changes, f"preset {name}")
+    return config

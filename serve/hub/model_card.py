@@ -1,0 +1,111 @@
+"""The README.md of a published policy: metadata that the Hub's tools read, and what a person wants to know."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from actors.errors import printable
+from actors.files import write_text
+from actors.spaces import Space
+from learner.run.run_directory import versions
+from serve.hub.formats.onnx import inputs_of
+from serve.hub.source import Source
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,  # a line that only decides leaves no line behind: a blank one would end a table
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters["printable"] = lambda value: printable(str(value))
+_OURS = ("Beresheet-v2",)
+"""Environments that Gymnasium does not know before actors.environments is imported."""
+
+
+def write_card(
+    source: Source, results: dict[str, Any], repo_id: str | None, revision: str | None, directory: Path
+) -> None:
+    """Write README.md for a package whose other files are in ``directory`` already."""
+    spec = source.policy.spec
+    module, _, env_id = spec.env_id.rpartition(":")  # what the environment is called once its module has registered it
+    mean_reward = mean_and_std(results)
+    data = ModelCardData(
+        model_name=source.algorithm,
+        library_name="touchdown",
+        pipeline_tag="reinforcement-learning",
+        tags=[env_id, source.algorithm, "deep-reinforcement-learning", "reinforcement-learning", "onnx"],
+        eval_results=[
+            EvalResult(
+                task_type="reinforcement-learning",
+                task_name="reinforcement-learning",
+                dataset_type=env_id,
+                dataset_name=env_id,
+                metric_type="mean_reward",
+                metric_name="mean_reward",
+                metric_value=mean_reward,
+                verified=False,
+            )
+        ],
+    )
+    pull = ["python", "-m", "serve.pull", repo_id or "", *(["--revision", revision] if revision else [])]
+    card = _TEMPLATES.get_template("model_card.md.jinja").render(
+        card_data=data.to_yaml(),
+        algorithm=source.algorithm,
+        spec=spec,
+        mean_reward=mean_reward,
+        results=results,
+        repo_id=repo_id,
+        revision=revision,
+        has={path.name for path in directory.iterdir()},
+        made_by=source.made_by or {},
+        resumed=_resumed(source.made_by or {}),
+        versions=_versions(source),
+        hyperparameters=_hyperparameters(source.config or {}),
+        needs_ours=spec.env_id in _OURS,
+        needs_box2d="box2d" in str(gymnasium.spec(env_id).entry_point),
+        module=module,
+        inputs=_inputs(spec.observation),
+        pull=shlex.join([*pull, "--to", "runs/theirs"]),
+    )
+    write_text(directory / "README.md", card)
+
+
+def _inputs(space: Space) -> str:
+    """The inputs of policy.onnx, of a variable ``observation``, as Python writes them."""
+    arrays = []
+    for name, path, part in inputs_of(space):
+        variable = "observation" + "".join(f"[{key!r}]" for key in path)
+        arrays.append(f"{name!r}: np.asarray({variable}, np.{part.dtype})[None]")
+    return f"{{{', '.join(arrays)}}}"
+
+
+def mean_and_std(results: dict[str, Any]) -> str:
+    """The score as leaderboards write it: 270.27 +/- 20.40."""
+    return f"{results['mean_reward']:.2f} +/- {results['std_reward']:.2f}"
+
+
+def _resumed(made_by: dict[str, Any]) -> list[str]:
+    """The commands that the run went on by, each once: a job that is started again and again has one."""
+    commands = dict.fromkeys(time["command"] for time in made_by.get("resumed", []) if time["command"])
+    return [command for command in commands if command != made_by.get("command")]
+
+
+def _versions(source: Source) -> dict[str, str]:
+    """Those of the training where they are known, else those that the policy was evaluated with."""
+    known = source.made_by or versions()
+    return {name: str(known[name]) for name in versions() if name in known}
+
+
+def _hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """Options by the name that the command line gives them; sections are flattened, as it does."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return {name: value for name, value in flat.items() if name != "actor_labels"}

@@ -1,0 +1,147 @@
+"""``/act`` in the OpenAPI document: it is answered outside FastAPI, so that FastAPI must be told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fastapi
+from fastapi.openapi.utils import get_openapi
+
+from serve.service.protocol import MOST_OBSERVATIONS
+
+_LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]
+_OBSERVATION = {
+    "description": "A value of the environment's observation space: a number, nested lists of them where it has "
+    "dimensions, an object where it is a Dict.",
+    "anyOf": [{"type": "array", "items": {}}, {"type": "number"}, {"type": "object"}],
+}
+_OPTIONS = {
+    "deterministic": {
+        "type": "boolean",
+        "default": True,
+        "description": "Take the most likely action; otherwise sample.",
+    },
+    "seed": {
+        "anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, {"type": "null"}],
+        "description": "Makes a sampled answer repeatable.",
+    },
+    "policy": {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "description": "A name from GET /policies; without it, the first.",
+    },
+}
+_REQUEST = {
+    "oneOf": [
+        {
+            "title": "One",
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["observation"],
+            "properties": {"observation": _OBSERVATION, **_OPTIONS},
+        },
+        {
+            "title": "Many",
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["observations"],
+            "properties": {
+                "observations": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": MOST_OBSERVATIONS,
+                    "items": _OBSERVATION,
+                },
+                **_OPTIONS,
+            },
+        },
+    ]
+}
+_NUMBERS = {"type": "array", "items": {}}
+_ANSWER = {
+    "type": "object",
+    "required": ["policy", "version"],
+    "properties": {
+        "policy": {"type": "string"},
+        "version": {"type": "integer", "description": "How many updates made the policy."},
+        "action": {
+            "description": "For one observation: an action as the environment takes it, a number or nested lists."
+        },
+        "actions": {**_NUMBERS, "description": "For many: one for each observation."},
+        "probabilities": {
+            **_NUMBERS,
+            "description": "Of each discrete action; of several choices one after another; of switches, to be on.",
+        },
+        "mean": {**_NUMBERS, "description": "Of each component of a continuous action."},
+        "std": {**_NUMBERS, "description": "Standard deviations of the components."},
+    },
+}
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What was wrong and what would be right."},
+        "field": {"type": "string", "description": "Where in the request, such as observations[3]."},
+    },
+}
+_PROBLEMS = {
+    "400": "The body is not JSON.",
+    "401": "A bearer token is needed.",
+    "405": "Only POST.",
+    "408": "The body did not arrive in time.",
+    "413": "The body is too long.",
+    "415": "Not application/json.",
+    "422": "A field is unknown, of a wrong type or shape, or out of range.",
+    "503": "Too many requests at once; see Retry-After.",
+}
+
+
+def _json(schema: dict[str, Any], examples: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"schema": schema, **({"examples": examples} if examples else {})}
+
+
+def _act() -> dict[str, Any]:
+    examples = {
+        "one": {"summary": "One observation", "value": {"observation": _LANDER}},
+        "many": {"summary": "Two at once", "value": {"observations": [_LANDER, _LANDER]}},
+        "sampled": {"summary": "Sampled", "value": {"observation": _LANDER, "deterministic": False, "seed": 7}},
+    }
+    answer = {"action": 2, "probabilities": [0.01, 0.02, 0.96, 0.01], "policy": "ppo", "version": 153}
+    responses: dict[str, Any] = {
+        "200": {
+            "description": "Action and probabilities, or mean and standard deviation.",
+            "content": {"application/json": _json(_ANSWER, {"one": {"value": answer}})},
+        }
+    }
+    for status, description in _PROBLEMS.items():
+        responses[status] = {
+            "description": description,
+            "content": {"application/problem+json": _json({"$ref": "#/components/schemas/Problem"})},
+        }
+    return {
+        "post": {
+            "tags": ["act"],
+            "summary": "What a policy does, given what it observes",
+            "operationId": "act",
+            "requestBody": {"required": True, "content": {"application/json": _json(_REQUEST, examples)}},
+            "responses": responses,
+        }
+    }
+
+
+def describe_act(app: fastapi.FastAPI) -> None:
+    """Put ``/act`` into the app's document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
+            )
+            document["paths"] = {"/act": _act(), **document["paths"]}
+            document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,1 @@
+"""Watching a policy fly: the flight, what is told of it over a WebSocket, and the page that shows it."""

@@ -1,0 +1,236 @@
+"""A flight that somebody watches: one environment, flown by a served policy or by the viewer. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import gymnasium
+import msgspec
+import numpy as np
+from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
+
+from actors.environments import describe, fitting, make_gymnasium, stacked
+from actors.episode import Array
+from actors.errors import UserError
+from actors.spaces import Box
+from actors.trees import Tree, leaves
+from actors.trust import require_named
+from serve.service.policies import Policies
+from serve.watch.lander import LANDER_ACTIONS, MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
+
+MOST_SEEDS = 2**31
+
+
+class Stick(msgspec.Struct, frozen=True):
+    """What a viewer may fly by hand: a choice of actions, and which of them the keys stand for."""
+
+    labels: tuple[str, ...]
+    idle: int | None = None
+    """With no key held; None: the last one stays."""
+    left: int | None = None
+    up: int | None = None
+    right: int | None = None
+
+
+class Scene(msgspec.Struct, tag_field="type", tag="scene"):
+    """What is sent once an episode."""
+
+    policy: str
+    version: int
+    env_id: str
+    seed: int
+    fps: float
+    """Steps a second in real time."""
+    actions: list[str]
+    """What the policy decides on: discrete actions, options of several choices, components of a continuous one."""
+    bounds: list[Point]
+    """Of a continuous action's components; none: actions are discrete. Infinite ones become null."""
+    sampled: bool
+    stick: Stick | None
+    """None: only the policy can fly this."""
+    moon: Moon | None
+    """None: not LunarLander; frames carry the observation instead."""
+
+
+class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
+    """One step. The first of an episode, with t = 0, shows where it starts."""
+
+    t: int
+    pilot: str
+    """policy, or you."""
+    version: int
+    reward: float
+    total: float
+    """The return so far."""
+    action: int | list[float] | None = None
+    chosen: list[int] = []
+    """The places of what was chosen among the scene's actions; of a continuous action none."""
+    shown: dict[str, list[float]] = {}
+    """What the policy makes of it, whoever flies: probabilities of discrete actions, the mean of a continuous one."""
+    lander: Lander | None = None
+    observation: list[float] | None = None
+
+
+class Landing(msgspec.Struct, tag_field="type", tag="landed"):
+    """How an episode ended."""
+
+    seed: int
+    total: float
+    steps: int
+    outcome: str
+    """landed, crashed, flew away, out of time; or, where nothing lands, ended."""
+    version: int
+    pilot: str
+    """policy, you, or both."""
+
+
+_LANDER_STICK = Stick(LANDER_ACTIONS, idle=0, left=1, up=2, right=3)
+_CONTINUOUS_STICK = [np.array(action, np.float32) for action in ((0, 0), (0, -1), (1, 0), (0, 1))]
+
+
+class Flight:
+    """Episode after episode of one policy's environment, with seeds that count up.
+
+    Args:
+        policies: where the policy is looked up, anew at each step: it may have been swapped for a newer one.
+        name: which of them.
+        seed: of the first episode; None: a random one.
+        sampled: the policy's actions are sampled; otherwise the most likely ones.
+
+    Raises:
+        UserError: no such policy, or its environment is not installed here or of an unsupported kind.
+    """
+
+    def __init__(self, policies: Policies, name: str | None, seed: int | None = None, sampled: bool = False) -> None:
+        self._policies, self.sampled = policies, sampled
+        served = policies.find(name)
+        self.name, self._spec = served.name, served.policy.spec
+        require_named(self._spec.env_id, policies.modules)
+        describe(self._spec.env_id)  # says in one line what is amiss
+        # No render mode: with one, LunarLander adds particles to the world.
+        self._env = make_gymnasium(self._spec.env_id, disable_env_checker=True)
+        bare: Any = self._env.unwrapped
+        self._lander: Any = bare if isinstance(bare, LunarLander) else None
+        self.fps = float(FPS if self._lander else self._env.metadata.get("render_fps") or FPS)
+        self._stick, self._sticks = self._hand_controls()
+        self.stick: int | None = None
+        self.scene = self.begin(seed)
+
+    def begin(self, seed: int | None = None) -> Scene:
+        """Start an episode; ``seed`` None: a random one."""
+        self.seed = random.randrange(1_000_000) if seed is None else seed
+        self._rng = np.random.default_rng(self.seed)
+        self._observation, _ = self._env.reset(seed=self.seed)
+        self._pilots: set[str] = set()
+        self.t, self.total, self._fuel, self.over = 0, 0.0, 0.0, False
+        served, spec = self._policies[self.name], self._spec
+        self._memory = served.policy.start(1)
+        names = served.policy.distribution.labels
+        if self._lander:
+            names = ["main engine", "side engines"] if self._lander.continuous else [*LANDER_ACTIONS]
+        bounds = [*zip(spec.action.low, spec.action.high, strict=True)] if isinstance(spec.action, Box) else []
+        moon = moon_of(self._lander) if self._lander else None
+        self.scene = Scene(
+            policy=self.name,
+            version=served.version,
+            env_id=spec.env_id,
+            seed=self.seed,
+            fps=self.fps,
+            actions=names,
+            bounds=bounds,
+            sampled=self.sampled,
+            stick=self._stick,
+            moon=moon,
+        )
+        return self.scene
+
+    def _hand_controls(self) -> tuple[Stick | None, list[Any]]:
+        """What the viewer may choose from, and the environment's actions for it."""
+        if self._lander:
+            return _LANDER_STICK, _CONTINUOUS_STICK if self._lander.continuous else [*range(4)]
+        if not isinstance(self._env.action_space, gymnasium.spaces.Discrete):
+            return None, []
+        n, first = int(self._env.action_space.n), int(self._env.action_space.start)
+        labels = tuple(f"action {first + i}" for i in range(n))
+        keys = {2: {"left": 0, "right": 1}, 3: {"left": 0, "idle": 1, "right": 2}}.get(n, {"idle": 0})
+        return Stick(labels, **keys), [*range(first, first + n)]
+
+    def take(self, stick: int | None) -> None:
+        """The viewer flies this from the next step on; None: the policy does.
+
+        Raises:
+            UserError: there is no such choice.
+        """
+        if stick is not None and not 0 <= stick < len(self._sticks):
+            takes = f"0 to {len(self._sticks) - 1}" if self._sticks else "none: only the policy can fly it"
+            raise UserError(f"{self._spec.env_id} takes {takes}; not {stick}")
+        self.stick = stick
+
+    def first_frame(self) -> Frame:
+        """Where the episode starts."""
+        return self._frame(self._policies[self.name].version, 0.0)
+
+    def step(self) -> Frame:
+        """One step of the environment. ``over`` says whether it was the episode's last."""
+        served = self._policies[self.name]
+        policy = served.policy
+        observation = self._seen()
+        policy.require_actions(observation)
+        sampled = self.sampled and self.stick is None
+        noise = policy.distribution.noise(self._rng, (1,)) if sampled else None
+        step = policy.step(observation, self._memory, noise)
+        self._memory = step.memory
+        flown = fitting(step.actions, self._env.action_space)[0]
+        action = flown if self.stick is None else self._sticks[self.stick]
+        chosen = policy.distribution.chosen(step.sampled[0]) if self.stick is None else [self.stick]
+        self._observation, reward, self._terminated, truncated, _ = self._env.step(action)
+        self.t += 1
+        self.total += float(reward)
+        self.over = bool(self._terminated or truncated)
+        self._pilots.add("policy" if self.stick is None else "you")
+        frame = self._frame(served.version, float(reward), action)
+        frame.chosen = chosen
+        frame.shown = {name: _rounded(rows[0], 3) for name, rows in step.shown.items()}
+        return frame
+
+    def _seen(self) -> Tree:
+        return stacked(self._spec.observation, [self._observation], self._spec.env_id, "reset or step")
+
+    def _frame(self, version: int, reward: float, action: Any = None) -> Frame:
+        pilot = "policy" if self.stick is None else "you"
+        frame = Frame(self.t, pilot, version, round(reward, 2), round(self.total, 2))
+        if action is not None:
+            whole = np.ndim(action) == 0 and not isinstance(self._spec.action, Box)
+            frame.action = int(action) if whole else _rounded(np.ravel(action), 3)
+        if self._lander:
+            main, side = engines(action) if action is not None else (0.0, 0.0)
+            self._fuel += MAIN_FUEL * main + SIDE_FUEL * abs(side)
+            frame.lander = lander_of(self._lander, main, side, self._fuel)
+        else:
+            parts = leaves(self._seen())
+            frame.observation = [x for _, part in parts for x in _rounded(part.ravel(), 4)]
+        return frame
+
+    def landed(self) -> Landing:
+        """How the episode that is over ended."""
+        pilot = "both" if len(self._pilots) > 1 else next(iter(self._pilots))
+        version = self._policies[self.name].version
+        return Landing(self.seed, round(self.total, 2), self.t, self._outcome(), version, pilot)
+
+    def _outcome(self) -> str:
+        if not self._terminated:
+            return "out of time"
+        if not self._lander:
+            return "ended"
+        if not self._lander.lander.awake:  # asked first, as the environment does: it then rewards the landing
+            return "landed"
+        return "crashed" if self._lander.game_over else "flew away"
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        self._env.close()
+
+
+def _rounded(array: Array, digits: int) -> list[float]:
+    return [round(x, digits) for x in array.tolist()]

@@ -1,0 +1,299 @@
+"""Watching policies fly: the WebSocket that shows a flight and takes commands, and the page's files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import fastapi
+import msgspec
+from fastapi import WebSocket
+from msgspec import UNSET, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocketDisconnect
+
+from actors.errors import UserError
+from serve.service.policies import Policies
+from serve.watch.flight import MOST_SEEDS, Flight
+
+T = TypeVar("T")
+
+MOST_BYTES = 1024
+"""In a command."""
+COMMAND_SECONDS = 0.02
+"""Between two commands that are read: a viewer who sends more waits, and takes no time from others."""
+OUTCOME_SECONDS = 1.0
+"""An episode's end is looked at this long before the next begins."""
+MOST_SKIPPED = 5
+"""Steps without a frame when the server is behind; a flight that is later than that waits for nobody: it loses time."""
+LEAST_REST = 0.002
+"""Seconds: shorter ones the event loop would make longer, which counts in milliseconds."""
+MOST_REST = 0.02
+"""Seconds, whatever came before, such as a first flight's imports: nobody waits longer for a step."""
+PAGE = Path(__file__).parent / "page"
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Command(msgspec.Struct, forbid_unknown_fields=True):
+    """What a viewer may ask for, all of it also in the address: ``/watch?policy=ppo&seed=7``."""
+
+    policy: str | UnsetType = UNSET
+    """Another policy, from the same seed."""
+    sampled: bool | UnsetType = UNSET
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=MOST_SEEDS)] | UnsetType | None = UNSET
+    """A new episode; None: a random seed."""
+    stick: Annotated[int, msgspec.Meta(ge=0)] | UnsetType | None = UNSET
+    """An action of the viewer's own, until the next such command; None: the policy flies."""
+    speed: Annotated[float, msgspec.Meta(ge=0.1, le=4)] | UnsetType = UNSET
+    """Times real time."""
+    pause: bool | UnsetType = UNSET
+
+
+class Refusal(msgspec.Struct, tag_field="type", tag="error"):
+    """A command that is not obeyed."""
+
+    error: str
+    field: str | None
+
+
+_commands = msgspec.json.Decoder(Command)
+_encoder = msgspec.json.Encoder()
+
+
+def watch_router(policies: Policies, most_viewers: int = 64) -> fastapi.APIRouter:
+    """The WebSocket ``/watch``, the page at ``/`` and its files at ``/page/…``.
+
+    Args:
+        policies: what can be watched.
+        most_viewers: flights at once; others are told to come again later (1013).
+    """
+    router = fastapi.APIRouter()
+    files = StaticFiles(directory=PAGE)
+    watching: set[Viewing] = set()
+    turns = Turns()
+
+    @router.websocket("/watch")
+    async def watch(socket: WebSocket) -> None:
+        await socket.accept("touchdown" if "touchdown" in socket.scope["subprotocols"] else None)
+        if len(watching) >= most_viewers:
+            await socket.close(1013, f"{most_viewers} flights are being watched already: come again later")
+            return
+        viewing = Viewing(socket, policies, turns)
+        watching.add(viewing)
+        try:
+            with contextlib.suppress(WebSocketDisconnect):
+                await viewing.run()
+        finally:
+            watching.remove(viewing)
+
+    async def page(request: Request) -> Response:
+        answer = await files.get_response(request.path_params.get("path", "index.html"), request.scope)
+        answer.headers.update(HEADERS)
+        return answer
+
+    for path in ("/", "/page/{path:path}"):
+        router.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
+    return router
+
+
+class Turns:
+    """Work of all viewers, such as steps: one at a time between two turns of the event loop, in which requests are
+    answered, and for half of the process's time at the most.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._paid = 0.0
+        """When as much time will have passed for others as the work took."""
+
+    async def take(self, work: Callable[[], T]) -> T:
+        """Do it when its turn comes."""
+        async with self._lock:
+            clock, began = asyncio.get_running_loop().time, time.thread_time()
+            done = work()
+            now = clock()
+            self._paid = min(max(self._paid, now) + 2 * (time.thread_time() - began), now + MOST_REST)
+            owed = self._paid - now
+            await asyncio.sleep(owed if owed > LEAST_REST else 0)
+        return done
+
+
+class Viewing:
+    """One viewer and the flight shown to them, until they leave.
+
+    Commands are noted as they come and obeyed between two steps, the newest of each kind. Frames are sent one at a
+    time, so that a slow viewer gets fewer and delays nobody.
+
+    Args:
+        socket: to the viewer.
+        policies: what can be watched.
+        turns: which all viewings of a process share, so that they yield to its other requests.
+    """
+
+    def __init__(self, socket: WebSocket, policies: Policies, turns: Turns) -> None:
+        self._socket, self._policies, self._turns = socket, policies, turns
+        self._flight: Flight | None = None
+        self._asked = Command()
+        self._woken = asyncio.Event()
+        self._paused, self._speed = False, 1.0
+        self._owed = 0.0
+
+    async def run(self) -> None:
+        """Fly until the viewer leaves."""
+        await self._note(read_address({"policy": self._policies.first, **self._socket.query_params}))
+        tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._fly())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._flight:
+                self._flight.close()
+        for task in done:
+            task.result()
+
+    async def _listen(self) -> None:
+        """Note commands, until the viewer leaves."""
+        while (message := await self._socket.receive())["type"] != "websocket.disconnect":
+            await self._note(read_message(message.get("text") or message.get("bytes") or b""))
+            await asyncio.sleep(COMMAND_SECONDS)
+
+    async def _note(self, command: Command | Refusal) -> None:
+        if isinstance(command, Refusal):
+            await self._send(command)
+            return
+        for field in Command.__struct_fields__:
+            if (value := getattr(command, field)) is not UNSET:
+                setattr(self._asked, field, value)
+        self._woken.set()
+
+    async def _send(self, message: Any) -> None:
+        await self._socket.send_text(_encoder.encode(message).decode())
+
+    async def _fly(self) -> None:
+        """Step by step at the flight's own pace, by deadlines that do not drift."""
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        while True:
+            await self._obey()
+            if self._flight is None or self._paused:
+                await self._wait(None)
+                due = clock()
+                continue
+            if self._flight.over and clock() < due:
+                await self._wait(due - clock())
+                continue
+            tick = 1 / (self._flight.fps * min(self._speed, 1))
+            late = int((clock() - due) / tick)
+            if late > MOST_SKIPPED:
+                due, late = clock(), 0
+            await self._advance(self._flight, late + 1)
+            if self._flight.over:
+                due = clock() + OUTCOME_SECONDS
+            else:
+                due += (late + 1) * tick
+                await asyncio.sleep(due - clock())
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Until a command comes, or so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+
+    async def _advance(self, flight: Flight, ticks: int) -> None:
+        """As many steps as are due, of which the last is shown."""
+        if flight.over:
+            await self._show(flight, flight.seed + 1)
+            return
+        self._owed += ticks * max(self._speed, 1)
+        frame = None
+        while self._owed >= 1 and not flight.over:
+            self._owed -= 1
+            frame = await self._turns.take(flight.step)
+        if frame:
+            await self._send(frame)
+        if flight.over:
+            self._owed = 0
+            await self._send(flight.landed())
+
+    async def _show(self, flight: Flight, seed: int | None) -> None:
+        """Begin an episode."""
+        await self._send(await self._turns.take(lambda: flight.begin(None if seed is None else seed % MOST_SEEDS)))
+        await self._send(flight.first_frame())
+
+    async def _obey(self) -> None:
+        """Do what was asked for since the last step."""
+        if not self._woken.is_set():
+            return
+        self._woken.clear()
+        asked, self._asked = self._asked, Command()
+        if asked.pause is not UNSET:
+            self._paused = asked.pause
+        if asked.speed is not UNSET:
+            self._speed = asked.speed
+        if asked.policy is not UNSET:
+            await self._change(asked.policy, asked)
+        elif asked.seed is not UNSET and self._flight:
+            await self._show(self._flight, asked.seed)
+        if self._flight and asked.sampled is not UNSET:
+            self._flight.sampled = asked.sampled
+        if self._flight and asked.stick is not UNSET:
+            try:
+                self._flight.take(asked.stick)
+            except UserError as error:
+                await self._send(Refusal(str(error), "stick"))
+
+    async def _change(self, policy: str, asked: Command) -> None:
+        """Fly another policy; if that cannot be, the one that flies goes on."""
+        old = self._flight
+        seed = asked.seed if asked.seed is not UNSET else old.seed if old else None
+        sampled = asked.sampled if asked.sampled is not UNSET else bool(old and old.sampled)
+        try:
+            self._flight = await self._turns.take(lambda: Flight(self._policies, policy, seed, sampled))
+        except UserError as error:
+            await self._send(Refusal(str(error), "policy"))
+            return
+        if old:
+            old.close()
+        await self._send(self._flight.scene)
+        await self._send(self._flight.first_frame())
+
+
+def read_message(message: str | bytes) -> Command | Refusal:
+    """A command from a message, or what is wrong with it."""
+    if len(message) > MOST_BYTES:
+        return Refusal(f"a command has {MOST_BYTES} bytes at the most", None)
+    try:
+        return _commands.decode(message)
+    except msgspec.ValidationError as error:
+        return _refusal(error)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        return Refusal(f"not JSON: {error}", None)
+
+
+def read_address(query: Mapping[str, str]) -> Command | Refusal:
+    """A command from an address, or what is wrong with it."""
+    try:
+        return msgspec.convert(query, Command, strict=False)
+    except msgspec.ValidationError as error:
+        return _refusal(error)
+
+
+def _refusal(error: msgspec.ValidationError) -> Refusal:
+    """msgspec's words, and the field that they are about."""
+    message, _, path = str(error).partition(" - at `$.")
+    field = path.rstrip("`") or (message.split("`")[-2] if "unknown field" in message else None)
+    message = message.replace("`", "")
+    return Refusal(f"{field}: {message}" if field else message, field)

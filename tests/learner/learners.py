@@ -1,0 +1,56 @@
+"""Learners of synthetic experience, and one whose loss is a test's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from actors.spec import PolicySpec
+from learner.algorithms.algorithm import Algorithm
+from learner.algorithms.ppo import PPO
+from learner.networks.actor_critic import ActorCritic, Outputs
+from learner.optimisation.config import OptimisationConfig
+from learner.run.learner import Learner
+
+Metrics = dict[str, Tensor]
+Steps = types.SimpleNamespace
+"""The columns of a minibatch, as attributes."""
+OwnFunction = Callable[[Outputs, Steps, PPO], tuple[Tensor, Metrics]]
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnLoss(PPO):
+    """PPO, but for its loss: a function of the networks' outputs, the minibatch and the options."""
+
+    function: Any = None
+    """An ``OwnFunction``; None: PPO's."""
+
+    def loss(self, network: ActorCritic, steps: dict[str, Tensor]) -> tuple[Tensor, Metrics]:
+        """What the function answers."""
+        if self.function is None:
+            return super().loss(network, steps)
+        answer: tuple[Tensor, Metrics] = self.function(self.outputs(network, steps), Steps(**steps), self)
+        return answer
+
+
+OF_LEARNERS = ("seed", "critic_sizes", "device", "shard", "initial")
+
+
+def make_learner(spec: PolicySpec, kind: type[Algorithm] | Algorithm = PPO, **options: Any) -> Learner:
+    """A learner on the CPU, of two epochs of minibatches of 16 unless told otherwise.
+
+    Args:
+        spec: of the policy.
+        kind: an algorithm, or one with options.
+        options: of the algorithm, of the optimiser, or Learner's own.
+    """
+    optimisers = {option.name for option in dataclasses.fields(OptimisationConfig)} & options.keys()
+    optimisation = OptimisationConfig(**{name: options.pop(name) for name in optimisers})
+    own = {"device": "cpu", **{name: options.pop(name) for name in OF_LEARNERS if name in options}}
+    if isinstance(kind, type):
+        return Learner(spec, kind(**{"n_epochs": 2, "batch_size": 16, **options}), optimisation, **own)
+    return Learner(spec, dataclasses.replace(kind, **options), optimisation, **own)

@@ -1,0 +1,131 @@
+"""The ONNX graph against the policy that it was made from, in another runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from actors.distributions import Categorical
+from actors.errors import UserError
+from actors.parts import Parts
+from actors.policy import Policy
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from actors.spec import ACTIVATIONS, PolicyNetwork, PolicySpec
+from actors.trees import leaves
+from serve.hub.formats.onnx import export, to_onnx
+
+CATEGORICAL = PolicySpec("Some-v0", Box((8,)), Discrete(4, start=-1), "categorical")
+ARM = Box((2, 2), low=(-1.0, -0.5, -np.inf, -2.0), high=(1.0, 0.5, np.inf, np.inf))
+GAUSSIAN = PolicySpec("Some-v0", Box((2, 3)), ARM, "gaussian")
+FAR = dataclasses.replace(ARM, low=(3.0, 0.0, -np.inf, -2.0), high=(5.0, 1000.0, 0.5, np.inf))
+SCALED = dataclasses.replace(GAUSSIAN, action=FAR, scale_actions=True)
+OTHERS = {
+    "one cell of a grid": PolicySpec("Some-v0", Discrete(16, start=3), Discrete(4), "categorical"),
+    "choices": PolicySpec(
+        "Some-v0",
+        MultiDiscrete((3, 2), (2,), (1, -4)),
+        MultiDiscrete((2, 3, 2, 2), (2, 2), (0, 5, 0, 0)),
+        "multi_categorical",
+    ),
+    "parts": PolicySpec(
+        "Some-v0", Parts({"a": Box((2,)), "b": Parts({"0": Discrete(3)}, True)}), Discrete(2), "categorical"
+    ),
+    "parts of other precision": PolicySpec(
+        "Some-v0",
+        Parts({"a": Box((2,), "float64"), "b": Box((3,)), "c": MultiBinary((2,))}),
+        Discrete(2),
+        "categorical",
+        network=PolicyNetwork(normalize_observations=True),
+    ),
+    "masked": PolicySpec(
+        "Some-v0", Parts({"a": Box((2,)), "action_mask": MultiBinary((4,))}), Discrete(4, start=3), "categorical"
+    ),
+    "switches": PolicySpec("Some-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli"),
+}
+
+
+def made(spec: PolicySpec) -> Policy:
+    rng = np.random.default_rng(3)
+    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in spec.weight_shapes().items()}
+    if spec.network.normalize_observations:
+        weights["observation_std"] = np.abs(weights["observation_std"]) + np.float32(0.01)  # small enough to be clipped
+        for name in ("observation_mean", "observation_std"):
+            weights[name] = weights[name].astype(spec.statistics_dtype)
+    return Policy(spec, weights)
+
+
+@pytest.mark.parametrize("normalize", [None, "float32", "float64"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN, SCALED], ids=["categorical", "gaussian", "scaled"])
+def test_it_acts_as_the_policy_does(
+    spec: PolicySpec, activation: str, normalize: Literal["float32", "float64"] | None, tmp_path: Path
+) -> None:
+    dtype = normalize or "float32"
+    network = PolicyNetwork(activation=activation, normalize_observations=normalize is not None)
+    policy = made(dataclasses.replace(spec, network=network, observation=Box(spec.observation.shape, dtype)))
+    observations = np.random.default_rng(1).standard_normal((1000, *policy.spec.observation.shape), np.float32)
+    if dtype == "float64":  # a small signal on a large offset
+        policy.weights["observation_mean"] += 1e9
+        observations = observations + np.float64(1e9)
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    outputs = dict(
+        zip(
+            [output.name for output in session.get_outputs()],
+            session.run(None, {"observation": observations}),
+            strict=True,
+        )
+    )
+    parameters = policy.forward(observations)
+    if isinstance(policy.distribution, Categorical):
+        top = np.sort(parameters, axis=1)
+        clear = top[:, -1] - top[:, -2] > 1e-4  # the two sum in another order: a tie to the last bit may go either way
+        assert clear.sum() > 990
+        np.testing.assert_array_equal(outputs["action"][clear], policy.act(observations)[clear])
+        np.testing.assert_allclose(outputs["probabilities"], policy.distribution.probabilities(parameters), atol=1e-4)
+    else:
+        centre, scale = (np.array([4, 500, 0, 0]), np.array([1, 500, 1, 1])) if policy.spec.scale_actions else (0, 1)
+        mean, std = centre + scale * parameters, scale * np.exp(policy.weights["log_std"])
+        np.testing.assert_allclose(outputs["action"], policy.act(observations), rtol=1e-4, atol=1e-4 * np.max(scale))
+        np.testing.assert_allclose(outputs["mean"], mean.reshape(-1, 2, 2), rtol=1e-4, atol=1e-4 * np.max(scale))
+        np.testing.assert_allclose(outputs["std"], std.reshape(2, 2), rtol=1e-6)
+        assert (outputs["action"] != outputs["mean"]).any(), "bounds were reached"
+
+
+def test_a_policy_without_hidden_layers_and_a_scalar_observation(tmp_path: Path) -> None:
+    policy = made(PolicySpec("Some-v0", Box(()), Discrete(2), "categorical", network=PolicyNetwork(())))
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    observations = np.linspace(-3, 3, 10, dtype=np.float32)
+    np.testing.assert_array_equal(session.run(["action"], {"observation": observations})[0], policy.act(observations))
+
+
+def test_a_distribution_that_nobody_has_written_down_for_it_is_refused() -> None:
+    class Other(Categorical):
+        pass
+
+    policy = made(CATEGORICAL)
+    policy.distribution = Other(4)
+    with pytest.raises(UserError, match="categorical actions have no form in ONNX yet"):
+        to_onnx(policy)
+
+
+@pytest.mark.parametrize("spec", OTHERS.values(), ids=OTHERS)
+def test_every_space_has_its_form(spec: PolicySpec, tmp_path: Path) -> None:
+    policy = made(spec)
+    observations = spec.observation.sample(np.random.default_rng(1), 500)
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    inputs = dict(leaves(observations, "observation"))
+    assert [given.name for given in session.get_inputs()] == [*inputs]
+    action, probabilities = session.run(["action", "probabilities"], inputs)
+    step = policy.step(observations, policy.start(500))
+    np.testing.assert_allclose(probabilities, step.shown["probabilities"], atol=1e-4)
+    differs = (action != step.actions).reshape(500, -1).any(axis=1)
+    assert differs.mean() < 0.01, "but for ties"
+    assert action.dtype == step.actions.dtype
