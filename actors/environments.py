@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import logging
 import traceback
 import warnings
@@ -15,6 +16,7 @@ import numpy as np
 
 from actors import envpool_families
 from actors.distributions import distribution_for
+from actors.environment_name import OURS, WrapperName, parse
 from actors.episode import Array
 from actors.errors import EnvironmentFault, UserError, unknown
 from actors.gymnasium_spaces import bounded, space_of
@@ -48,7 +50,8 @@ class EnvironmentInfo:
     """What the rest of the house needs to know of an environment."""
 
     env_id: str
-    """The Gymnasium id, its version included, also where the name that was given has none: CartPole is CartPole-v1."""
+    """Its name, see ``environment_name``; with a version also where the name that was given has none: CartPole is
+    CartPole-v1."""
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
     reward_threshold: float | None
@@ -85,22 +88,24 @@ def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: 
     """``gymnasium.make`` whose failures are one line each.
 
     Args:
-        env_id: a Gymnasium id; package.module:Id-v0 imports the module first.
+        env_id: a Gymnasium id, maybe with arguments and wrappers: see ``environment_name``. package.module:Id-v0
+            imports the module first.
         max_episode_steps: where episodes are cut if the environment has no limit; None: they may last for ever.
         kwargs: of ``gymnasium.make``.
 
     Raises:
-        UserError: no such id, its package is not installed, or its ``__init__`` raises.
+        UserError: no such id, its package is not installed, or its ``__init__`` or a wrapper's raises.
     """
+    name = parse(env_id)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # precision of Box bounds, deprecated versions
-            env = gymnasium.make(env_id, **kwargs)
+            env = gymnasium.make(name.made, **name.arguments, **kwargs)
     except gymnasium.error.UnregisteredEnv as error:
-        if ":" in env_id:
-            raise UserError(f"environment {env_id!r}: {error}") from error
-        hint = unknown("environment", env_id, gymnasium.registry)
-        raise UserError(f"{hint}; one that a module of yours registers is package.module:{env_id}") from error
+        if name.module:
+            raise UserError(f"environment {name.made!r}: {error}") from error
+        hint = unknown("environment", name.id, gymnasium.registry)
+        raise UserError(f"{hint}; one that a module of yours registers is package.module:{name.id}") from error
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"environment {env_id!r} cannot be made: {_one_line(error)}") from error
     except Exception as error:
@@ -108,9 +113,37 @@ def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: 
         raise UserError(
             f"environment {env_id!r} cannot be made: __init__ raised {type(error).__name__}: {_one_line(error)}"
         ) from error
-    if max_episode_steps is None or (env.spec is not None and env.spec.max_episode_steps is not None):
-        return env
-    return gymnasium.wrappers.TimeLimit(env, max_episode_steps)
+    if max_episode_steps is not None and (env.spec is None or env.spec.max_episode_steps is None):
+        env = gymnasium.wrappers.TimeLimit(env, max_episode_steps)
+    for wrapper in name.wrappers:
+        env = _wrapped(env, wrapper)
+    return env
+
+
+def _wrapped(env: gymnasium.Env[Any, Any], wrapper: WrapperName) -> gymnasium.Env[Any, Any]:
+    """An environment in a wrapper.
+
+    Raises:
+        UserError: there is no such wrapper, or it cannot be put around this environment.
+    """
+    try:
+        kind = getattr(importlib.import_module(wrapper.module), wrapper.attribute)
+    except (ImportError, AttributeError) as error:
+        hint = f"wrapper {wrapper.name!r}: {_one_line(error)}"
+        if wrapper.module == "gymnasium.wrappers":
+            known = [*OURS, *gymnasium.wrappers.__all__]
+            hint = f"{unknown('wrapper', wrapper.name, known)}; your own is package.module:Class"
+        raise UserError(hint) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            around = kind(env, **wrapper.arguments)
+    except Exception as error:
+        log.debug("wrapper %s", wrapper, exc_info=True)
+        raise UserError(f"wrapper {wrapper} raised {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(around, gymnasium.Env):
+        raise UserError(f"wrapper {wrapper.name} makes no environment, but {type(around).__name__}")
+    return around
 
 
 def fault(env_id: str, method: str, error: Exception) -> EnvironmentFault:
@@ -156,9 +189,8 @@ def describe(env_id: str) -> EnvironmentInfo:
     env.close()
     threshold = spec.reward_threshold if spec else None
     limit = spec.max_episode_steps if spec else None
-    module = env_id.rpartition(":")[0]
-    if spec:
-        env_id = f"{module}:{spec.id}" if module else spec.id
+    name = parse(env_id)
+    env_id = str(dataclasses.replace(name, id=spec.id) if spec else name)
     info = EnvironmentInfo(env_id, observation_space, action_space, threshold, limit)
     _ = info.observation, info.action
     try:
@@ -303,10 +335,11 @@ class EnvPoolEnvironments:
         self._dtype = info.observation.dtype
         self._action_type = np.int32 if isinstance(info.action, Discrete) else np.float32
         limit = info.max_episode_steps or max_episode_steps
-        options = {} if limit is None else {"max_episode_steps": limit}
+        name = parse(info.env_id)
+        options = name.arguments if limit is None else {**name.arguments, "max_episode_steps": limit}
         self._make_pool = functools.partial(
             envpool_families.make_gymnasium,
-            _ENVPOOL_IDS.get(info.env_id, info.env_id),
+            _ENVPOOL_IDS.get(name.made, name.made),
             num_envs=num_envs,
             num_threads=1,
             **options,
@@ -339,14 +372,19 @@ class EnvPoolEnvironments:
 
 def envpool_lacks(info: EnvironmentInfo) -> str | None:
     """Why EnvPool cannot stand in for Gymnasium's environment; None where it can."""
-    name = _ENVPOOL_IDS.get(info.env_id, info.env_id)
+    asked = parse(info.env_id)
+    name = _ENVPOOL_IDS.get(asked.made, asked.made)
     if envpool_families.registry() is None:
         return "EnvPool is not installed"
     if not envpool_families.has(name):
         return "EnvPool does not have it"
+    if asked.wrappers:
+        return f"wrapper {asked.wrappers[0].name} is Gymnasium's"
+    if lacking := asked.arguments.keys() - {"max_episode_steps"} - envpool_families.arguments(name):
+        return f"EnvPool has no argument {min(lacking)} of it"
     if not (isinstance(info.observation, Box) and isinstance(info.action, Box | Discrete)):
         return "its Box observations and Box or Discrete actions are all that is flown there"
-    observations, actions = envpool_families.spaces(name)
+    observations, actions = envpool_families.spaces(name, **asked.arguments)
     same = observations.shape == info.observation.shape and actions.shape == info.action.shape
     if isinstance(info.action_space, gymnasium.spaces.Discrete):
         same = same and getattr(actions, "n", None) == info.action_space.n and info.action_space.start == 0

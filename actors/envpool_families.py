@@ -15,6 +15,11 @@ import types
 import warnings
 from typing import Any
 
+_POOLS = {
+    *("num_envs", "batch_size", "num_threads", "max_num_players", "thread_affinity_offset", "base_path", "seed"),
+    *("env_seed", "gym_reset_return_info", "max_episode_steps", "reward_threshold"),
+}
+"""Options that every pool has."""
 _SMALL_FAMILIES = ("box2d", "classic_control")
 
 
@@ -48,12 +53,21 @@ def has(name: str) -> bool:
     return name in registration.list_all_envs()
 
 
-def spaces(name: str) -> tuple[Any, Any]:
+def arguments(name: str) -> set[str]:
+    """The names of what an environment itself can be given, beside what is the pool's."""
+    return set(_spec(name).config._fields) - _POOLS
+
+
+def spaces(name: str, **options: Any) -> tuple[Any, Any]:
     """Observation and action space of one environment of a pool."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Box bounds that lose precision
-        spec = registry().make_spec(name)
+        spec = _spec(name, **options)
         return spec.observation_space, spec.action_space
+
+
+def _spec(name: str, **options: Any) -> Any:
+    return registry().make_spec(name, **options)
 
 
 def make_gymnasium(name: str, **options: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]  # Gymnasium brings it
 import gymnasium
 
+from actors.environment_name import parse
 from actors.errors import UserError
 
 
@@ -18,7 +19,7 @@ def registration(env_id: str) -> bytes | None:
     Raises:
         UserError: the environment cannot be sent there; says how else to name it.
     """
-    spec: Any = copy.copy(gymnasium.registry.get(env_id))
+    spec: Any = copy.copy(gymnasium.registry.get(parse(env_id).made))
     if spec is None:
         return None
     try:
@@ -41,7 +42,7 @@ def register(env_id: str, data: bytes | None) -> None:
     if data is None:
         return
     try:
-        gymnasium.registry[env_id] = pickle.loads(data)
+        gymnasium.registry[parse(env_id).made] = pickle.loads(data)
     except Exception as error:
         raise _unknown_elsewhere(env_id, error) from error
 
@@ -50,5 +51,5 @@ def _unknown_elsewhere(env_id: str, error: Exception) -> UserError:
     said = " ".join(str(error).split())
     return UserError(
         f"environment {env_id!r} cannot be sent to the processes that fly it ({said}): put it in a module that they "
-        f"can import, and name it package.module:{env_id}"
+        f"can import, and name it package.module:{parse(env_id).id}"
     )

@@ -7,13 +7,13 @@ import functools
 import itertools
 import json
 import math
-import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
 from actors.distributions import DISTRIBUTIONS
+from actors.environment_name import parse
 from actors.errors import UserError, unknown
 from actors.files import INFINITIES
 from actors.masks import MASK, has_mask
@@ -30,7 +30,6 @@ MOST_BYTES = 256 * 1024**2
 """In a policy's file: a thousand times what one of the usual sizes needs."""
 
 _MOST_TRAINED = 64 * 1024
-_ENV_ID = re.compile(r"([\w.]+:)?([\w-]+/)?[\w.-]+")
 """What ``gymnasium.make`` can make: [module:][namespace/]name-v0."""
 
 
@@ -82,8 +81,10 @@ class PolicySpec:
     """How it was trained: preset, seed, steps, library version."""
 
     def __post_init__(self) -> None:
-        if not (len(self.env_id) <= 200 and _ENV_ID.fullmatch(self.env_id)):
-            raise UserError(f"env_id must be a Gymnasium id, such as LunarLander-v3, not {self.env_id[:200]!r}")
+        try:
+            parse(self.env_id)
+        except UserError as error:
+            raise UserError(f"env_id: {error}"[:500]) from error
         if self.distribution not in DISTRIBUTIONS:
             raise unknown("distribution", self.distribution, DISTRIBUTIONS)
         kind = DISTRIBUTIONS[self.distribution]

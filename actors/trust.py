@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from actors.environment_name import parse
 from actors.errors import UserError
 
 
 def require_named(env_id: str, modules: Collection[str]) -> None:
-    """Make sure that the module which ``package.module:Id-v0`` would import is one that the user named.
+    """Make sure that the modules which an environment's name would import are among those that the user named.
 
     Raises:
         UserError: it is not; says how to name it.
     """
-    module, colon, _ = env_id.partition(":")
-    if colon and module not in modules:
-        raise UserError(f"{env_id} would import {module}, which nobody named: add --module {module} if you trust it")
+    for module in parse(env_id).modules:
+        if module not in modules:
+            raise UserError(
+                f"{env_id} would import {module}, which nobody named: add --module {module} if you trust it"
+            )

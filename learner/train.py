@@ -29,6 +29,8 @@ import tyro
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from actors.environment_name import named
+from actors.environment_name import parse as parse_name
 from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import record_video
@@ -61,6 +63,11 @@ class TrainCommand:
     """policy_gradient, ppo, or your own as package.module:Class, whose options join these; None: the preset's."""
     config: Path | None = None
     """A JSON file of options, a whole config.json or a part of one, over the preset's and under the command line's."""
+    env_kwargs: tuple[str, ...] = ()
+    """Arguments of the environment, name=value each: enable_wind=True wind_power=15."""
+    wrappers: tuple[str, ...] = ()
+    """Wrappers around it, the innermost first: Gymnasium's by name, or package.module:Class; 'Scale(factor=2)' with
+    arguments."""
     run_dir: str | None = None
     """Where the run is kept: a path, s3://… or gs://…; None: runs/<preset>-<env>-<time>."""
     resume: str | None = None
@@ -114,7 +121,8 @@ def read_command(arguments: list[str]) -> TrainCommand:
     )
     if command.evaluate_episodes < 0:
         raise UserError(f"evaluate_episodes must be zero or more, not {command.evaluate_episodes}")
-    command = dataclasses.replace(command, resume=resume)
+    env = named(command.options.env, command.env_kwargs, command.wrappers)
+    command = dataclasses.replace(command, resume=resume, options=dataclasses.replace(command.options, env=env))
     if command.resume and command.options.env != base.env and describe(command.options.env).env_id == base.env:
         command = dataclasses.replace(command, options=dataclasses.replace(command.options, env=base.env))
     if command.resume and dataclasses.replace(command.options, stop=base.stop) != base:
@@ -174,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
     log_to(console)
     with one_line_errors(_PROG):
         command = read_command(sys.argv[1:] if arguments is None else arguments)
-        name = f"{command.preset}-{command.options.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+        name = f"{command.preset}-{parse_name(command.options.env).slug}-{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir = command.resume or command.run_dir or f"runs/{name}"
         display = ProgressDisplay(console)
         resume = command.resume is not None

@@ -23,6 +23,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 from rich.console import Console
 
+from actors.environment_name import parse as parse_name
 from actors.errors import UserError
 from actors.files import read_json
 from actors.policy import Policy
@@ -121,7 +122,6 @@ def main(arguments: list[str] | None = None) -> None:
         console = Console()
         with console.status(f"fetching {command.repo_id}"):
             policy = pull(command.repo_id, command.to, command.revision)
-        module, colon, _ = policy.spec.env_id.partition(":")
-        if colon:
+        for module in parse_name(policy.spec.env_id).modules:
             say(console, f"its environment is in module {module}: once you trust it, fly it with --module {module}")
         say(console, f"policy for {policy.spec.env_id}: {command.to / 'policy'}")

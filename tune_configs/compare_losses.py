@@ -34,6 +34,7 @@ from ray import tune
 from rich.console import Console
 from rich.table import Table
 
+from actors.environment_name import parse as parse_name
 from actors.errors import UserError
 from learner.commands.command_line import one_line_errors, parse
 from learner.commands.signals import EndedBySignal, keeping
@@ -149,7 +150,7 @@ def compare(command: CompareCommand, console: Console) -> int:
     """
     callbacks = loggers(command.mlflow, command.wandb)
     experiment = command.experiment
-    name = command.name or f"{experiment.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = command.name or f"{parse_name(experiment.env).slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     directory = open_experiment(command.resume) if command.resume else open_experiment(command.results).within(name)
     if command.resume:
         planned = load(directory)

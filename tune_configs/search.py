@@ -28,6 +28,7 @@ from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialSch
 from ray.tune.search.sample import Categorical
 from rich.console import Console
 
+from actors.environment_name import parse as parse_name
 from actors.environments import describe
 from actors.errors import NonFiniteError, UserError
 from actors.files import write_text
@@ -173,7 +174,7 @@ def search(command: SearchCommand, console: Console) -> Path:
     stop = {"total_timesteps": command.steps, "target_return": None}
     changes = {"env": command.env, "seed": command.seed, "stop": stop, "evaluation": {"eval_every": None}}
     base = overlay(preset(command.preset), changes, "search")
-    name = command.name or f"{command.preset}-{command.env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = command.name or f"{command.preset}-{parse_name(command.env).slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     directory = command.results / name
     if directory.exists():
         raise UserError(f"{directory} already holds a search: choose another --name")

@@ -101,7 +101,7 @@ class TrainConfig:
     """Everything that decides a training run."""
 
     env: str = "LunarLander-v3"
-    """A Gymnasium id; package.module:Id-v0 imports the module first."""
+    """A Gymnasium id; package.module:Id-v0 imports the module first. Id-v0(argument=value) | Wrapper also."""
     seed: int = 0
     """The seed of weights, minibatches, environments and actions."""
     rollout: RolloutConfig = RolloutConfig()

@@ -15,7 +15,8 @@ import ray
 from ray.exceptions import RayError
 
 from actors.check_env import try_out
-from actors.environments import EnvironmentInfo, describe, require_envpool
+from actors.environment_name import parse
+from actors.environments import EnvironmentInfo, describe, envpool_lacks, require_envpool
 from actors.errors import EnvironmentFault, PolicyLostError, UserError
 from actors.fleet import Fleet, Landed
 from actors.policy import Policy
@@ -252,6 +253,9 @@ class Trainer:
         config = self.config
         if self._spares is not None:
             self._spares.forget_dead()
+        name, reason = parse(config.env), envpool_lacks(self.environment)
+        if reason and config.rollout.backend == "auto" and (name.arguments or name.wrappers):
+            log.warning("Gymnasium flies it, not EnvPool, which is faster: %s", reason)
         self._start_learners()
         spare_actors = self._spares.actors if self._spares is not None else None
         begun = self.counters

@@ -10,6 +10,7 @@ import gymnasium
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
+from actors.environment_name import parse
 from actors.errors import printable
 from actors.files import write_text
 from actors.spaces import Space
@@ -25,6 +26,7 @@ _TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.filters["printable"] = lambda value: printable(str(value))
+_TEMPLATES.filters["repr"] = repr
 _OURS = ("Beresheet-v2",)
 """Environments that Gymnasium does not know before actors.environments is imported."""
 
@@ -34,19 +36,19 @@ def write_card(
 ) -> None:
     """Write README.md for a package whose other files are in ``directory`` already."""
     spec = source.policy.spec
-    module, _, env_id = spec.env_id.rpartition(":")  # what the environment is called once its module has registered it
+    name = parse(spec.env_id)
     mean_reward = mean_and_std(results)
     data = ModelCardData(
         model_name=source.algorithm,
         library_name="touchdown",
         pipeline_tag="reinforcement-learning",
-        tags=[env_id, source.algorithm, "deep-reinforcement-learning", "reinforcement-learning", "onnx"],
+        tags=[name.id, source.algorithm, "deep-reinforcement-learning", "reinforcement-learning", "onnx"],
         eval_results=[
             EvalResult(
                 task_type="reinforcement-learning",
                 task_name="reinforcement-learning",
-                dataset_type=env_id,
-                dataset_name=env_id,
+                dataset_type=name.id,
+                dataset_name=str(name),
                 metric_type="mean_reward",
                 metric_name="mean_reward",
                 metric_value=mean_reward,
@@ -68,9 +70,10 @@ def write_card(
         resumed=_resumed(source.made_by or {}),
         versions=_versions(source),
         hyperparameters=_hyperparameters(source.config or {}),
-        needs_ours=spec.env_id in _OURS,
-        needs_box2d="box2d" in str(gymnasium.spec(env_id).entry_point),
-        module=module,
+        needs_ours=name.id in _OURS,
+        needs_box2d="box2d" in str(gymnasium.spec(name.id).entry_point),
+        modules=name.modules,
+        make=name.code(),
         inputs=_inputs(spec.observation),
         pull=shlex.join([*pull, "--to", "runs/theirs"]),
     )

@@ -123,8 +123,8 @@ def test_an_unknown_environment_gets_the_nearest_name(env_id: str, nearest: str)
     ("env_id", "reason"),
     [
         ("LunarLander-v2", "LunarLander-v3"),
-        ("Cart Pole", "Malformed"),
-        ("", "Malformed"),
+        ("Cart Pole", "is no environment: write wrappers so"),
+        ("", "is no environment: give a Gymnasium id"),
         ("no_such_package:CartPole-v1", "no_such_package"),
         ("json:CartPoll-v1", "CartPole"),
         (":CartPole-v1", ""),

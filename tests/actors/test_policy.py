@@ -377,7 +377,7 @@ def test_a_spec_that_is_none_is_damaged(tmp_path: Path, spec: str | None) -> Non
         {"env_id": 7},
         {"env_id": ["CartPole-v1"]},
         {"env_id": ""},
-        {"env_id": "x" * 201},
+        {"env_id": "x" * 1001},
         {"env_id": "[/bold]-v0"},
         {"env_id": "\x1b[2J-v0"},
         {"env_id": "Cart\ud800-v0"},

@@ -141,6 +141,24 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path, capsys: pytest.Capt
     assert read_command(["--run-dir", str(tmp_path / "other"), "--go-on"]).resume is None
 
 
+def test_arguments_and_wrappers_join_the_environments_name(tmp_path: Path) -> None:
+    words = [
+        "--env",
+        "LunarLander-v3",
+        "--env-kwargs",
+        "enable_wind=True",
+        "wind_power=15",
+        "--wrappers",
+        "TimeAwareObservation",
+    ]
+    config = read_command(words).options
+    assert config.env == "LunarLander-v3(enable_wind=True, wind_power=15) | TimeAwareObservation"
+    RunDirectory(tmp_path / "run").create(config, "ppo")
+    assert read_command(["--resume", str(tmp_path / "run")]).options == config
+    (tmp_path / "mine.json").write_text(json.dumps({"env": config.env}))
+    assert read_command(["--config", str(tmp_path / "mine.json")]).options.env == config.env
+
+
 @pytest.mark.usefixtures("own_log")
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -148,6 +166,10 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path, capsys: pytest.Capt
         (["--preset", "pp"], "unknown preset 'pp'; did you mean ppo?"),
         (["--env", "LunarLandr-v3"], "unknown environment 'LunarLandr-v3'; did you mean LunarLander-v3"),
         (["--env", "CarRacing-v3"], "no network here takes pictures yet"),
+        (["--env-kwargs", "wind"], "env_kwargs takes name=value, such as enable_wind=True, not 'wind'"),
+        (["--env-kwargs", "wnd=1"], "LunarLander.__init__() got an unexpected keyword argument 'wnd'"),
+        (["--wrappers", "TimeLimits"], "unknown wrapper 'TimeLimits'; did you mean TimeLimit?"),
+        (["--wrappers", "Clip Reward"], "is no environment"),
         (["--learning-rat", "1"], "did you mean --learning-rate?"),
         (["--learning-rate", "fast"], "--learning-rate: could not convert string to float: 'fast'"),
         (["--gamma", "3"], "gamma must lie between 0 and 1, not 3.0"),

@@ -1,0 +1,63 @@
+"""Wrappers of ours, which an environment's name gives by their bare names, as Gymnasium's: ``Taxi-v3 | ActionMask``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from actors.errors import UserError
+from actors.gymnasium_spaces import space_of
+from actors.masks import MASK
+
+
+class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
+    """Puts what says which actions are allowed into the observations, where policies heed it: see ``actors.masks``.
+
+    Args:
+        env: with Discrete, MultiDiscrete or MultiBinary actions.
+        method: of the environment, which answers the mask, as sb3-contrib's ``action_masks``; None: it is
+            ``info["action_mask"]``, as Taxi's.
+
+    Raises:
+        UserError: the actions cannot be masked, or the observations have a part of that name.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], method: str | None = None) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, method=method)
+        gymnasium.Wrapper.__init__(self, env)
+        actions = None if isinstance(env.action_space, gymnasium.spaces.Box) else space_of(env.action_space)
+        if actions is None:
+            raise UserError(f"actions {env.action_space} cannot be masked")
+        self._method, self._size = method, actions.inputs
+        self._is_dict = isinstance(env.observation_space, gymnasium.spaces.Dict)
+        parts = self._parts(env.observation_space)
+        if MASK in parts:
+            raise UserError(f"its observations have an {MASK} already")
+        mask = gymnasium.spaces.MultiBinary(self._size)
+        self.observation_space = gymnasium.spaces.Dict({**parts, MASK: mask})
+
+    def _parts(self, whole: Any) -> dict[str, Any]:
+        return dict(whole) if self._is_dict else {"observation": whole}
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """As the environment's, the observation with its mask."""
+        observation, info = self.env.reset(**options)
+        return self._with_mask(observation, info, False), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's, the observation with its mask; after the last step of an episode it may have none."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._with_mask(observation, info, terminated or truncated), reward, terminated, truncated, info
+
+    def _with_mask(self, observation: Any, info: dict[str, Any], is_over: bool) -> dict[str, Any]:
+        mask = self.env.get_wrapper_attr(self._method)() if self._method else info.get(MASK)
+        if mask is None and is_over:
+            mask = np.ones(self._size, np.int8)
+        if mask is None:
+            raise UserError(f"info has no {MASK}; give the name of a method that answers it, ActionMask(method='…')")
+        mask = np.asarray(mask).reshape(-1)
+        if len(mask) != self._size:
+            raise UserError(f"the mask has {len(mask)} entries; its actions are {self._size}")
+        return {**self._parts(observation), MASK: mask.astype(np.int8)}

@@ -1,0 +1,88 @@
+"""Masks from ``info`` and from methods, where policies heed them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from actors.check_env import try_out
+from actors.environments import GymnasiumEnvironments, describe, make_gymnasium
+from actors.errors import UserError
+from actors.masks import MASK
+from actors.parts import Parts
+from actors.rollout import Rollout
+from tests.actors.examples import random_policy
+
+
+class Picky(gymnasium.Env[Any, Any]):
+    """Allows two of its actions at a time; says so by a method, and never in ``info``."""
+
+    def __init__(self, parts: bool = False, wrong: bool = False, choices: bool = False) -> None:
+        here = gymnasium.spaces.Box(-1, 1, (2,))
+        self.observation_space = gymnasium.spaces.Dict({"here": here}) if parts else here
+        self.action_space = gymnasium.spaces.MultiDiscrete([2, 2]) if choices else gymnasium.spaces.Discrete(4)
+        self._parts, self._wrong, self._choices = parts, wrong, choices
+
+    def action_masks(self) -> Any:
+        if self._wrong:
+            return [True]
+        return np.array([[1, 0], [0, 1]]) if self._choices else [self._time % 4 == i or i == 3 for i in range(4)]
+
+    def _observation(self) -> Any:
+        here = np.zeros(2, np.float32)
+        return {"here": here} if self._parts else here
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._time = 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert list(action) == [0, 1] if self._choices else self.action_masks()[action]
+        self._time += 1
+        return self._observation(), 1.0, self._time == 9, False, {}
+
+
+gymnasium.register("Picky-v0", Picky)
+PICKY = f"{__name__}:Picky-v0"
+
+
+@pytest.mark.parametrize("options", ["", "(parts=True)", "(choices=True)"])
+def test_a_mask_from_a_method(options: str) -> None:
+    env_id = f"{PICKY}{options} | ActionMask(method='action_masks')"
+    info = describe(env_id)
+    assert isinstance(info.observation, Parts)
+    assert set(info.observation.spaces) == ({"here", MASK} if "parts" in options else {"observation", MASK})
+    assert info.policy_spec().is_masked
+    policy = random_policy(info.policy_spec())
+    batch = Rollout(GymnasiumEnvironments(env_id, 4, seed=0), seed=0).fragments(policy, 30)
+    assert batch.num_steps > 80
+
+
+def test_a_mask_from_info() -> None:
+    env = make_gymnasium("Taxi-v3 | ActionMask")
+    observation, info = env.reset(seed=0)
+    np.testing.assert_array_equal(observation[MASK], info[MASK])
+    observation, _, _, _, info = env.step(int(np.flatnonzero(observation[MASK])[0]))
+    np.testing.assert_array_equal(observation[MASK], info[MASK])
+    assert env.observation_space.contains(observation)
+    try_out("Taxi-v3 | ActionMask", 50)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "said"),
+    [
+        ("Pendulum-v1 | ActionMask", r"actions Box.* cannot be masked"),
+        ("Taxi-v3 | ActionMask | ActionMask", "its observations have an action_mask already"),
+        ("CartPole-v1 | ActionMask", r"info has no action_mask; give the name of a method that answers it"),
+        (f"{PICKY} | ActionMask(method='masks')", "masks"),
+        (f"{PICKY}(wrong=True) | ActionMask(method='action_masks')", "the mask has 1 entries; its actions are 4"),
+    ],
+)
+def test_what_cannot_be_masked_is_one_line(env_id: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        try_out(env_id)
+    assert "\n" not in str(error.value)
