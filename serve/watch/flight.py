@@ -18,6 +18,7 @@ from actors.trees import Tree, leaves
 from actors.trust import require_named
 from serve.service.policies import Policies
 from serve.watch.lander import LANDER_ACTIONS, MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
+from serve.watch.pictures import Pictures
 
 MOST_SEEDS = 2**31
 
@@ -51,6 +52,8 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     """None: only the policy can fly this."""
     moon: Moon | None
     """None: not LunarLander; frames carry the observation instead."""
+    pictures: bool
+    """Whether frames carry pictures that the environment draws, too."""
 
 
 class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
@@ -70,6 +73,8 @@ class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
     """What the policy makes of it, whoever flies: probabilities of discrete actions, the mean of a continuous one."""
     lander: Lander | None = None
     observation: list[float] | None = None
+    picture: str | None = None
+    """JPEG in base64; None: there is none, or the last one is recent."""
 
 
 class Landing(msgspec.Struct, tag_field="type", tag="landed"):
@@ -112,6 +117,11 @@ class Flight:
         self._env = make_gymnasium(self._spec.env_id, disable_env_checker=True)
         bare: Any = self._env.unwrapped
         self._lander: Any = bare if isinstance(bare, LunarLander) else None
+        self._pictures: Pictures | None = None
+        if not self._lander and "rgb_array" in (self._env.metadata.get("render_modes") or ()):
+            self._env.close()
+            self._env = make_gymnasium(self._spec.env_id, disable_env_checker=True, render_mode="rgb_array")
+            self._pictures = Pictures(self._env)
         self.fps = float(FPS if self._lander else self._env.metadata.get("render_fps") or FPS)
         self._stick, self._sticks = self._hand_controls()
         self.stick: int | None = None
@@ -142,6 +152,7 @@ class Flight:
             sampled=self.sampled,
             stick=self._stick,
             moon=moon,
+            pictures=bool(self._pictures and self._pictures.works),
         )
         return self.scene
 
@@ -169,7 +180,13 @@ class Flight:
 
     def first_frame(self) -> Frame:
         """Where the episode starts."""
-        return self._frame(self._policies[self.name].version, 0.0)
+        frame = self._frame(self._policies[self.name].version, 0.0)
+        frame.picture = self.picture(at_once=True)
+        return frame
+
+    def picture(self, at_once: bool = False) -> str | None:
+        """What the environment draws of itself now: see ``Pictures.newest``; None where it does not."""
+        return self._pictures.newest(at_once) if self._pictures else None
 
     def step(self) -> Frame:
         """One step of the environment. ``over`` says whether it was the episode's last."""

@@ -223,6 +223,7 @@ class Viewing:
             self._owed -= 1
             frame = await self._turns.take(flight.step)
         if frame:
+            frame.picture = await self._turns.take(lambda: flight.picture(at_once=flight.over))
             await self._send(frame)
         if flight.over:
             self._owed = 0

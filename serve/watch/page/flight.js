@@ -5,6 +5,7 @@ import { Instruments } from "./instruments.js";
 import { Landings } from "./landings.js";
 import { MoonPicture } from "./moon.js";
 import { Link } from "./server.js";
+import { FilmPicture } from "./film.js";
 import { TracePicture } from "./traces.js";
 
 const SETTLED = 500; // ms that a hand-over must last to be announced: a nudge with a key is not
@@ -35,6 +36,7 @@ export class Flight {
 
   close() {
     this.link.close();
+    this.film?.close();
     this.element.remove();
   }
 
@@ -67,7 +69,11 @@ export class Flight {
     this.wishes.policy = scene.policy;
     this.latest = this.previous = null;
     this.stamps = [];
-    this.picture = new (scene.moon ? MoonPicture : TracePicture)(canvas, scene);
+    this.traces = scene.moon ? null : new TracePicture(canvas, scene);
+    this.film = scene.pictures ? new FilmPicture(canvas, this.film) : null;
+    this.moon = scene.moon && new MoonPicture(canvas, scene);
+    this.find(".lines").hidden = !this.film;
+    this.find(".landings h2").textContent = scene.moon ? "Last landings" : "Last episodes";
     this.element.dataset.outcome = "";
     this.element.dataset.seed = scene.seed;
     this.find(".notice").hidden = true;
@@ -90,7 +96,7 @@ export class Flight {
     if (this.stamps.length > RATED) this.stamps.shift();
     [this.previous, this.latest, this.arrived] = [this.latest, frame, now];
     this.frames += 1;
-    this.picture.add(frame);
+    for (const picture of [this.moon, this.film, this.traces]) picture?.add(frame);
     this.instruments.note(frame);
     if (frame.t > 0) this.pilot(frame.pilot);
     if (frame.t > 0 && frame.pilot === "you" && this.nudging) {
@@ -121,7 +127,9 @@ export class Flight {
   /** Draw the newest state. Called for each picture of the screen. */
   draw(now) {
     if (!this.latest) return;
-    this.picture.draw(this.wishes.speed < 1 ? landerBetween(this, now) : this.latest.lander);
+    if (this.moon) this.moon.draw(this.wishes.speed < 1 ? landerBetween(this, now) : this.latest.lander);
+    else if (this.film && !this.find(".lines input").checked) this.film.draw();
+    else this.traces.draw();
     if (now - (this.written ?? 0) < 100) return; // figures that change faster cannot be read
     this.written = now;
     this.element.dataset.frames = this.frames;

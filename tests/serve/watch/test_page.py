@@ -52,6 +52,17 @@ NAMELESS = """[...document.querySelectorAll("button, select, input, canvas, [rol
     .map((control) => control.outerHTML)"""
 
 
+WHITE = """(() => {
+    const canvas = document.querySelector("canvas");
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+    const pixels = new Uint32Array(data.buffer);
+    return pixels.filter((pixel) => pixel === 0xffffffff).length / pixels.length;
+})()"""
+"""The share of the picture that is white."""
+
+
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> Policies:
     policies = {"up": stubborn_policy(LANDER, 2, version=153), "down": stubborn_policy(LANDER, 0)}
@@ -194,6 +205,26 @@ def test_each_policy_and_environment_has_landings_of_its_own(opened: Any, shots:
     page.locator(".policy").select_option("down")
     page.wait_for_selector(".list li.bad:has-text('seed 0 ')")
     assert page.locator(".list li.plain").count() == 0
+
+
+def test_an_environment_that_draws_itself_is_seen_as_it_draws(opened: Any, shots: Path) -> None:
+    """CartPole's background is white, which nothing of the page's own is."""
+    page = flying(opened())
+    assert page.locator(".lines").is_hidden()
+    assert page.locator(".landings h2").inner_text() == "Last landings"
+    page.locator(".policy").select_option("cart")
+    until(page, f"({WHITE}) > 0.3")
+    assert page.locator(".landings h2").inner_text() == "Last episodes"
+    page.screenshot(path=shots / "cart.png", full_page=True)
+    await_frames(page, 60)  # of several episodes: the picture stays between them
+    assert page.evaluate(WHITE) > 0.3
+    page.get_by_label("Show what it observes as lines").check()
+    until(page, f"({WHITE}) < 0.05")
+    page.get_by_label("Show what it observes as lines").uncheck()
+    until(page, f"({WHITE}) > 0.3")
+    page.locator(".policy").select_option("up")
+    until(page, f"({WHITE}) < 0.05")
+    assert page.locator(".lines").is_hidden()
 
 
 def test_an_impossible_seed_is_refused_in_words(opened: Any, shots: Path) -> None:

@@ -1,0 +1,40 @@
+// The picture of an environment that draws itself: its newest one, as large as fits.
+
+import { fit, palette } from "./canvas.js";
+
+const scheme = matchMedia("(prefers-color-scheme: light)");
+
+export class FilmPicture {
+  /** @param {FilmPicture} [before] of the episode before, whose picture stays until there is a newer one */
+  constructor(canvas, before) {
+    Object.assign(this, { canvas, ctx: canvas.getContext("2d"), asked: 0, shown: 0, bitmap: before?.bitmap });
+  }
+
+  add({ picture }) {
+    if (!picture) return;
+    const number = ++this.asked;
+    const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+    createImageBitmap(new Blob([bytes], { type: "image/jpeg" })).then((bitmap) => {
+      if (number < this.shown) return bitmap.close(); // one that came later was quicker
+      this.bitmap?.close();
+      [this.bitmap, this.shown] = [bitmap, number];
+    });
+  }
+
+  draw() {
+    const { canvas, ctx, bitmap } = this;
+    if (this.light !== scheme.matches) [this.light, this.colours] = [scheme.matches, palette()];
+    fit(canvas);
+    ctx.setTransform(1, 0, 0, 1, 0, 0);
+    ctx.fillStyle = this.colours["sky-top"];
+    ctx.fillRect(0, 0, canvas.width, canvas.height);
+    if (!bitmap) return;
+    const scale = Math.min(canvas.width / bitmap.width, canvas.height / bitmap.height);
+    const [width, height] = [bitmap.width * scale, bitmap.height * scale];
+    ctx.drawImage(bitmap, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
+  }
+
+  close() {
+    this.bitmap?.close();
+  }
+}

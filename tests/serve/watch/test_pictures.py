@@ -1,0 +1,79 @@
+"""Pictures that environments draw of themselves, as they are sent."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from actors.environments import make_gymnasium
+from serve.watch.flight import Flight
+from serve.watch.pictures import Pictures, encoded
+from tests.actors.examples import policy_for
+from tests.serve.watching import saved
+
+
+def picture(text: str | None) -> Image.Image:
+    assert text is not None
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+def test_a_picture_is_small_and_like_what_was_drawn() -> None:
+    pixels = np.zeros((300, 1200, 3), np.uint8)
+    pixels[:, 600:] = (200, 100, 50)
+    found = picture(encoded(pixels))
+    assert (found.format, found.size) == ("JPEG", (800, 200))
+    assert np.abs(np.asarray(found)[100, 700] - np.array([200.0, 100, 50])).max() < 6
+    assert picture(encoded(pixels[:, :500])).size == (500, 300)
+
+
+def test_flights_carry_pictures_thirty_times_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("serve.watch.pictures.time.monotonic", lambda: now[0])
+    flight = Flight(saved(tmp_path, {"cart": policy_for("CartPole-v1")}), "cart", seed=1)
+    assert flight.scene.pictures
+    assert picture(flight.first_frame().picture).size == (600, 400)
+    drawn = 0
+    for _ in range(50):
+        now[0] += 0.01
+        if flight.over:
+            flight.begin(1)
+        flight.step()
+        drawn += flight.picture() is not None
+    assert 12 <= drawn <= 16
+    assert flight.picture(at_once=True) is not None
+    flight.close()
+
+
+def test_a_lander_is_drawn_by_the_page(tmp_path: Path) -> None:
+    flight = Flight(saved(tmp_path, {"lander": policy_for("LunarLander-v3")}), "lander", seed=1)
+    assert not flight.scene.pictures
+    assert flight.first_frame().picture is None
+    flight.close()
+
+
+@pytest.mark.parametrize("drawn", [None, 3, np.zeros(4), OSError("no screen")])
+def test_what_cannot_be_drawn_is_said_once(
+    drawn: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    env = make_gymnasium("CartPole-v1", render_mode="rgb_array")
+
+    def render() -> Any:
+        if isinstance(drawn, Exception):
+            raise drawn
+        return drawn
+
+    monkeypatch.setattr(env, "render", render)
+    pictures = Pictures(env)
+    with caplog.at_level(logging.WARNING, logger="touchdown"):
+        assert pictures.newest(at_once=True) is None
+        assert pictures.newest(at_once=True) is None
+    assert not pictures.works
+    assert len(caplog.messages) == 1
+    assert "draws no pictures" in caplog.messages[0]
