@@ -9,23 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from actors.episode import Array
-from tune_configs.statistics import mean_curve, share_of_episodes
+from learner.run.curves import colours, draw_curves
+from learner.run.statistics import share_of_episodes
 from tune_configs.summary import Run, by_label, episodes_of
-
-_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#8B4513",
-    "#7F7F7F",
-    "#B8B000",
-)
-"""Told apart by colour-blind readers too (Okabe and Ito 2008, and two more)."""
 
 PANELS = (
     ("policy loss", "train/policy_gradient_loss"),
@@ -86,7 +72,7 @@ def shares(runs: Sequence[Run]) -> Figure:
     worst, best = np.percentile(everything, 1), everything.max()
     margin = 0.05 * (best - worst) or 1.0  # what all reach and what none does are seen too, where all returns are equal
     thresholds = np.linspace(worst - margin, best + margin, 400)
-    for (label, group), colour in zip(groups.items(), _colours(groups), strict=True):
+    for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
         share, low, high = share_of_episodes(episodes_of(group), thresholds)
         axis.plot(thresholds, share, color=colour, label=label)
         axis.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -102,7 +88,7 @@ def final_scores(runs: Sequence[Run]) -> Figure:
     groups = by_label(runs)
     figure = Figure(figsize=(8, 0.5 + 0.55 * len(groups)), layout="constrained")
     axis = figure.subplots()
-    for i, ((_, group), colour) in enumerate(zip(groups.items(), _colours(groups), strict=True)):
+    for i, ((_, group), colour) in enumerate(zip(groups.items(), colours(len(groups)), strict=True)):
         for j, run in enumerate(group):
             y = i + 0.6 * ((j + 0.5) / len(group) - 0.5)
             axis.plot(np.percentile(run.evaluation, [25, 75]), [y, y], color=colour, linewidth=2, alpha=0.5)
@@ -115,26 +101,7 @@ def final_scores(runs: Sequence[Run]) -> Figure:
 
 
 def _curves(axis: Axes, runs: Sequence[Run], x: str, y: str) -> None:
-    groups = by_label(runs)
-    for (label, group), colour in zip(groups.items(), _colours(groups), strict=True):
-        curves = [curve for run in group if len((curve := _curve(run, x, y))[0]) > 1]
-        for xs, ys in curves:
-            axis.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.35)
-        if curves:
-            grid, mean, low, high = mean_curve(curves)
-            axis.plot(grid, mean, color=colour, label=label)
-            axis.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
-    axis.grid(alpha=0.3)
-
-
-def _curve(run: Run, x: str, y: str) -> tuple[Array, Array]:
-    known = [(row[x], row[y]) for row in run.rows if x in row and y in row]
-    xs, ys = np.array(known, np.float64).reshape(-1, 2).T
-    return xs, ys
-
-
-def _colours(groups: dict[str, list[Run]]) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(len(groups))]
+    draw_curves(axis, {label: [run.rows for run in group] for label, group in by_label(runs).items()}, x, y)
 
 
 def _legend(figure: Figure, axis: Axes) -> None:

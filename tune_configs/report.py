@@ -12,9 +12,9 @@ import jinja2
 
 from learner.keeping.storage import Storage
 from learner.run.run_directory import json_bytes
+from learner.run.statistics import COVERAGE
 from tune_configs import figures
 from tune_configs.experiment import Planned, Trial
-from tune_configs.statistics import COVERAGE
 from tune_configs.summary import finished_runs, summarise
 
 CAPTIONS = {

@@ -15,8 +15,8 @@ import numpy as np
 from actors.environments import describe
 from actors.episode import Array
 from learner.keeping.metrics_log import read_rows
+from learner.run.statistics import interquartile_mean, interval, probability_of_improvement
 from tune_configs.experiment import Experiment, Trial
-from tune_configs.statistics import interquartile_mean, interval, probability_of_improvement
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,8 +84,8 @@ class RunDirectory:
         Raises:
             UserError: it cannot be written, or a file of the record is damaged.
         """
-        made_by = self._read("made_by.json") or {}
-        changed = _changes(self.config().to_dict(), config.to_dict()) | _changes(
+        made_by = self.made_by() or {}
+        changed = differences(self.config().to_dict(), config.to_dict()) | differences(
             {name: made_by[name] for name in versions() if name in made_by}, versions()
         )
         entry = {"command": command or shlex.join(sys.orig_argv), "total_timesteps": timesteps, "changed": changed}
@@ -132,6 +132,14 @@ class RunDirectory:
         """
         return self._read("result.json")
 
+    def made_by(self) -> dict[str, Any] | None:
+        """The preset, the command and the versions that made it; None: that is not recorded.
+
+        Raises:
+            UserError: made_by.json is damaged.
+        """
+        return self._read("made_by.json")
+
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
             data = read_json(self.storage.read(name), f"{self}/{name}")
@@ -154,13 +162,13 @@ class RunDirectory:
             self.storage.write(f"best/{name}", data)
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """The values of nested dictionaries that differ, as [before, after], by the last of their names."""
     changes: dict[str, Any] = {}
     for name, value in after.items():
         old = before.get(name)
         if isinstance(value, dict) and isinstance(old, dict):
-            changes |= _changes(old, value)
+            changes |= differences(old, value)
         elif value != old:
             changes[name] = [old, value]
     return changes

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tune_configs.statistics import (
+from learner.run.statistics import (
     COVERAGE,
     interquartile_mean,
     interval,
