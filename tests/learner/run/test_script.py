@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,27 @@ if __name__ == "__main__":
     policy = Trainer(overlay(TrainConfig(), changes, "script"), sys.argv[1]).run().policy
     print(evaluate(policy, 60, seed=1)["best_reward"], record_video(policy, sys.argv[1] + "/film.mp4", 1, episodes=1))
 """
+
+
+PYTHON_PAGE = Path(__file__).parents[3] / "docs" / "python.md"
+
+
+@pytest.mark.usefixtures("joined")
+def test_the_page_on_python_does_what_it_says(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PYTHON_PAGE.read_text(), re.DOTALL)
+    assert len(blocks) >= 8
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    said = subprocess.run(
+        [sys.executable, "page.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    assert said.returncode == 0, said.stderr
+    assert "Heavy-v0(mass=3.0) | TimeAwareObservation" in said.stdout
 
 
 @pytest.mark.usefixtures("joined")
