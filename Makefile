@@ -58,13 +58,14 @@ define install
 @$(VENV_PYTHON) -W ignore -m compileall -qq -j 0 .venv/lib || true  # some packages bring templates, no Python
 endef
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt tests/environments.txt
 	@$(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
 	  echo "Touchdown needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not one: try make PYTHON=/path/to/python3.12" >&2; \
 	  exit 1; }
 	@echo "Installing into .venv: a few minutes and 3 GB the first time (more with CUDA)"
 	@$(PYTHON) -m venv .venv
 	$(call install,dev)
+	@$(VENV_PYTHON) -m pip install --disable-pip-version-check -q --no-compile --no-deps -r tests/environments.txt
 	@touch $@
 
 .venv/.bench: .venv/.installed
