@@ -22,10 +22,11 @@ class MetricsLog:
     Args:
         storage: the run's directory.
         timesteps: rows beyond this step are dropped first: they are of updates that a resume makes again.
+        options: of the run, by name, for TensorBoard's table of hyper-parameters; None: it is in no such table.
     """
 
-    def __init__(self, storage: Storage, timesteps: int) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, timesteps: int, options: dict[str, Any] | None = None) -> None:
+        self._storage, self._options = storage, options
         names = storage.names()
         kept = _rows(storage.read(_ROWS)) if _ROWS in names else []
         text = "".join(json.dumps(row) + "\n" for row in kept if row["time/total_timesteps"] <= timesteps).encode()
@@ -59,13 +60,12 @@ class MetricsLog:
         Raises:
             OSError: that failed; nothing is lost, the next flush tries again.
         """
-        from learner.keeping.tensorboard_events import (  # imports torch: a second that only this thread need wait for
-            scalars,
-            session_start,
-        )
+        from learner.keeping.tensorboard_events import hyperparameters, scalars, session_start  # a moment's import
 
         if not self._events.at and not self._events.data:
             self._events.data += session_start(self._mark_steps + 1 if self._goes_on else None)
+            if self._options:
+                self._events.data += hyperparameters(self._options)
         while self._done:
             event = self._done.popleft()
             if event == "mark":

@@ -136,6 +136,13 @@ class TrainConfig:
         data["algorithm"] = {"name": name_of(self.algorithm), **data["algorithm"]}
         return data
 
+    def flat(self) -> dict[str, Any]:
+        """Its fields as ``section.field``, as plain JSON data."""
+        flat: dict[str, Any] = {}
+        for name, value in self.to_dict().items():
+            flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+        return flat
+
 
 def with_algorithm(config: TrainConfig, name: str) -> TrainConfig:
     """The configuration with another algorithm, which keeps the options that it shares with the one before.

@@ -35,16 +35,19 @@ class RunRecorder:
         directory: where.
         keep: checkpoints that stay.
         last: the checkpoint that the run goes on from; None: it begins.
+        options: of the run, by name, for the log.
 
     Raises:
         OSError: the log of an earlier part of the run cannot be read or written.
     """
 
-    def __init__(self, directory: RunDirectory, keep: int, last: Checkpoint | None) -> None:
+    def __init__(
+        self, directory: RunDirectory, keep: int, last: Checkpoint | None, options: dict[str, Any] | None = None
+    ) -> None:
         self.last = last
         self._directory, self._keep = directory, keep
         self._safe_at = time.monotonic()
-        self._metrics = MetricsLog(directory.storage, last.counters["total_timesteps"] if last else 0)
+        self._metrics = MetricsLog(directory.storage, last.counters["total_timesteps"] if last else 0, options)
         self._writer = BackgroundWriter(str(directory))
 
     @property
@@ -65,6 +68,10 @@ class RunRecorder:
     def show(self, policy: Policy) -> None:
         """Write a policy, for who follows the run."""
         self._writer.submit("policy", lambda: self._directory.write_policy(policy))
+
+    def keep_file(self, name: str, data: bytes) -> None:
+        """Write a file of the run."""
+        self._writer.submit(name, lambda: self._directory.storage.write(name, data))
 
     def keep_best(self, policy: Policy, score: dict[str, Any]) -> None:
         """Write the best policy so far, and its score, in place of the one before."""

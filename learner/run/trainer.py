@@ -221,7 +221,9 @@ class Trainer:
                 log.warning("cannot remove %s, in which nothing has happened: %s", self.directory, error)
 
     def _run(self) -> Result:
-        self.recorder = RunRecorder(self.directory, self.config.checkpoint.keep_checkpoints, self._last)
+        self.recorder = RunRecorder(
+            self.directory, self.config.checkpoint.keep_checkpoints, self._last, self.config.flat()
+        )
         with stopping_on_signals(self._heed):
             try:
                 self._start()

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from learner.keeping.metrics_log import MetricsLog, read_metrics
 from learner.keeping.storage import Disk
@@ -64,6 +66,25 @@ def test_a_row_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
         metrics.write(row(step))
         metrics.flush()
         assert read_metrics(tmp_path / "metrics.jsonl")[-1] == row(step)
+
+
+def test_tensorboards_table_has_the_options_and_the_returns_first(tmp_path: Path) -> None:
+    options = {"algorithm.gamma": 0.9, "seed": 3, "optimisation.compile": True, "network.hidden_sizes": [64, 32]}
+    metrics = MetricsLog(Disk(tmp_path), timesteps=0, options=options)
+    metrics.write(row(10, **{"rollout/ep_rew_mean": 4.5}))
+    metrics.flush()
+    seen = EventAccumulator(str(tmp_path))
+    seen.Reload()
+    assert seen.Scalars("rollout/ep_rew_mean")[0].value == 4.5
+    contents = [seen.SummaryMetadata(f"_hparams_/{part}").plugin_data for part in ("session_start_info", "experiment")]
+    assert {content.plugin_name for content in contents} == {"hparams"}
+    start, experiment = (HParamsPluginData.FromString(content.content) for content in contents)
+    found = start.session_start_info.hparams
+    assert found["algorithm.gamma"].number_value == 0.9
+    assert found["seed"].number_value == 3
+    assert found["optimisation.compile"].bool_value is True
+    assert found["network.hidden_sizes"].string_value == "[64, 32]"
+    assert experiment.experiment.metric_infos[0].name.tag == "rollout/ep_rew_mean"
 
 
 def test_no_metrics_yet(tmp_path: Path) -> None:
