@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import jinja2
 from learner.keeping.storage import Storage
 from learner.run.run_directory import json_bytes
 from learner.run.statistics import COVERAGE
-from tune_configs import figures
+from tune_configs import figures, interactive
 from tune_configs.experiment import Planned, Trial
-from tune_configs.summary import finished_runs, summarise
+from tune_configs.summary import Run, finished_runs, summarise
+from tune_configs.verdict import verdict
 
 CAPTIONS = {
     "four_panels": "Policy loss, baseline, entropy loss and mean reward against episodes",
@@ -44,7 +44,7 @@ def write(planned: Planned, trials: Sequence[Trial], directory: Storage) -> dict
     for name, data in images.items():
         directory.write(name, data)
     directory.write("summary.md", markdown(summary, command, images).encode())
-    directory.write("index.html", page(summary, command, images, trials).encode())
+    directory.write("index.html", page(summary, command, runs, trials).encode())
     return summary
 
 
@@ -130,6 +130,8 @@ def markdown(summary: dict[str, Any], command: str, images: Iterable[str]) -> st
         "",
         f"    {command}",
         "",
+        *verdict(summary),
+        "",
         explanation(summary),
         "",
         *_markdown_table(HEADINGS, table(summary)),
@@ -160,8 +162,8 @@ def title(summary: dict[str, Any]) -> str:
     return f"{experiment['env']}: {len(summary['losses'])} losses, {runs}"
 
 
-def page(summary: dict[str, Any], command: str, images: Mapping[str, bytes], trials: Sequence[Trial]) -> str:
-    """index.html: everything in one file."""
+def page(summary: dict[str, Any], command: str, runs: Sequence[Run], trials: Sequence[Trial]) -> str:
+    """index.html: everything in one file, figures that answer to the pointer and what draws them too."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -177,7 +179,9 @@ def page(summary: dict[str, Any], command: str, images: Mapping[str, bytes], tri
         caution_of_pairs=caution_of_pairs(summary),
         failed=summary["failed"],
         unfinished=summary["unfinished"],
-        images=[(CAPTIONS[Path(name).stem], base64.b64encode(data).decode()) for name, data in images.items()],
+        verdict=verdict(summary),
+        figures=interactive.as_json(interactive.figures(runs)) if runs else "",
+        library=interactive.library() if runs else "",
         trials=[(trial.name, f"runs/{trial.name}") for trial in trials],
     )
 

@@ -43,7 +43,7 @@ def draw_curves(axis: Axes, groups: Mapping[str, Sequence[Rows]], x: str, y: str
         x, y: columns of the log.
     """
     for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
-        curves = [curve for rows in group if len((curve := _curve(rows, x, y))[0]) > 1]
+        curves = [found for rows in group if len((found := curve(rows, x, y))[0]) > 1]
         for xs, ys in curves:
             axis.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.35)
         if curves:
@@ -53,7 +53,8 @@ def draw_curves(axis: Axes, groups: Mapping[str, Sequence[Rows]], x: str, y: str
     axis.grid(alpha=0.3)
 
 
-def _curve(rows: Rows, x: str, y: str) -> tuple[Array, Array]:
+def curve(rows: Rows, x: str, y: str) -> tuple[Array, Array]:
+    """The rows that have both columns: x [n], y [n]."""
     known = [(row[x], row[y]) for row in rows if x in row and y in row]
     xs, ys = np.array(known, np.float64).reshape(-1, 2).T
     return xs, ys

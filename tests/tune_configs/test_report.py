@@ -198,12 +198,20 @@ def test_the_page_shows_everything_without_a_server(trials: list[Trial], tmp_pat
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto((tmp_path / "index.html").as_uri())
-        images = page.locator("img").all()
-        assert len(images) == len(report.CAPTIONS)
-        for image in images:
-            image.scroll_into_view_if_needed()
-            assert image.is_visible()
-            assert image.evaluate("image => image.naturalWidth") > 500
+        assert page.locator(".verdict p").first.inner_text().startswith("ppo scores 55.0 against 35.0")
+        shown = "() => [...document.querySelectorAll('.plot')].map((plot) => plot.dataset.figure)"
+        assert page.evaluate(shown)[:3] == ["scores", "return by steps", "shares"]
+        assert page.locator(".plot svg.main-svg").count() >= len(page.evaluate(shown)) == 6
+        lines = "() => document.querySelectorAll('.plot')[1].querySelectorAll('.scatterlayer .trace').length"
+        with_seeds = page.evaluate(lines)
+        page.get_by_label("each seed's curve").uncheck()
+        page.wait_for_function(f"({lines})() === {with_seeds - 3}")
+        page.get_by_label("seconds").check()
+        assert page.evaluate(shown)[1] == "return by seconds"
+        dot = page.locator(".plot").first.locator(".scatterlayer .point").first
+        dot.scroll_into_view_if_needed()
+        dot.hover(force=True)
+        page.wait_for_selector(".hoverlayer text:has-text('seed 0: 15')")
         assert page.locator("tbody tr").first.inner_text().split()[:2] == ["ppo", "55.0"]
         assert "<b>no</b>" in page.locator(".failed").inner_text(), "what a trial said is text, not markup"
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, "a phone need not scroll sideways"

@@ -1,0 +1,136 @@
+"""The figures of an experiment for its page, where values show under the pointer: plotly's, as plain data."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.episode import Array
+from learner.run.curves import colours, curve
+from learner.run.statistics import mean_curve, share_of_episodes
+from tune_configs.figures import PANELS
+from tune_configs.summary import Run, by_label, episodes_of
+
+Figure = dict[str, Any]
+"""A title, the axes' titles, and plotly's traces. One whose ``meta`` is "seed" is one run's, and can be hidden."""
+
+_POINTS = 400
+"""Of a run's curve; more cannot be told apart on a screen."""
+_AXES = {
+    "steps": ("time/total_timesteps", "environment steps"),
+    "episodes": ("time/episodes", "episodes"),
+    "seconds": ("time/time_elapsed", "seconds"),
+}
+
+
+def library() -> str:
+    """plotly's program, to stand in the page: it is read without a network."""
+    return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def figures(runs: Sequence[Run]) -> dict[str, Figure]:
+    """All figures by name: the final scores, returns against what they cost, shares of episodes, and losses."""
+    found = {"scores": scores(runs)}
+    for name, (column, words) in _AXES.items():
+        found[f"return by {name}"] = curves(runs, column, words, "rollout/ep_rew_mean", "Return in training")
+    found["shares"] = shares(runs)
+    for title, column in PANELS[:3]:
+        found[title] = curves(runs, "time/episodes", "episodes", column, title.capitalize())
+    return found
+
+
+def as_json(found: dict[str, Figure]) -> str:
+    """Figures as JSON that can stand in a page: nothing in it ends a script."""
+    return json.dumps(found, allow_nan=False).replace("<", "\\u003c")
+
+
+def scores(runs: Sequence[Run]) -> Figure:
+    """Every seed's score as a dot, and the middle half of its episodes as a line."""
+    traces = []
+    groups = by_label(runs)
+    for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
+        means = [float(run.evaluation.mean()) for run in group]
+        low, high = np.array([np.percentile(run.evaluation, [25, 75]) for run in group]).T
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": label,
+                "x": means,
+                "y": [label] * len(group),
+                "marker": {"color": colour, "size": 11},
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": np.maximum(high - means, 0).tolist(),
+                    "arrayminus": np.maximum(means - low, 0).tolist(),
+                    "color": colour,
+                    "thickness": 1,
+                },
+                "text": [f"seed {run.trial.seed}" for run in group],
+                "hovertemplate": "%{text}: %{x:.1f}<extra>%{y}</extra>",
+                "showlegend": False,
+            }
+        )
+    words = "mean of its greedy episodes, and their middle half"
+    return {"title": "Final policies, seed by seed", "x": words, "y": "", "traces": traces}
+
+
+def curves(runs: Sequence[Run], x: str, x_words: str, y: str, title: str) -> Figure:
+    """A column of the log against another: runs thinly, each loss's mean with its 95% interval over the runs."""
+    traces: list[dict[str, Any]] = []
+    groups = by_label(runs)
+    for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
+        known = [(run, found) for run in group if len((found := curve(run.rows, x, y))[0]) > 1]
+        for run, (xs, ys) in known:
+            every = max(1, math.ceil(len(xs) / _POINTS))
+            traces.append(
+                _line(label, colour, xs[::every], ys[::every], width=1)
+                | {"opacity": 0.45, "meta": "seed", "showlegend": False, "name": f"{label}, seed {run.trial.seed}"}
+            )
+        if known:
+            grid, mean, low, high = mean_curve([found for _, found in known])
+            traces += _band(label, colour, grid, low, high)
+            traces.append(_line(label, colour, grid, mean, width=2.5))
+    return {"title": title, "x": x_words, "y": "", "traces": traces}
+
+
+def shares(runs: Sequence[Run]) -> Figure:
+    """Share of evaluation episodes at or above each return, with 95% intervals over the runs."""
+    groups = by_label(runs)
+    everything = np.concatenate([run.evaluation for run in runs])
+    worst, best = float(np.percentile(everything, 1)), float(everything.max())
+    margin = 0.05 * (best - worst) or 1.0
+    thresholds = np.linspace(worst - margin, best + margin, 200)
+    traces: list[dict[str, Any]] = []
+    for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
+        share, low, high = share_of_episodes(episodes_of(group), thresholds)
+        traces += _band(label, colour, thresholds, low, high)
+        traces.append(_line(label, colour, thresholds, share, width=2.5))
+    return {"title": "Share of final episodes with at least a return", "x": "return", "y": "", "traces": traces}
+
+
+def _line(label: str, colour: str, xs: Array, ys: Array, width: float) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": label,
+        "legendgroup": label,
+        "x": [float(f"{x:.6g}") for x in xs],
+        "y": [float(f"{y:.5g}") if math.isfinite(y) else None for y in ys],
+        "line": {"color": colour, "width": width},
+        "hovertemplate": "%{y:.4g} at %{x:,.4~g}",
+    }
+
+
+def _band(label: str, colour: str, xs: Array, low: Array, high: Array) -> list[dict[str, Any]]:
+    quiet = {"showlegend": False, "hoverinfo": "skip", "meta": "band"}
+    lower = _line(label, colour, xs, low, width=0) | quiet
+    upper = _line(label, colour, xs, high, width=0) | quiet
+    fill = f"rgba({', '.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))}, 0.15)"
+    return [lower, upper | {"fill": "tonexty", "fillcolor": fill}]
