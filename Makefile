@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv run serve test test-quick lint bench bench-serve bench-scaling
+.PHONY: help venv run serve test test-quick lint bench bench-environments bench-serve bench-scaling
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11, \
@@ -41,6 +41,9 @@ lint: .venv/.installed ## check style, format and types
 
 bench: .venv/.bench ## measure against RLlib and Stable-Baselines3; writes tests/benchmarks/results
 	@$(VENV_PYTHON) -m tests.benchmarks.run $(ARGS)
+
+bench-environments: .venv/.bench ## measure presets on environments, beside the zoo's figures; writes docs/benchmarks.md; half an hour
+	@$(VENV_PYTHON) -m tests.benchmarks.environments $(ARGS)
 
 bench-serve: .venv/.bench ## measure the service against plain FastAPI and Ray Serve as it comes; needs wrk
 	@[ -d $(RUN_DIR) ] || $(VENV_PYTHON) -m learner.train --target-return 200 --run-dir $(RUN_DIR) --no-video

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # here: what follows takes seconds
 import argparse
 import contextlib
 import dataclasses
+import logging
 import shlex
 import sys
 import tempfile
@@ -38,8 +39,10 @@ from learner.commands.command_line import fail, one_line_errors, parse
 from learner.commands.console import say
 from learner.commands.signals import EndedBySignal, ended_by, keeping
 from learner.keeping.policies import find_policy
+from learner.run.callback import Callback
 from learner.run.config import TrainConfig, read_config, with_algorithm
 from learner.run.evaluation import evaluate, report
+from learner.run.films import Films
 from learner.run.initial import read_initial, with_network_of
 from learner.run.learner_group import LearnerLostError
 from learner.run.presets import preset
@@ -48,6 +51,9 @@ from learner.run.result import Result
 from learner.run.run_directory import RunDirectory, json_bytes
 from learner.run.telemetry import Telemetry
 from learner.run.trainer import Trainer
+from learner.run.tuned import tuned_for, with_tuned
+
+log = logging.getLogger("touchdown")
 
 _PROG = "python -m learner.train"
 _MORE = "a larger budget, such as --total-timesteps, or another --target-return has it go on"
@@ -63,6 +69,8 @@ class TrainCommand:
     """policy_gradient, ppo, or your own as package.module:Class, whose options join these; None: the preset's."""
     config: Path | None = None
     """A JSON file of options, a whole config.json or a part of one, over the preset's and under the command line's."""
+    tuned: bool = True
+    """Begin with the best settings that are known of the preset on this environment, where there are any."""
     env_kwargs: tuple[str, ...] = ()
     """Arguments of the environment, name=value each: enable_wind=True wind_power=15."""
     wrappers: tuple[str, ...] = ()
@@ -81,6 +89,8 @@ class TrainCommand:
     """Gymnasium episodes flown at the end for evaluation.json; 0: none. A run that is stopped flies none."""
     video: bool = True
     """Film the final policy to replay.mp4, unless the run is stopped."""
+    video_every: int | None = None
+    """Film the policy beside training every so many steps: videos/ in the run's directory; None: it is not."""
     missed_status: int = 3
     """Exit status if the run ends without its target return; 0 for a supervisor that starts again what fails."""
     options: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
@@ -94,9 +104,10 @@ def read_command(arguments: list[str]) -> TrainCommand:
         UserError: something in them is wrong.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--preset", "--algorithm", "--config", "--resume", "--run-dir", "--init-from"):
+    for name in ("--preset", "--algorithm", "--config", "--env", "--resume", "--run-dir", "--init-from"):
         first.add_argument(name, default=None)
-    first.add_argument("--go-on", action="store_true")
+    for name in ("--go-on", "--no-tuned"):
+        first.add_argument(name, action="store_true")
     try:
         known, _ = first.parse_known_args(arguments)
     except argparse.ArgumentError as error:
@@ -111,14 +122,21 @@ def read_command(arguments: list[str]) -> TrainCommand:
     if known.go_on and known.run_dir and RunDirectory(known.run_dir).exists():
         resume = known.run_dir
     base = RunDirectory(resume).config() if resume else preset(known.preset or "ppo")
-    if known.config and known.config != "None":
-        base = read_config(known.config, base)
+    file = known.config if known.config not in (None, "None") else None
+    env = known.env or (read_config(file, base) if file else base).env
+    if not (resume or known.no_tuned) and (tuned := tuned_for(known.preset or "ppo", env)):
+        log.info("%s on %s: settings from %s; --no-tuned leaves them out", known.preset or "ppo", env, tuned.origin)
+        base = with_tuned(base, tuned, env)
+    if file:
+        base = read_config(file, base)
     if known.init_from and not resume:
         base = with_network_of(find_policy(known.init_from), base)
     options = with_algorithm(base, known.algorithm) if known.algorithm not in (None, "None") else base
     command = parse(
         tyro.conf.OmitArgPrefixes[TrainCommand], arguments, TrainCommand(options=options), _PROG, __doc__ or ""
     )
+    if command.video_every is not None and command.video_every < 1:
+        raise UserError(f"video_every must be 1 or more, or None, not {command.video_every}")
     if command.evaluate_episodes < 0:
         raise UserError(f"evaluate_episodes must be zero or more, not {command.evaluate_episodes}")
     env = named(command.options.env, command.env_kwargs, command.wrappers)
@@ -187,7 +205,9 @@ def main(arguments: list[str] | None = None) -> None:
         display = ProgressDisplay(console)
         resume = command.resume is not None
         initial = read_initial(command.init_from) if command.init_from and not resume else None
-        callbacks = [display, Telemetry()]
+        callbacks: list[Callback] = [display, Telemetry()]
+        if command.video_every:
+            callbacks.append(Films(command.video_every))
         trainer = Trainer(command.options, run_dir, command.preset, resume, callbacks, initial=initial)
         if trainer.ended:
             steps = f"{trainer.ended.counters.total_timesteps:,} steps"

@@ -17,10 +17,11 @@ SPACE: dict[str, Any] = {
     "optimisation.learning_rate": tune.loguniform(3e-4, 2e-2),
     "optimisation.max_grad_norm": tune.choice([0.5, 1.0, 2.0]),
     "algorithm.gamma": tune.choice([0.98, 0.99, 0.995, 0.998, 0.999]),
-    "algorithm.ent_coef": tune.loguniform(1e-4, 3e-2),
+    "algorithm.ent_coef": tune.loguniform(1e-4, 1e-1),
     "algorithm.reward_scale": tune.choice([0.003, 0.01, 0.03, 0.1]),
     "network.hidden_sizes": tune.choice(["32 32", "64 64", "128 128"]),
     "network.activation": tune.choice(["tanh", "relu"]),
+    "network.normalize_observations": tune.choice([False, True]),
     "algorithm.vf_coef": tune.choice([0.25, 0.5, 1.0]),
     "algorithm.gae_lambda": tune.choice([0.9, 0.95, 0.98]),
     "algorithm.batch_size": tune.choice([128, 256, 512, 1024]),
@@ -30,7 +31,7 @@ SPACE: dict[str, Any] = {
 }
 """Those of an algorithm are searched where it has them and, as its others stand, they change something."""
 
-FIXED_AT_START = ("network.hidden_sizes", "network.activation", "rollout.n_steps")
+FIXED_AT_START = tuple(name for name in SPACE if name.startswith(("network.", "rollout.")))
 """What population based training leaves as the preset has it: its members copy each other's weights on their way."""
 
 

@@ -1,0 +1,65 @@
+"""Presets by environment: the best settings that we know for a pair, and where they are from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from actors.environment_name import parse
+from actors.environments import describe
+from learner.run.config import TrainConfig, overlay
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """Settings of a preset for an environment."""
+
+    changes: dict[str, Any]
+    """As a file of options holds them, the budget that they were found with included."""
+    origin: str
+    """Where they are from, in words."""
+
+
+_NORMALIZED = {"normalize_observations": True}
+_TRIALS = "trials of two or three seeds a setting, November 2026"
+_AS_IT_IS = "the preset's own, with a budget that trials found enough, November 2026"
+
+
+def _of(steps: int, origin: str = _TRIALS, **sections: Any) -> Tuned:
+    return Tuned({"stop": {"total_timesteps": steps}, **sections}, origin)
+
+
+TUNED: dict[tuple[str, str], Tuned] = {
+    ("ppo", "CartPole-v1"): _of(100_000, _AS_IT_IS),
+    ("ppo", "Acrobot-v1"): _of(400_000, algorithm={"gamma": 0.99}),
+    ("ppo", "MountainCar-v0"): _of(
+        300_000, network=_NORMALIZED, algorithm={"gamma": 0.99, "ent_coef": 0.01, "reward_scale": 0.1}
+    ),
+    ("ppo", "MountainCarContinuous-v0"): _of(
+        100_000, rollout={"n_envs": 8}, network=_NORMALIZED, algorithm={"gamma": 0.9999, "ent_coef": 0.02}
+    ),
+    ("ppo", "Pendulum-v1"): _of(300_000, _AS_IT_IS),
+    ("ppo", "FrozenLake-v1"): _of(
+        200_000, algorithm={"gamma": 0.99, "gae_lambda": 0.98, "ent_coef": 0.003, "reward_scale": 1.0}
+    ),
+    ("ppo", "LunarLanderContinuous-v3"): _of(400_000, _AS_IT_IS),
+    ("ppo", "Beresheet-v2"): _of(400_000, network=_NORMALIZED),
+    ("ppo", "Hopper-v5"): _of(500_000, network=_NORMALIZED, algorithm={"gamma": 0.99}),
+}
+"""By preset and Gymnasium id, arguments and wrappers apart."""
+
+
+def tuned_for(preset: str, env: str) -> Tuned | None:
+    """The settings for a preset on an environment, whatever its arguments and wrappers; None: we know none.
+
+    Raises:
+        UserError: there is no such environment.
+    """
+    if not any(name == preset for name, _ in TUNED):
+        return None
+    return TUNED.get((preset, parse(describe(env).env_id).made))
+
+
+def with_tuned(config: TrainConfig, tuned: Tuned, env: str) -> TrainConfig:
+    """A preset's configuration with the settings for an environment over it."""
+    return overlay(config, {**tuned.changes, "env": env}, f"tuned settings of {env}")
