@@ -29,6 +29,7 @@ class Score:
 
     def __init__(self, policy: Any, version: int, seeds: Sequence[int], actors: int, needed: float = -math.inf) -> None:
         self.policy, self.version, self.seeds = policy, version, seeds
+        self._actors, self._seconds = max(1, actors), 0.0
         size = math.ceil(len(seeds) / (_PARTS * max(1, actors)))
         self._needed = needed
         self._to_fly = [range(i, min(i + size, len(seeds))) for i in range(0, len(seeds), size)]
@@ -49,8 +50,12 @@ class Score:
         """Take a part again whose actor died."""
         self._to_fly.insert(0, part)
 
-    def add(self, part: range, returns: Array, lengths: Array, cut: Array) -> None:
-        """Note what the episodes of a part came to; gives the rest up if they cannot make up for it."""
+    def add(self, part: range, returns: Array, lengths: Array, cut: Array, seconds: float = 0.0) -> None:
+        """Note what the episodes of a part came to; gives the rest up if they cannot make up for it.
+
+        ``seconds`` is how long an actor flew them.
+        """
+        self._seconds += seconds
         where = slice(part.start, part.stop)
         self._returns[where], self._lengths[where], self._cut[where] = returns, lengths, cut
         if self._is_hopeless():
@@ -62,6 +67,11 @@ class Score:
         unknown = np.flatnonzero(np.isnan(self._returns))
         first = self._returns[: unknown[0]] if len(unknown) else self._returns
         return len(first) >= _LEAST and first.mean() + 2 * first.std() / math.sqrt(len(first)) < self._needed
+
+    @property
+    def seconds(self) -> float:
+        """How long all actors together were kept from rollouts."""
+        return self._seconds / self._actors
 
     @property
     def is_complete(self) -> bool:

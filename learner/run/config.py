@@ -69,7 +69,7 @@ class EvaluationConfig:
 
     eval_every: int | None = 500_000
     """Environment steps between evaluations, of which the best policy is kept in best/; None: none. More where
-    evaluations would take over a tenth of all steps."""
+    evaluations would take over a tenth of the time."""
     eval_episodes: int = 100
     """Greedy episodes of an evaluation, flown by the actors on Gymnasium from seeds of their own."""
 

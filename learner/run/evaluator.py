@@ -14,7 +14,7 @@ from learner.run.config import TrainConfig
 from learner.run.counters import Counters
 
 _SHARE = 0.1
-"""The share of all steps that evaluations at intervals may take, at most."""
+"""The share of the time that evaluations at intervals may take: Gymnasium's steps are slower than EnvPool's."""
 _TRYING_SHARE = 0.5
 """The share of all steps that evaluations which may end the run may take, at most."""
 
@@ -47,6 +47,8 @@ class Evaluator:
         self._tried = -1
         self._flown = 0
         """Steps that the last evaluation took."""
+        self._rests_until = 0.0
+        """Seconds of the run before which no other is due."""
 
     def consider(self, fleet: Fleet, policy: Any, version: int, counters: Counters, last: bool = False) -> bool:
         """Have a policy evaluated if it is time; answers whether one is being evaluated.
@@ -75,6 +77,7 @@ class Evaluator:
         """What a policy's score says. ``counters`` learn of the best; one that was given up is never that."""
         returns, lengths, _ = score.flown
         self._flown = int(lengths.sum())
+        self._rests_until = counters.seconds + score.seconds * (1 / _SHARE - 1)
         mean = float(returns.mean())
         is_best = score.is_complete and mean > counters.best_evaluation
         if is_best:
@@ -100,8 +103,7 @@ class Evaluator:
         every = self._config.eval_every
         if every is None:
             return False
-        pause = max(every, self._flown * (1 / _SHARE - 1))
-        return counters.total_timesteps - counters.evaluated_at >= pause
+        return counters.total_timesteps - counters.evaluated_at >= every and counters.seconds >= self._rests_until
 
 
 def _first_seed(seed: int, version: int) -> int:
