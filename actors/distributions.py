@@ -1,4 +1,4 @@
-"""Action distributions in numpy: what an actor needs to act, to show what it makes of it, and to say how likely it was.
+"""Action distributions in numpy, of discrete actions here and of continuous ones in ``gaussians``; and all by name.
 
 Each samples by a deterministic function of (parameters, noise), so that a rollout draws the noise of many steps in one
 call, and computes log-probabilities for all its steps at once when it ends. ``learner/networks/distributions.py`` is
@@ -8,88 +8,18 @@ their form in torch, where they are learned.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actors.action_bounds import ActionBounds
+from actors.distribution import Distribution
 from actors.episode import Array
-from actors.errors import NonFiniteError
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from actors.gaussians import Gaussian, StateDependentGaussian
+from actors.spaces import Discrete, MultiBinary, MultiDiscrete, Space
 
 if TYPE_CHECKING:
     from actors.spec import PolicySpec
-
-_LOG_SQRT_2PI = float(0.5 * np.log(2 * np.pi))
-
-
-class Distribution(ABC):
-    """A family of distributions over actions; ``parameters`` are the policy network's outputs, [B, A]."""
-
-    space: type[Space]
-    """What actions it is for."""
-    labels: list[str]
-    """What each of the A numbers is of, for a person."""
-    can_be_masked = True
-    """Whether a number can be forbidden by a mask: it is then set to -1e30."""
-
-    @classmethod
-    @abstractmethod
-    def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> Distribution:
-        """That of a policy.
-
-        Raises:
-            NonFiniteError: a weight of it stands for an infinity.
-        """
-
-    @classmethod
-    def size(cls, spec: PolicySpec) -> int:
-        """A, the numbers that a policy's network has to give."""
-        return spec.action.inputs
-
-    @classmethod
-    def weight_shapes(cls, spec: PolicySpec) -> dict[str, tuple[int, ...]]:  # noqa: ARG003
-        """The shapes of its own weights, by name, beside the network's; it has none unless it says so."""
-        return {}
-
-    @abstractmethod
-    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        """Noise for ``shape`` samples: [*shape, A] float32."""
-
-    @abstractmethod
-    def sample(self, parameters: Array, noise: Array | None) -> Array:
-        """One action a row: a ~ π(· | o); the most likely one where there is no noise, or all of it is 0."""
-
-    @abstractmethod
-    def log_prob(self, parameters: Array, actions: Array) -> Array:
-        """log π(a | o) of actions as they were sampled: [B] float32."""
-
-    def notes(self, parameters: Array, actions: Array) -> dict[str, Array]:
-        """What a learner has to know later of how actions were chosen, by name: [B, …] each."""
-        return {"log_prob": self.log_prob(parameters, actions)}
-
-    def flyable(self, actions: Array) -> Array:
-        """Actions as the environment takes them, of actions as they were sampled."""
-        return actions
-
-    def can_act(self, allows: Array) -> Array:
-        """Which rows of a mask [B, A] leave an action: [B] bool."""
-        return np.asarray(allows.any(axis=1))
-
-    def chosen(self, action: Array) -> list[int]:  # noqa: ARG002
-        """Which of the A numbers one action, as it was sampled, picks; of continuous ones none."""
-        return []
-
-    @abstractmethod
-    def shown(self, parameters: Array) -> dict[str, Array]:
-        """What a person may see of it, by name, a row for each: what ``/act`` answers beside the action."""
-
-    @property
-    def shown_once(self) -> dict[str, Array]:
-        """What else a person may see, which no observation changes."""
-        return {}
 
 
 class Categorical(Distribution):
@@ -247,74 +177,12 @@ class Bernoulli(Distribution):
         return {"probabilities": np.exp(-np.logaddexp(0, -parameters.astype(np.float64))).round(7)}
 
 
-class Gaussian(Distribution):
-    """Continuous actions, independent components; the parameters are means, [B, A], with one log σ for all states.
-
-    Args:
-        log_std: [A].
-        bounds: where actions may lie when they are flown.
-        shape: of one action, when it is flown.
-    """
-
-    space = Box
-    can_be_masked = False
-
-    def __init__(self, log_std: Array, bounds: ActionBounds, shape: tuple[int, ...]) -> None:
-        self.log_std, self.bounds, self.shape = log_std, bounds, shape
-        self.labels = [f"component {i}" for i in range(len(log_std))]
-        with np.errstate(over="ignore"):
-            self.std = np.exp(log_std)
-        if not np.isfinite(self.std).all():
-            raise NonFiniteError("policy weight log_std is of an infinite standard deviation")
-
-    @classmethod
-    def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> Gaussian:
-        """That of a policy, which has its log σ among its weights.
-
-        Raises:
-            NonFiniteError: a σ is infinite.
-        """
-        assert isinstance(spec.action, Box)
-        bounds = ActionBounds(spec.action.low, spec.action.high, spec.scale_actions)
-        return cls(weights["log_std"], bounds, spec.action.shape)
-
-    @classmethod
-    def weight_shapes(cls, spec: PolicySpec) -> dict[str, tuple[int, ...]]:
-        """log σ of each component."""
-        return {"log_std": (cls.size(spec),)}
-
-    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        """Standard normal noise."""
-        return rng.standard_normal((*shape, len(self.log_std)), dtype=np.float32)
-
-    def sample(self, parameters: Array, noise: Array | None) -> Array:
-        """[B, A] float32, unbounded; the means where there is no noise."""
-        return parameters if noise is None else np.asarray(parameters + self.std * noise)
-
-    def log_prob(self, parameters: Array, actions: Array) -> Array:
-        """[B] float32: the sum over components of log N(a; μ, σ²)."""
-        z = (actions - parameters) / self.std
-        return np.asarray((-0.5 * z * z - self.log_std - _LOG_SQRT_2PI).sum(axis=-1, dtype=np.float32))
-
-    def flyable(self, actions: Array) -> Array:
-        """[B, *shape] float32, within the bounds."""
-        return self.bounds.actions(actions).reshape(len(actions), *self.shape)
-
-    def shown(self, parameters: Array) -> dict[str, Array]:
-        """The means, [B, A] in the actions' units, before clipping."""
-        return {"mean": self.bounds.place(parameters)}
-
-    @property
-    def shown_once(self) -> dict[str, Array]:
-        """The standard deviations, [A] in the actions' units."""
-        return {"std": self.bounds.scale * self.std}
-
-
 DISTRIBUTIONS: dict[str, type[Distribution]] = {
     "categorical": Categorical,
     "multi_categorical": MultiCategorical,
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
+    "state_dependent_gaussian": StateDependentGaussian,
 }
 """Families of action distributions by name, the names of a policy's spec; of a space's the first is what it gets."""
 

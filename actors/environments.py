@@ -69,19 +69,24 @@ class EnvironmentInfo:
         return _action(self.env_id, self.action_space)
 
     def policy_spec(
-        self, scale_actions: bool = True, version: int = 0, trained: dict[str, Any] | None = None, **network: Any
+        self,
+        scale_actions: bool = True,
+        version: int = 0,
+        trained: dict[str, Any] | None = None,
+        distribution: str | None = None,
+        **network: Any,
     ) -> PolicySpec:
         """The spec of a policy for this environment; ``network`` are fields of PolicyNetwork.
 
-        ``scale_actions`` holds where actions are continuous.
+        ``scale_actions`` holds where actions are continuous. ``distribution`` None: the first that there is for them.
         """
         shape = PolicyNetwork(**network)
         observation = self.observation
         if observation.dtype == "float64" and not shape.normalize_observations:
             observation = observation.form  # which single precision holds well enough
         scales = scale_actions and isinstance(self.action, Box)
-        distribution = distribution_for(self.action)
-        return PolicySpec(self.env_id, observation, self.action, distribution, scales, shape, version, trained or {})
+        family = distribution or distribution_for(self.action)
+        return PolicySpec(self.env_id, observation, self.action, family, scales, shape, version, trained or {})
 
 
 def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from actors.distributions import DISTRIBUTIONS, Distribution
+from actors.distribution import Distribution
+from actors.distributions import DISTRIBUTIONS
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
 from actors.files import json_text, read_json, replacing
@@ -30,7 +31,7 @@ class Step:
 
     distribution: Distribution
     parameters: Array
-    """[B, A]: what the network makes of the observations: the distribution's parameters."""
+    """[B, A]: what the network makes of the observations: the distribution's parameters; [B, P] where they are more."""
     sampled: Array
     """[B] or [B, A]: actions as the distribution gave them, which is what a learner learns from."""
     actions: Array
@@ -72,6 +73,8 @@ class Policy:
         self.weights = weights
         self._activation = ACTIVATIONS[spec.network.activation]
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
+        sees_hidden = DISTRIBUTIONS[spec.distribution].sees_hidden
+        self._last = self._layers.pop() if sees_hidden else None  # the distribution has to see what comes before it
         self._encode, self._project = spec.seen.encode, spec.seen.project
         self._normalizes = spec.network.normalize_observations
         self._is_masked = spec.is_masked
@@ -82,6 +85,8 @@ class Policy:
 
     def forward(self, observations: Tree) -> Array:
         """The distribution's parameters: observations [B, *obs] -> logits or means [B, A] float32.
+
+        Of a distribution that sees the last hidden layer they are what it says, [B, P].
 
         Args:
             observations: a column of ``spec.observation``.
@@ -95,6 +100,9 @@ class Policy:
             x = self._project(observations, w) + b
         for w, b in layers:
             x = self._activation(x) @ w + b
+        if self._last:
+            hidden, (w, b) = self._activation(x), self._last
+            return self.distribution.complete(hidden @ w + b, hidden)
         parameters = np.asarray(x)
         return masked(parameters, allowed(observations)) if self._is_masked else parameters
 

@@ -34,7 +34,7 @@ class Action(NamedTuple):
     mean: Array | None
     """Of continuous actions."""
     std: Array | None
-    """Standard deviations of continuous actions' components."""
+    """Standard deviations of continuous actions' components; of many observations a row each where they differ."""
     policy: str
     version: int
 

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from actors.gaussians import VARIANCE_FLOOR
 from actors.spaces import MultiDiscrete
 from actors.spec import PolicySpec
 
@@ -23,9 +24,15 @@ class TorchDistribution(nn.Module, ABC):
 
     max_entropy = 1.0
     """The entropy of the uniform policy in nats; 1 where entropies have no bound."""
+    sees_hidden = False
+    """Whether its parameters are those of ``complete``."""
 
     def __init__(self, spec: PolicySpec) -> None:  # noqa: ARG002
         super().__init__()
+
+    def complete(self, outputs: Tensor, hidden: Tensor) -> Tensor:  # noqa: ARG002
+        """Its parameters, [B, P], of the network's outputs, [B, A], and its last hidden layer, [B, H], activated."""
+        return outputs
 
     @abstractmethod
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +97,31 @@ class Gaussian(TorchDistribution):
         return log_densities, entropy.expand_as(log_densities)
 
 
+class StateDependentGaussian(TorchDistribution):
+    """Continuous actions, [B, A], with σ² = h² · exp(log_std)² + 1e-6 of the last hidden layer h.
+
+    As in Stable-Baselines3 σ's gradient goes to log_std alone, not through h.
+    """
+
+    sees_hidden = True
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__(spec)
+        self.log_std = nn.Parameter(torch.full((spec.network.hidden_sizes[-1], spec.action.inputs), -2.0))
+
+    def complete(self, outputs: Tensor, hidden: Tensor) -> Tensor:
+        """Means and standard deviations, [B, 2A]."""
+        variances = hidden.detach().square() @ self.log_std.exp().square()
+        return torch.cat([outputs, (variances + VARIANCE_FLOOR).sqrt()], dim=1)
+
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Of independent components with the parameters as their means and standard deviations."""
+        means, stds = parameters.chunk(2, dim=1)
+        log_stds = stds.log()
+        log_densities = (-0.5 * ((actions - means) / stds).square() - log_stds - _LOG_SQRT_2PI).sum(1)
+        return log_densities, (log_stds + _LOG_SQRT_2PI + 0.5).sum(1)
+
+
 def _softmax(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     log_probs = torch.log_softmax(logits, dim=1)
     entropies = -(log_probs.exp() * log_probs).sum(1)
@@ -101,5 +133,6 @@ DISTRIBUTIONS: dict[str, type[TorchDistribution]] = {
     "multi_categorical": MultiCategorical,
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
+    "state_dependent_gaussian": StateDependentGaussian,
 }
 """The torch forms of action distributions, by the names of ``actors.distributions.DISTRIBUTIONS``."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.episode import Array
+from actors.errors import UserError
 from actors.masks import FORBIDDEN
 from actors.spec import PolicySpec
 from learner.networks.distributions import DISTRIBUTIONS
@@ -47,12 +48,26 @@ class TorchPolicy(nn.Module):
         self.actor = perceptron(spec.layer_sizes, spec.network.activation, last_gain=0.01)
 
     def parameters_of(self, observations: Tensor, allows: Tensor | None = None) -> Tensor:
-        """The distribution's parameters, [B, A], for observations [B, inputs] and masks [B, A] bool."""
+        """The distribution's parameters, [B, A] or [B, P], for observations [B, inputs] and masks [B, A] bool."""
+        if self.distribution.sees_hidden:
+            hidden = self.actor[:-1](observations)
+            return self.distribution.complete(self.actor[-1](hidden), hidden)
         parameters: Tensor = self.actor(observations)
         return parameters if allows is None else torch.where(allows, parameters, FORBIDDEN)
 
     def load_policy_weights(self, weights: dict[str, Array]) -> None:
-        """Take over the weights of a policy of the same shape."""
+        """Take over the weights of a policy of the same shape.
+
+        Raises:
+            UserError: its distribution over actions has other weights than this one's.
+        """
+        for name, own in self.distribution.named_parameters():
+            if name not in weights or weights[name].shape != own.shape:
+                has = weights[name].shape if name in weights else "missing"
+                raise UserError(
+                    f"the policy to start from has another distribution over actions: its {name} is {has}, the run's "
+                    f"{tuple(own.shape)}; one that explores with gSDE can be flown and served, and not trained further"
+                )
         with torch.no_grad():
             for i, linear in enumerate(layer for layer in self.actor if isinstance(layer, nn.Linear)):
                 linear.weight.copy_(torch.from_numpy(weights[f"w{i}"].T.copy()))

@@ -72,7 +72,7 @@ _ANSWER = {
             "description": "Of each discrete action; of several choices one after another; of switches, to be on.",
         },
         "mean": {**_NUMBERS, "description": "Of each component of a continuous action."},
-        "std": {**_NUMBERS, "description": "Standard deviations of the components."},
+        "std": {**_NUMBERS, "description": "Standard deviations of the components; for many, of each if they differ."},
     },
 }
 _PROBLEM = {

@@ -4,8 +4,11 @@ import scipy.special
 import scipy.stats
 
 from actors.action_bounds import ActionBounds
-from actors.distributions import DISTRIBUTIONS, Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
+from actors.distribution import Distribution
+from actors.distributions import DISTRIBUTIONS, Bernoulli, Categorical, MultiCategorical
 from actors.episode import Array
+from actors.errors import NonFiniteError
+from actors.gaussians import Gaussian, StateDependentGaussian
 from actors.spaces import MultiDiscrete
 
 CERTAINLY_WRONG = 1e-6
@@ -18,11 +21,18 @@ def gaussian(*log_std: float) -> Gaussian:
     return Gaussian(np.array(log_std, np.float32), ActionBounds((-np.inf,) * size, (np.inf,) * size, False), (size,))
 
 
+def state_dependent(log_std: Array) -> StateDependentGaussian:
+    """Of [H, A], without bounds."""
+    size = log_std.shape[1]
+    return StateDependentGaussian(log_std, ActionBounds((-np.inf,) * size, (np.inf,) * size, False), (size,))
+
+
 ALL: list[Distribution] = [
     Categorical(3),
     MultiCategorical(MultiDiscrete((1, 2), (2,))),
     Bernoulli((3,)),
     gaussian(0, 0, 0),
+    state_dependent(np.zeros((3, 3), np.float32)),
 ]
 EACH = pytest.mark.parametrize("distribution", ALL, ids=[*DISTRIBUTIONS])
 
@@ -129,10 +139,39 @@ def test_gaussian_mode_is_the_mean() -> None:
     np.testing.assert_array_equal(gaussian(0, 0).sample(means, None), means)
 
 
+def test_noise_on_the_last_hidden_layer_is_normal_around_the_mean() -> None:
+    """As gSDE has it: h of a state times a matrix of normal numbers, each with its own σ, beside the sampled action."""
+    rng = np.random.default_rng(7)
+    log_std = rng.standard_normal((4, 2), np.float32)
+    means, hidden = np.array([[5, -3]], np.float32), rng.standard_normal((1, 4), np.float32)
+    distribution = state_dependent(log_std)
+    parameters = distribution.complete(means, hidden)
+    noises = rng.standard_normal((20_000, 4, 2)) * np.exp(log_std)
+    many = np.tile(parameters, (20_000, 1))
+    samples = distribution.sample(many, distribution.noise(rng, (len(many),)))
+    by_matrices = means + np.einsum("h,nha->na", hidden[0], noises)
+    for component in range(2):
+        both = scipy.stats.ks_2samp(samples[:, component], by_matrices[:, component])
+        assert both.pvalue > CERTAINLY_WRONG
+    stds = np.sqrt(np.square(hidden) @ np.exp(log_std) ** 2 + 1e-6)
+    expected = scipy.stats.norm.logpdf(samples, means, stds).sum(axis=1)
+    np.testing.assert_allclose(distribution.log_prob(many, samples), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(distribution.sample(parameters, None), means)
+    shown = distribution.shown(parameters)
+    np.testing.assert_array_equal(shown["mean"], means)
+    np.testing.assert_allclose(shown["std"], stds, rtol=1e-6)
+    assert distribution.shown_once == {}
+
+
+def test_a_variance_that_single_precision_cannot_hold_is_refused() -> None:
+    with pytest.raises(NonFiniteError, match="log_std is of an infinite variance"):
+        state_dependent(np.full((2, 1), 50, np.float32))
+
+
 @EACH
 def test_a_row_of_zeros_for_noise_takes_the_most_likely_action(distribution: Distribution) -> None:
     rng = np.random.default_rng(6)
-    parameters = rng.standard_normal((50, 3), np.float32)
+    parameters = distribution.complete(*rng.standard_normal((2, 50, 3), np.float32))
     noise = distribution.noise(rng, (50,))
     noise[::2] = 0
     sampled, likely = distribution.sample(parameters, noise), distribution.sample(parameters, None)

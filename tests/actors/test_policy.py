@@ -42,6 +42,7 @@ MULTI = PolicySpec(
     "multi_categorical",
 )
 BITS = PolicySpec("Odd-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli", network=SHALLOW)
+STATE_DEPENDENT = dataclasses.replace(GAUSSIAN, distribution="state_dependent_gaussian")
 PARTS = Parts(
     {"near": Box((2,), "float64"), "far": Parts({"0": Discrete(4, -1), "1": MultiBinary((2,))}, is_tuple=True)}
 )
@@ -52,6 +53,7 @@ SPECS = {
     "parts": NESTED,
     "multi_categorical": MULTI,
     "bernoulli": BITS,
+    "state_dependent_gaussian": STATE_DEPENDENT,
     "a cell of a grid": dataclasses.replace(
         CATEGORICAL, observation=Discrete(16, start=2), action=Discrete(3, start=-1)
     ),
@@ -182,7 +184,7 @@ def test_numpy_and_torch_networks_agree(spec: PolicySpec, activation: str) -> No
     np.testing.assert_allclose(policy.forward(o), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN, MULTI, BITS], ids=[*DISTRIBUTIONS])
+@pytest.mark.parametrize("spec", [SPECS[name] for name in DISTRIBUTIONS], ids=[*DISTRIBUTIONS])
 def test_numpy_and_torch_log_probs_agree(spec: PolicySpec) -> None:
     torch.manual_seed(9)
     network = ActorCritic(spec, has_critic=True)
@@ -303,6 +305,7 @@ def test_a_weight_that_is_no_number_is_refused_by_name(value: float) -> None:
         (lambda: dataclasses.replace(GAUSSIAN, distribution="gausian"), "did you mean gaussian"),
         (lambda: dataclasses.replace(GAUSSIAN, distribution="bernoulli"), "not over actions of kind box"),
         (lambda: dataclasses.replace(GAUSSIAN, action=Box((2, 2))), "low and high are missing"),
+        (lambda: reshaped(STATE_DEPENDENT, hidden_sizes=()), "last hidden layer; this one has none"),
     ],
 )
 def test_impossible_specs_are_refused(make: Callable[[], object], message: str) -> None:

@@ -24,6 +24,7 @@ ACTIONS: dict[str, Space] = {
     "multi_categorical": MultiDiscrete((3, 2), (2,)),
     "bernoulli": MultiBinary((3,)),
     "gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
+    "state_dependent_gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
 }
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +17,9 @@ import torch
 from actors.errors import UserError
 from actors.policy import Policy
 from learner.keeping.policies import find_policy
+from serve.hub.formats.sb3_names import environment_of, named_environment
 from serve.import_sb3 import import_sb3, main
-
-sb3 = pytest.importorskip("stable_baselines3")
-
-
-def saved(path: Path, algorithm: str, env_id: str, **kwargs: Any) -> Any:
-    """A model with weights large enough that its actions differ, saved to ``path``."""
-    model = getattr(sb3, algorithm)("MlpPolicy", env_id, device="cpu", seed=0, **kwargs)
-    with torch.no_grad():
-        for parameter in model.policy.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    model.save(path)
-    return model
-
-
-def rewrite(source: Path, target: Path, **members: Callable[[bytes], bytes]) -> Path:
-    """A copy of a zip file in which some members are changed; ``data`` for data, ``policy`` for policy.pth."""
-    names = {"data": "data", "policy.pth": "policy"}
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            change = members.get(names.get(name, name), bytes)
-            new.writestr(name, change(old.read(name)))
-    return target
-
-
-def weights_changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[bytes], bytes]:
-    def rewritten(content: bytes) -> bytes:
-        buffer = io.BytesIO()
-        torch.save(change(dict(torch.load(io.BytesIO(content), weights_only=True))), buffer)
-        return buffer.getvalue()
-
-    return rewritten
+from tests.serve.sb3_files import data_changed, rewrite, saved, weights_changed
 
 
 def wordy(content: bytes) -> bytes:
@@ -66,16 +36,6 @@ def legacy() -> bytes:
     buffer = io.BytesIO()
     torch.save({"log_std": torch.zeros(1)}, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
-
-
-def data_changed(**changes: Any) -> Callable[[bytes], bytes]:
-    """Entries of the data replaced, or left out where they are None."""
-
-    def rewritten(content: bytes) -> bytes:
-        data = json.loads(content) | changes
-        return json.dumps({name: value for name, value in data.items() if value is not None}).encode()
-
-    return rewritten
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +64,7 @@ def test_it_acts_as_stable_baselines3_does(
     assert policy.spec.env_id == env_id
     trained = policy.spec.trained
     assert (trained["algorithm"], trained["library"], trained["source"]) == (
-        *(algorithm.lower(), "stable-baselines3", file.name),
+        *(algorithm, "stable-baselines3", file.name),
     )
     space = gymnasium.make(env_id).observation_space
     observations = np.random.default_rng(0).standard_normal((1000, *space.shape), np.float32)
@@ -123,6 +83,39 @@ def test_a_retired_environment_gives_way_to_its_successor(tmp_path: Path, capsys
     main([str(tmp_path / "ppo-LunarLander-v2.zip"), "--to", str(tmp_path / "run")])
     assert Policy.load(tmp_path / "run" / "policy").spec.env_id == "LunarLander-v3"
     assert "LunarLander-v2 is retired" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "env_id"),
+    [
+        ("ppo/LunarLander-v2.zip", "LunarLander-v2"),
+        ("LunarLander-v2.zip", "LunarLander-v2"),
+        ("ppo-LunarLander-v2.zip", "LunarLander-v2"),
+        ("a2c_CartPole-v1.zip", "CartPole-v1"),
+        ("sb3-trpo-CartPole-v1.zip", "CartPole-v1"),
+        ("CartPole-v1_3/best_model.zip", "CartPole-v1"),
+        ("ppo-CartPole-v1/model.zip", "CartPole-v1"),
+        ("CartPole-v0/MountainCar-v0.zip", "MountainCar-v0"),
+        ("CartPole-v1_3/model-v2.zip", "CartPole-v1"),
+        ("runs-v2/ppo_My-Own-v0.zip", "My-Own-v0"),
+        ("My-Own-v0.zip", "My-Own-v0"),
+    ],
+)
+def test_an_environment_is_named_by_its_file_or_by_the_folder_it_is_in(name: str, env_id: str, tmp_path: Path) -> None:
+    assert named_environment(tmp_path / name) == env_id
+
+
+def test_of_a_successor_that_cannot_be_made_the_next_one_is_taken() -> None:
+    gymnasium.register("Retired-v3", "gymnasium.envs.no_such_module:Env")
+    gymnasium.register("Retired-v5", "gymnasium.envs.classic_control.cartpole:CartPoleEnv")
+    try:
+        assert environment_of("Retired-v2").env_id == "Retired-v5"
+        assert environment_of("Retired-v2(sutton_barto_reward=True)").env_id == "Retired-v5(sutton_barto_reward=True)"
+        gymnasium.registry.pop("Retired-v5")
+        with pytest.raises(UserError, match="no_such_module"):
+            environment_of("Retired-v3")
+    finally:
+        gymnasium.registry.pop("Retired-v3")
 
 
 def test_layers_that_older_versions_shared_come_first(ppo: Path, tmp_path: Path) -> None:
@@ -171,7 +164,10 @@ def test_nothing_is_unpickled(ppo: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_imported_is_refused_by_name(ppo: Path, tmp_path: Path) -> None:
     saved(tmp_path / "dqn-CartPole-v1.zip", "DQN", "CartPole-v1", buffer_size=100)
     saved(tmp_path / "sac-Pendulum-v1.zip", "SAC", "Pendulum-v1", buffer_size=100)
-    saved(tmp_path / "ppo-Pendulum-v1.zip", "PPO", "Pendulum-v1", use_sde=True)
+    saved(
+        *(tmp_path / "ppo-Pendulum-v1.zip", "PPO", "Pendulum-v1"), use_sde=True, policy_kwargs={"squash_output": True}
+    )
+    saved(tmp_path / "a2c-Pendulum-v1.zip", "A2C", "Pendulum-v1", use_sde=True, policy_kwargs={"net_arch": []})
     gelu = {"policy_kwargs": {"activation_fn": torch.nn.GELU}}
     saved(tmp_path / "a2c-CartPole-v1.zip", "A2C", "CartPole-v1", **gelu)
     cnn = {"features_extractor.cnn.0.weight": torch.zeros(1)}
@@ -197,7 +193,8 @@ def test_what_cannot_be_imported_is_refused_by_name(ppo: Path, tmp_path: Path) -
     for name, said in {
         "dqn-CartPole-v1.zip": "this is DQN",
         "sac-Pendulum-v1.zip": "this is SAC",
-        "ppo-Pendulum-v1.zip": "gSDE",
+        "ppo-Pendulum-v1.zip": "squash_output=True",
+        "a2c-Pendulum-v1.zip": "last hidden layer; this one has none",
         "a2c-CartPole-v1.zip": "activation is GELU",
         "cnn-CartPole-v1.zip": "CnnPolicy",
         "huge.zip": "tensors of more than 268,435,456 bytes",
@@ -223,7 +220,7 @@ THEIRS = {"cg_max_steps": 15, "cg_damping": 0.1, "n_critic_updates": 20, "clip_r
 def test_trpo_is_not_taken_for_a2c(ppo: Path, tmp_path: Path) -> None:
     trpo = rewrite(ppo, tmp_path / "trpo-CartPole-v1.zip", data=data_changed(**THEIRS))
     policy = import_sb3(trpo)
-    assert policy.spec.trained["algorithm"] == "trpo"
+    assert policy.spec.trained["algorithm"] == "TRPO"
     observations = np.random.default_rng(0).standard_normal((100, 4), np.float32)
     np.testing.assert_array_equal(policy.forward(observations), import_sb3(ppo).forward(observations))
 

@@ -11,9 +11,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from actors.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
+from actors.distribution import Distribution
+from actors.distributions import Bernoulli, Categorical, MultiCategorical
 from actors.errors import UserError
 from actors.files import replacing
+from actors.gaussians import VARIANCE_FLOOR, Gaussian, StateDependentGaussian
 from actors.masks import FORBIDDEN, MASK
 from actors.parts import Parts
 from actors.policy import NORMALIZED_LIMIT, Policy
@@ -47,7 +49,8 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     ``observation.part``.
 
     Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and
-    ``std`` [*act], in the actions' units; of others ``probabilities`` [batch, A]; float32.
+    ``std`` [*act], or [batch, *act] where it depends on the observation, in the actions' units; of others
+    ``probabilities`` [batch, A]; float32.
 
     Returns:
         The model, checked.
@@ -91,6 +94,30 @@ def _categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueI
 
 def _gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
     distribution = policy.distribution
+    outputs = _placed(policy, graph, means)
+    assert isinstance(distribution, Gaussian)
+    sigma = (distribution.bounds.scale * distribution.std).reshape(distribution.shape)
+    graph.add("Identity", [graph.constant("sigma", sigma)], "std")
+    return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, [*distribution.shape])]
+
+
+def _state_dependent_gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+    distribution = policy.distribution
+    outputs = _placed(policy, graph, means)
+    assert isinstance(distribution, StateDependentGaussian)
+    hidden = f"hidden{len(policy.spec.network.hidden_sizes) - 1}"
+    graph.add("Mul", [hidden, hidden], "hidden_squared")
+    graph.add("MatMul", ["hidden_squared", graph.constant("noise", distribution.variances)], "spread")
+    graph.add("Add", ["spread", graph.constant("floor", np.float32(VARIANCE_FLOOR))], "variance")
+    graph.add("Sqrt", ["variance"], "deviation")
+    graph.add("Mul", ["deviation", "scale"], "deviation_placed")
+    graph.add("Reshape", ["deviation_placed", "action_shape"], "std")
+    return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, ["batch", *distribution.shape])]
+
+
+def _placed(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+    """The action and the mean, in the action's units."""
+    distribution = policy.distribution
     assert isinstance(distribution, Gaussian)
     bounds, action_shape = distribution.bounds, distribution.shape
     shape = graph.constant("action_shape", np.array([-1, *action_shape], np.int64))
@@ -102,12 +129,9 @@ def _gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoP
     graph.add("Max", ["placed", "low"], "above_low")
     graph.add("Min", ["above_low", "high"], "within_bounds")
     graph.add("Reshape", ["within_bounds", shape], "action")
-    sigma = (bounds.scale * distribution.std).reshape(action_shape)
-    graph.add("Identity", [graph.constant("sigma", sigma)], "std")
     return [
         helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", *action_shape]),
         helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", *action_shape]),
-        helper.make_tensor_value_info("std", TensorProto.FLOAT, [*action_shape]),
     ]
 
 
@@ -151,6 +175,7 @@ _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.Value
     MultiCategorical: _multi_categorical,
     Bernoulli: _bernoulli,
     Gaussian: _gaussian,
+    StateDependentGaussian: _state_dependent_gaussian,
 }
 """Each adds a distribution's outputs to the graph, given the name of its parameters."""
 

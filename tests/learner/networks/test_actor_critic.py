@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 
+from actors.errors import UserError
 from actors.policy import Policy
 from actors.spec import ACTIVATIONS
 from learner.networks.actor_critic import ActorCritic
@@ -87,6 +88,31 @@ def test_gaussian_is_torchs() -> None:
     torch.testing.assert_close(outputs.entropies, expected.entropy())
 
 
+def test_a_state_dependent_gaussian_is_torchs_and_leaves_the_layers_before_it_alone() -> None:
+    torch.manual_seed(0)
+    network = ActorCritic(make_spec("state_dependent_gaussian"), has_critic=True)
+    log_std = network.distribution.log_std
+    nn.init.normal_(log_std)
+    observations, actions = torch.randn(20, 4), torch.randn(20, 2)
+    outputs = network(observations, actions)
+    hidden = network.actor[:-1](observations)
+    stds = torch.sqrt(hidden.square() @ log_std.exp().square() + 1e-6)
+    expected = Independent(Normal(network.actor(observations), stds), 1)
+    torch.testing.assert_close(outputs.log_probs, expected.log_prob(actions))
+    torch.testing.assert_close(outputs.entropies, expected.entropy())
+    outputs.entropies.sum().backward()
+    assert (log_std.grad != 0).all()
+    assert all((layer.weight.grad == 0).all() for layer in linears(network.actor))
+
+
+def test_weights_of_another_distribution_are_refused_in_one_line() -> None:
+    other = ActorCritic(make_spec("state_dependent_gaussian"), has_critic=False).policy_weights()
+    with pytest.raises(
+        UserError, match=r"another distribution over actions: its log_std is \(8, 2\), the run's \(2,\)"
+    ):
+        ActorCritic(make_spec("gaussian"), has_critic=False).load_policy_weights(other)
+
+
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("actions", DISTRIBUTIONS)
 def test_the_numpy_policy_is_the_torch_network(actions: str, activation: str) -> None:
@@ -100,7 +126,7 @@ def test_the_numpy_policy_is_the_torch_network(actions: str, activation: str) ->
     parameters = policy.forward(observations)
     taken = policy.distribution.sample(parameters, policy.distribution.noise(np.random.default_rng(1), (30,)))
     with torch.no_grad():
-        torch.testing.assert_close(network.actor(torch.from_numpy(observations)), torch.from_numpy(parameters))
+        torch.testing.assert_close(network.parameters_of(torch.from_numpy(observations)), torch.from_numpy(parameters))
         log_probs = network(torch.from_numpy(observations), torch.from_numpy(taken)).log_probs
     np.testing.assert_allclose(policy.distribution.log_prob(parameters, taken), log_probs, rtol=1e-4, atol=1e-5)
 

@@ -22,6 +22,7 @@ from serve.hub.formats.onnx import export, to_onnx
 CATEGORICAL = PolicySpec("Some-v0", Box((8,)), Discrete(4, start=-1), "categorical")
 ARM = Box((2, 2), low=(-1.0, -0.5, -np.inf, -2.0), high=(1.0, 0.5, np.inf, np.inf))
 GAUSSIAN = PolicySpec("Some-v0", Box((2, 3)), ARM, "gaussian")
+STATE_DEPENDENT = dataclasses.replace(GAUSSIAN, distribution="state_dependent_gaussian")
 FAR = dataclasses.replace(ARM, low=(3.0, 0.0, -np.inf, -2.0), high=(5.0, 1000.0, 0.5, np.inf))
 SCALED = dataclasses.replace(GAUSSIAN, action=FAR, scale_actions=True)
 OTHERS = {
@@ -61,7 +62,17 @@ def made(spec: PolicySpec) -> Policy:
 
 @pytest.mark.parametrize("normalize", [None, "float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN, SCALED], ids=["categorical", "gaussian", "scaled"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        CATEGORICAL,
+        GAUSSIAN,
+        SCALED,
+        STATE_DEPENDENT,
+        dataclasses.replace(SCALED, distribution="state_dependent_gaussian"),
+    ],
+    ids=["categorical", "gaussian", "scaled", "state-dependent", "state-dependent and scaled"],
+)
 def test_it_acts_as_the_policy_does(
     spec: PolicySpec, activation: str, normalize: Literal["float32", "float64"] | None, tmp_path: Path
 ) -> None:
@@ -90,10 +101,14 @@ def test_it_acts_as_the_policy_does(
         np.testing.assert_allclose(outputs["probabilities"], policy.distribution.probabilities(parameters), atol=1e-4)
     else:
         centre, scale = (np.array([4, 500, 0, 0]), np.array([1, 500, 1, 1])) if policy.spec.scale_actions else (0, 1)
-        mean, std = centre + scale * parameters, scale * np.exp(policy.weights["log_std"])
+        if policy.spec.distribution == "gaussian":
+            mean, std = centre + scale * parameters, scale * np.exp(policy.weights["log_std"])
+        else:
+            means, stds = np.split(parameters, 2, axis=1)
+            mean, std = centre + scale * means, scale * stds
         np.testing.assert_allclose(outputs["action"], policy.act(observations), rtol=1e-4, atol=1e-4 * np.max(scale))
         np.testing.assert_allclose(outputs["mean"], mean.reshape(-1, 2, 2), rtol=1e-4, atol=1e-4 * np.max(scale))
-        np.testing.assert_allclose(outputs["std"], std.reshape(2, 2), rtol=1e-6)
+        np.testing.assert_allclose(outputs["std"], std.reshape(outputs["std"].shape), rtol=1e-5)
         assert (outputs["action"] != outputs["mean"]).any(), "bounds were reached"
 
 
