@@ -17,7 +17,6 @@ if __name__ == "__main__":  # here: what follows takes seconds
 import argparse
 import contextlib
 import dataclasses
-import logging
 import shlex
 import sys
 import tempfile
@@ -52,8 +51,6 @@ from learner.run.run_directory import RunDirectory, json_bytes
 from learner.run.telemetry import Telemetry
 from learner.run.trainer import Trainer
 from learner.run.tuned import tuned_for, with_tuned
-
-log = logging.getLogger("touchdown")
 
 _PROG = "python -m learner.train"
 _MORE = "a larger budget, such as --total-timesteps, or another --target-return has it go on"
@@ -125,7 +122,6 @@ def read_command(arguments: list[str]) -> TrainCommand:
     file = known.config if known.config not in (None, "None") else None
     env = known.env or (read_config(file, base) if file else base).env
     if not (resume or known.no_tuned) and (tuned := tuned_for(known.preset or "ppo", env)):
-        log.info("%s on %s: settings from %s; --no-tuned leaves them out", known.preset or "ppo", env, tuned.origin)
         base = with_tuned(base, tuned, env)
     if file:
         base = read_config(file, base)
@@ -205,10 +201,15 @@ def main(arguments: list[str] | None = None) -> None:
         display = ProgressDisplay(console)
         resume = command.resume is not None
         initial = read_initial(command.init_from) if command.init_from and not resume else None
+        tuned = tuned_for(command.preset, command.options.env) if command.tuned and not resume else None
         callbacks: list[Callback] = [display, Telemetry()]
         if command.video_every:
             callbacks.append(Films(command.video_every))
         trainer = Trainer(command.options, run_dir, command.preset, resume, callbacks, initial=initial)
+        if tuned:
+            say(
+                console, f"{command.preset} on {trainer.config.env}: settings from {tuned.origin} (--no-tuned: without)"
+            )
         if trainer.ended:
             steps = f"{trainer.ended.counters.total_timesteps:,} steps"
             say(console, f"{run_dir} has ended ({trainer.ended.outcome}, {steps}): {_MORE}")

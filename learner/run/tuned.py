@@ -44,6 +44,18 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ),
     ("ppo", "LunarLanderContinuous-v3"): _of(400_000, _AS_IT_IS),
     ("ppo", "Beresheet-v2"): _of(400_000, network=_NORMALIZED),
+    ("ppo", "BipedalWalker-v3"): _of(
+        1_000_000,
+        network=_NORMALIZED,
+        algorithm={
+            "gamma": 0.99,
+            "ent_coef": 0.0,
+            "reward_scale": 0.1,
+            "vf_coef": 0.5,
+            "clip_range": 0.2,
+        },
+        optimisation={"learning_rate": 1e-3, "max_grad_norm": 0.5},
+    ),
     ("ppo", "Hopper-v5"): _of(500_000, network=_NORMALIZED, algorithm={"gamma": 0.99}),
 }
 """By preset and Gymnasium id, arguments and wrappers apart."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -30,14 +31,20 @@ def train(*words: str) -> TrainConfig:
     return read_command([*words]).options
 
 
-def test_the_command_takes_them_and_says_where_they_are_from(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="touchdown"):
-        config = train("--env", "MountainCar-v0", "--seed", "4")
+def test_the_command_takes_them() -> None:
+    config = train("--env", "MountainCar-v0", "--seed", "4")
     assert (config.network.normalize_observations, config.algorithm.gamma) == (True, 0.99)
     assert (config.stop.total_timesteps, config.seed) == (300_000, 4)
-    (said,) = caplog.messages
-    assert said.startswith("ppo on MountainCar-v0: settings from trials")
-    assert "--no-tuned leaves them out" in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("joined")
+def test_it_says_where_they_are_from(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "learner.train", "--env", "CartPole-v1", "--total-timesteps", "5000"]
+    rest = ["--run-dir", str(tmp_path / "run"), "--evaluate-episodes", "0", "--no-video"]
+    said = subprocess.run([*command, *rest], capture_output=True, text=True, timeout=200, check=True).stdout
+    assert "ppo on CartPole-v1: settings from the preset's own, with a budget" in said
+    assert "--no-tuned" in said
 
 
 def test_they_are_under_files_and_options(tmp_path: Path) -> None:
