@@ -8,7 +8,6 @@ their form in torch, where they are learned.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from actors.distribution import Distribution
 from actors.episode import Array
 from actors.gaussians import Gaussian, StateDependentGaussian
+from actors.masks import FORBIDDEN
 from actors.spaces import Discrete, MultiBinary, MultiDiscrete, Space
 
 if TYPE_CHECKING:
@@ -81,8 +81,11 @@ class MultiCategorical(Distribution):
     space = MultiDiscrete
 
     def __init__(self, space: MultiDiscrete) -> None:
-        self._choices = [Categorical(n) for n in space.nvec]
-        self._ends = np.cumsum(space.nvec)
+        sizes = np.array(space.nvec)
+        self._starts = np.append(0, np.cumsum(sizes)[:-1])
+        self._exists = np.arange(sizes.max()) < sizes[:, None]
+        self._places = np.where(self._exists, self._starts[:, None] + np.arange(sizes.max()), sizes.sum())
+        self._size = int(sizes.sum())
         self._first, self._shape = space.first, space.shape
         self.labels = [f"choice {i}: {space.first[i] + j}" for i, n in enumerate(space.nvec) for j in range(n)]
 
@@ -92,31 +95,31 @@ class MultiCategorical(Distribution):
         assert isinstance(spec.action, MultiDiscrete)
         return cls(spec.action)
 
-    def _split(self, parameters: Array) -> Iterator[tuple[Categorical, Array]]:
-        return zip(self._choices, np.split(parameters, self._ends[:-1], axis=-1), strict=True)
+    def _of_choices(self, parameters: Array, beyond: float = FORBIDDEN) -> Array:
+        """[B, K, options of the largest choice]; ``beyond`` where a choice has fewer."""
+        last = np.full((len(parameters), 1), beyond, parameters.dtype)
+        return np.concatenate([parameters, last], axis=1)[:, self._places]
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Standard Gumbel noise for each choice of each."""
-        return Categorical(int(self._ends[-1])).noise(rng, shape)
+        return Categorical(self._size).noise(rng, shape)
 
     def sample(self, parameters: Array, noise: Array | None) -> Array:
         """[B, K] int64, each from 0."""
-        noisy = parameters if noise is None else parameters + noise
-        return np.stack([choice.sample(part, None) for choice, part in self._split(noisy)], axis=-1)
+        return np.asarray(self._of_choices(parameters if noise is None else parameters + noise).argmax(axis=-1))
 
     def log_prob(self, parameters: Array, actions: Array) -> Array:
         """[B] float32: the sum over choices."""
-        parts = enumerate(self._split(parameters))
-        return np.asarray(sum(choice.log_prob(part, actions[..., i]) for i, (choice, part) in parts))
+        each = _log_softmax(self._of_choices(parameters))
+        return np.asarray(np.take_along_axis(each, actions[..., None], axis=-1)[..., 0].sum(axis=-1))
 
     def chosen(self, action: Array) -> list[int]:
         """One of each choice."""
-        return [int(place) for place in action + np.append(0, self._ends[:-1])]
+        return [int(place) for place in action + self._starts]
 
     def can_act(self, allows: Array) -> Array:
         """Those that leave something to each choice."""
-        parts = np.split(allows, self._ends[:-1], axis=1)
-        return np.asarray(np.all([part.any(axis=1) for part in parts], axis=0))
+        return np.asarray(self._of_choices(allows, beyond=False).any(axis=-1).all(axis=-1))
 
     def flyable(self, actions: Array) -> Array:
         """[B, *shape] int64, each from its own first number."""
@@ -124,8 +127,8 @@ class MultiCategorical(Distribution):
 
     def shown(self, parameters: Array) -> dict[str, Array]:
         """The probabilities of each choice, one after another, [B, A], to seven digits."""
-        parts = [choice.shown(part)["probabilities"] for choice, part in self._split(parameters)]
-        return {"probabilities": np.concatenate(parts, axis=-1)}
+        probabilities = np.exp(_log_softmax(self._of_choices(parameters)))[:, self._exists]
+        return {"probabilities": probabilities.astype(np.float64).round(7)}
 
 
 class Bernoulli(Distribution):

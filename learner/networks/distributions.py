@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.gaussians import VARIANCE_FLOOR
+from actors.masks import FORBIDDEN
 from actors.spaces import MultiDiscrete
 from actors.spec import PolicySpec
 
@@ -54,18 +55,23 @@ class Categorical(TorchDistribution):
 class MultiCategorical(TorchDistribution):
     """Several discrete choices, [B, K] int64."""
 
+    places: Tensor
+    """[K, options of the largest choice] int64: where each is among the parameters; past them where there is none."""
+
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__(spec)
         assert isinstance(spec.action, MultiDiscrete)
-        self._sizes = list(spec.action.nvec)
-        self.max_entropy = sum(math.log(size) for size in self._sizes) or 1.0
+        self.max_entropy = sum(math.log(size) for size in spec.action.nvec) or 1.0
+        sizes = torch.tensor(spec.action.nvec)
+        options = torch.arange(int(sizes.max()))
+        places = (sizes.cumsum(0) - sizes)[:, None] + options
+        self.register_buffer("places", places.where(options < sizes[:, None], sizes.sum()), persistent=False)
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over the softmax of each choice's part of the parameters."""
-        parts = zip(parameters.split(self._sizes, dim=1), actions.unbind(1), strict=True)
-        each = [_softmax(part, taken) for part, taken in parts]
-        log_probs, entropies = zip(*each, strict=True)
-        return torch.stack(log_probs).sum(0), torch.stack(entropies).sum(0)
+        padded = nn.functional.pad(parameters, (0, 1), value=FORBIDDEN)  # of choices with fewer options than others
+        log_probs, entropies = _softmax(padded[:, self.places], actions)
+        return log_probs.sum(1), entropies.sum(1)
 
 
 class Bernoulli(TorchDistribution):
@@ -123,9 +129,9 @@ class StateDependentGaussian(TorchDistribution):
 
 
 def _softmax(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    log_probs = torch.log_softmax(logits, dim=1)
-    entropies = -(log_probs.exp() * log_probs).sum(1)
-    return log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), entropies
+    log_probs = torch.log_softmax(logits, dim=-1)
+    entropies = -(log_probs.exp() * log_probs).sum(-1)
+    return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1), entropies
 
 
 DISTRIBUTIONS: dict[str, type[TorchDistribution]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from actors.distributions import distribution_for
 from actors.environments import EnvironmentInfo
 from actors.episode import Array
 from actors.errors import UserError
@@ -41,6 +42,11 @@ class Initial:
             self.policy.spec.require_spaces(environment.env_id, environment.observation, environment.action)
         except UserError as error:
             raise UserError(f"the policy in {self.origin} does not fit: {error}") from error
+        own, usual = self.policy.spec.distribution, distribution_for(environment.action)
+        if own != usual:
+            raise UserError(
+                f"the policy in {self.origin} has {own} actions, which can be flown and served; a run's are {usual}"
+            )
         if with_network_of(self.policy, config) != config:
             raise UserError(f"a run that starts from {self.origin} has its network, {self.policy.spec.network}")
 

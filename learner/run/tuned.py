@@ -42,6 +42,7 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ("ppo", "FrozenLake-v1"): _of(
         200_000, algorithm={"gamma": 0.99, "gae_lambda": 0.98, "ent_coef": 0.003, "reward_scale": 1.0}
     ),
+    ("ppo", "LunarLander-v3(enable_wind=True)"): _of(800_000, algorithm={"gamma": 0.995}),
     ("ppo", "LunarLanderContinuous-v3"): _of(400_000, _AS_IT_IS),
     ("ppo", "Beresheet-v2"): _of(400_000, network=_NORMALIZED),
     ("ppo", "BipedalWalker-v3"): _of(
@@ -58,7 +59,7 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ),
     ("ppo", "Hopper-v5"): _of(500_000, network=_NORMALIZED, algorithm={"gamma": 0.99}),
 }
-"""By preset and Gymnasium id, arguments and wrappers apart."""
+"""By preset and environment; one that is named without arguments stands for itself with any."""
 
 
 def tuned_for(preset: str, env: str) -> Tuned | None:
@@ -69,7 +70,8 @@ def tuned_for(preset: str, env: str) -> Tuned | None:
     """
     if not any(name == preset for name, _ in TUNED):
         return None
-    return TUNED.get((preset, parse(describe(env).env_id).made))
+    name = dataclasses.replace(parse(describe(env).env_id), wrappers=())
+    return TUNED.get((preset, str(name))) or TUNED.get((preset, name.made))
 
 
 def with_tuned(config: TrainConfig, tuned: Tuned, env: str) -> TrainConfig:
