@@ -29,7 +29,10 @@ def find_algorithm(name: str) -> type[Algorithm]:
     if forgotten:
         raise UserError(f"algorithm {name!r} has no option {forgotten[0]}: decorate it @dataclass(frozen=True)")
     if missing := getattr(found, "__abstractmethods__", None):
-        raise UserError(f"algorithm {name!r} does not say how to {min(missing)}")
+        raise UserError(f"algorithm {name!r} lacks the method {min(missing)}")
+    for option in dataclasses.fields(found):
+        if option.default is dataclasses.MISSING and option.default_factory is dataclasses.MISSING:
+            raise UserError(f"algorithm {name!r}: its option {option.name} needs a default")
     return found
 
 

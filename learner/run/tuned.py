@@ -58,6 +58,12 @@ TUNED: dict[tuple[str, str], Tuned] = {
         optimisation={"learning_rate": 1e-3, "max_grad_norm": 0.5},
     ),
     ("ppo", "Hopper-v5"): _of(500_000, network=_NORMALIZED, algorithm={"gamma": 0.99}),
+    ("ppo", "Walker2d-v5"): _of(
+        1_000_000,
+        network=_NORMALIZED,
+        algorithm={"gamma": 0.99, "ent_coef": 0.0, "reward_scale": 0.02, "vf_coef": 0.5, "clip_range": 0.2},
+        optimisation={"learning_rate": 2e-3, "max_grad_norm": 0.5},
+    ),
 }
 """By preset and environment; one that is named without arguments stands for itself with any."""
 

@@ -313,6 +313,13 @@ class Forgetful(PPO):
     penalty: float = 2.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demanding(PPO):
+    """Its option has no default."""
+
+    penalty: float
+
+
 OWN = f"{__name__}:Penalised"
 
 
@@ -338,7 +345,8 @@ def test_an_algorithm_of_ones_own_keeps_what_it_shares_with_the_presets() -> Non
         (f"{__name__}:OWN", "is a str, not a function or class"),
         (f"{__name__}:said", "must be a class that extends Algorithm, PolicyGradient or PPO"),
         (f"{__name__}:Forgetful", r"has no option penalty: decorate it @dataclass\(frozen=True\)"),
-        ("learner.algorithms.algorithm:Algorithm", "does not say how to loss"),
+        ("learner.algorithms.algorithm:Algorithm", "lacks the method loss"),
+        (f"{__name__}:Demanding", "its option penalty needs a default"),
         (":PPO", "unknown algorithm ':PPO'"),
     ],
 )
