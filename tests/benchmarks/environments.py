@@ -54,13 +54,13 @@ those that settings were chosen on.
 Measured on {machine}; {versions}.
 
 A run's score is the mean of 100 greedy Gymnasium episodes of its last policy, crashes and all. IQM and its 95%
-bootstrap interval are over the runs (those of five cover 90%, of three 75%: see [comparing](comparing.md)); the lowest run stands
-beside them. Steps and seconds of training are medians. The zoo's column is rl-baselines3-zoo's published PPO, one run
+bootstrap interval are over the runs (those of five cover 90%, of three 75%: see [comparing](comparing.md)); the lowest
+run stands beside them. Steps and seconds of training are medians. The zoo's column is rl-baselines3-zoo's published PPO, one run
 each, often on an older version of the environment (LunarLander's v3 is v2 with faults mended, MuJoCo's v5 another
 than its v3). Its seconds are its steps at the speed of Stable-Baselines3's PPO here, with the sizes of the zoo's
 settings.
 
-| environment | preset | runs | IQM | 95% interval | lowest run | steps | seconds | the zoo's PPO | its steps, seconds here |
+| environment | preset | runs | IQM | 95% interval | lowest run | steps | seconds | the zoo's PPO | its steps, time here |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
@@ -165,9 +165,14 @@ def line(name: str, env: str, found: dict[str, Any]) -> str:
         if found.get("sb3_steps_per_second"):
             theirs += f", {zoo.steps / found['sb3_steps_per_second']:,.0f} s"
     return (
-        f"| {env} | {name} | {len(runs)} | {interquartile_mean(scores):.1f} | {low:.1f} to {high:.1f} | {scores.min():.1f} "
-        f"| {steps:,.0f} | {seconds:.1f} | {theirs} |"
+        f"| {env} | {name} | {len(runs)} | {number(interquartile_mean(scores))} | {number(low)} to {number(high)} "
+        f"| {number(scores.min())} | {steps:,.0f} | {seconds:.1f} | {theirs} |"
     )
+
+
+def number(score: float) -> str:
+    """Of three or four digits, as it says something: FrozenLake's returns are shares."""
+    return f"{score:.2f}" if abs(score) < 10 else f"{score:.1f}"
 
 
 def page(everything: dict[str, dict[str, Any]], about: dict[str, str]) -> str:
