@@ -46,7 +46,8 @@ def evaluate(
     registered = registration(policy.spec.env_id)
     start_ray()
     seeds = list(range(seed, seed + episodes))
-    task: Any = ray.remote(_fly)
+    free = ray.available_resources().get("CPU", 0) >= 1  # of a run whose processes are kept none may be, for ever
+    task: Any = ray.remote(_fly).options(num_cpus=int(free))
     reference = ray.put(policy)
     chunks = [
         task.remote(reference, seeds[i : i + _CHUNK], deterministic, max_episode_steps, registered)

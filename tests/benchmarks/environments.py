@@ -56,8 +56,8 @@ Measured on {machine}; {versions}.
 A run's score is the mean of 100 greedy Gymnasium episodes of its last policy, crashes and all. IQM and its 95%
 bootstrap interval are over the runs (those of five cover 90%, of three 75%: see [comparing](comparing.md)); the lowest
 run stands beside them. Steps and seconds of training are medians. The zoo's column is rl-baselines3-zoo's published
-PPO, one run each, often on an older version of the environment (LunarLander's v3 is v2 with faults mended, MuJoCo's v5 another
-than its v3). Its seconds are its steps at the speed of Stable-Baselines3's PPO here, with the sizes of the zoo's
+PPO, one run each, often on an older version of the environment (LunarLander's v3 is v2 with faults mended, MuJoCo's v5
+another than its v3). Its time is its steps at the speed of Stable-Baselines3's PPO here, with the sizes of the zoo's
 settings.
 
 | environment | preset | runs | IQM | 95% interval | lowest run | steps | seconds | the zoo's PPO | steps, time here |

@@ -7,9 +7,11 @@ import io
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from rich.console import Console
 
 from actors.environments import describe
@@ -111,6 +113,20 @@ def test_every_seed_is_flown_once_however_many_there_are() -> None:
     assert score["n_truncated"] == cut.sum()
     assert evaluate(policy, 51, seed=10_000)["worst_reward"] == returns[:51].min()
     assert evaluate(policy_for("CartPole-v1"), 51, 10_000, deterministic=False)["std_reward"] > 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_where_processes_that_are_kept_have_all_processors() -> None:
+    class Kept:
+        def is_there(self) -> bool:
+            return True
+
+    kept: Any = ray.remote(Kept).options(num_cpus=ray.cluster_resources()["CPU"]).remote()
+    try:
+        assert ray.get(kept.is_there.remote())
+        assert evaluate(policy_for("CartPole-v1"), 4, seed=1)["n_eval_episodes"] == 4
+    finally:
+        ray.kill(kept)
 
 
 @pytest.mark.usefixtures("ray_cluster")
