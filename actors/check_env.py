@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import numbers
+import shlex
 import sys
 import traceback
 import warnings
@@ -59,7 +60,7 @@ def try_out(env_id: str, steps: int = 1) -> list[int]:
     except Exception as error:
         found = fault(env_id, method, error)
         log.debug("%s", found.details)
-        raise UserError(f"{found}; python -m actors.check_env {env_id} shows where") from error
+        raise UserError(f"{found}; python -m actors.check_env {shlex.quote(env_id)} shows where") from error
     finally:
         env.close()
     return lengths

@@ -23,7 +23,7 @@ _OUR_CHOICE = ("id", "render_mode", "disable_env_checker", "vectorization_mode")
 """Arguments of ``gymnasium.make`` that whoever flies decides on."""
 OURS = ("ActionMask",)
 """Wrappers in ``actors.wrappers``."""
-_NO_WRAPPERS = ("RecordVideo", "HumanRendering", "RenderCollection", "RecordEpisodeStatistics", "Autoreset")
+NO_WRAPPERS = ("RecordVideo", "HumanRendering", "RenderCollection", "RecordEpisodeStatistics", "Autoreset")
 """Gymnasium's wrappers that write files, open windows, keep pictures, or change when an episode ends."""
 
 Arguments = dict[str, Any]
@@ -109,7 +109,7 @@ def parse(text: str) -> EnvironmentName:
             raise UserError(f"{text!r} is no environment: write wrappers so: {made} | TimeAwareObservation")
         name, options, rest = _head(rest[1:].lstrip(), _WRAPPER, text)
         wrappers.append(WrapperName(name, options))
-        if name in _NO_WRAPPERS:
+        if name in NO_WRAPPERS:
             raise UserError(f"wrapper {name} is not for environments that are trained on")
     for argument in _OUR_CHOICE:
         if argument in arguments:
@@ -130,8 +130,10 @@ def named(env: str, arguments: Sequence[str], wrappers: Sequence[str]) -> str:
         key, equals, value = argument.partition("=")
         if not (equals and key.isidentifier()):
             raise UserError(f"env_kwargs takes name=value, such as enable_wind=True, not {argument!r}")
+        if key in more:
+            raise UserError(f"env_kwargs gives {key} twice")
         more[key] = _word(value)
-    around = tuple(parse(f"{name.made} | {wrapper}").wrappers[0] for wrapper in wrappers)
+    around = [one for wrapper in wrappers for one in parse(f"{name.made} | {wrapper}").wrappers]
     full = dataclasses.replace(name, arguments={**name.arguments, **more}, wrappers=(*name.wrappers, *around))
     return str(parse(str(full)))
 
@@ -148,7 +150,8 @@ def _head(text: str, pattern: re.Pattern[str], whole: str) -> tuple[str, Argumen
     """What a text begins with: a name, its arguments in brackets if there are any; and the rest."""
     found = pattern.match(text)
     if not found:
-        raise UserError(f"{whole!r} is no environment: give a Gymnasium id, such as LunarLander-v3")
+        wanted = "a wrapper's name after |" if pattern is _WRAPPER else "a Gymnasium id, such as LunarLander-v3"
+        raise UserError(f"{whole!r} is no environment: give {wanted}")
     name, rest = found[0], text[found.end() :].lstrip()
     if not rest.startswith("("):
         return name, {}, rest
@@ -165,15 +168,17 @@ def _head(text: str, pattern: re.Pattern[str], whole: str) -> tuple[str, Argumen
 def _literals(name: str, call: ast.Call) -> Arguments:
     if call.args:
         raise UserError(f"{name}: arguments are given by name, as in {name}(name=value)")
-    arguments = {}
+    arguments: Arguments = {}
     for keyword in call.keywords:
+        if keyword.arg in arguments:
+            raise UserError(f"{name}: {keyword.arg} is given twice")
         try:
             if keyword.arg is None:
                 raise ValueError
             arguments[keyword.arg] = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, MemoryError, RecursionError) as error:
             raise UserError(
-                f"{name}: {ast.unparse(keyword)[:100]} must be a number, a text in quotes, True, False, None or a list "
+                f"{name}: {keyword.arg or '**'} must be a number, a text in quotes, True, False, None or a list "
                 "of these"
             ) from error
     return arguments

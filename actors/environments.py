@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import logging
 import traceback
 import warnings
@@ -16,10 +15,11 @@ import numpy as np
 
 from actors import envpool_families
 from actors.distributions import distribution_for
-from actors.environment_name import OURS, WrapperName, parse
+from actors.environment_name import NO_WRAPPERS, OURS, WrapperName, parse
 from actors.episode import Array
 from actors.errors import EnvironmentFault, UserError, unknown
 from actors.gymnasium_spaces import bounded, space_of
+from actors.imports import import_named
 from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete, Space
 from actors.spec import PolicyNetwork, PolicySpec
@@ -131,18 +131,18 @@ def _wrapped(env: gymnasium.Env[Any, Any], wrapper: WrapperName) -> gymnasium.En
     Raises:
         UserError: there is no such wrapper, or it cannot be put around this environment.
     """
-    try:
-        kind = getattr(importlib.import_module(wrapper.module), wrapper.attribute)
-    except (ImportError, AttributeError) as error:
-        hint = f"wrapper {wrapper.name!r}: {_one_line(error)}"
-        if wrapper.module == "gymnasium.wrappers":
-            known = [*OURS, *gymnasium.wrappers.__all__]
-            hint = f"{unknown('wrapper', wrapper.name, known)}; your own is package.module:Class"
-        raise UserError(hint) from error
+    known = sorted({*OURS, *gymnasium.wrappers.__all__} - {*NO_WRAPPERS})
+    if ":" not in wrapper.name and wrapper.name not in known:
+        raise UserError(f"{unknown('wrapper', wrapper.name, known)}; your own is package.module:Class")
+    kind = import_named("wrapper", wrapper.module, wrapper.attribute)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             around = kind(env, **wrapper.arguments)
+            if isinstance(around, gymnasium.Env):
+                _ = around.spec, around.observation_space, around.action_space  # what each must answer
+    except UserError as error:
+        raise UserError(f"wrapper {wrapper}: {error}") from error
     except Exception as error:
         log.debug("wrapper %s", wrapper, exc_info=True)
         raise UserError(f"wrapper {wrapper} raised {type(error).__name__}: {_one_line(error)}") from error
@@ -341,7 +341,9 @@ class EnvPoolEnvironments:
         self._action_type = np.int32 if isinstance(info.action, Discrete) else np.float32
         limit = info.max_episode_steps or max_episode_steps
         name = parse(info.env_id)
-        options = name.arguments if limit is None else {**name.arguments, "max_episode_steps": limit}
+        options = {**name.arguments, "max_episode_steps": limit}
+        if limit is None:
+            del options["max_episode_steps"]
         self._make_pool = functools.partial(
             envpool_families.make_gymnasium,
             _ENVPOOL_IDS.get(name.made, name.made),
@@ -389,7 +391,8 @@ def envpool_lacks(info: EnvironmentInfo) -> str | None:
         return f"EnvPool has no argument {min(lacking)} of it"
     if not (isinstance(info.observation, Box) and isinstance(info.action, Box | Discrete)):
         return "its Box observations and Box or Discrete actions are all that is flown there"
-    observations, actions = envpool_families.spaces(name, **asked.arguments)
+    own = {key: value for key, value in asked.arguments.items() if key != "max_episode_steps"}
+    observations, actions = envpool_families.spaces(name, **own)
     same = observations.shape == info.observation.shape and actions.shape == info.action.shape
     if isinstance(info.action_space, gymnasium.spaces.Discrete):
         same = same and getattr(actions, "n", None) == info.action_space.n and info.action_space.start == 0

@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import matplotlib
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -73,12 +74,12 @@ def read(location: str) -> Logged:
         UserError: there is no run, or nothing is logged yet.
     """
     directory = RunDirectory(location)
-    options = {**directory.config().to_dict(), "seed": None}
+    options = {**directory.options(), "seed": None}
     rows = read_rows(directory.storage)
-    if not rows:
-        raise UserError(f"nothing is logged in {directory} yet")
-    preset = (directory.made_by() or {}).get("preset")
-    return Logged(f"{preset or options['algorithm']['name']} on {options['env']}", options, rows)
+    if len(rows) < 2:
+        raise UserError(f"{directory} has {'one update' if rows else 'no update'} yet: no curve")
+    preset = (directory.made_by() or {}).get("preset") or options.get("algorithm", {}).get("name")
+    return Logged(f"{preset} on {options.get('env')}", options, rows)
 
 
 def grouped(runs: list[Logged]) -> dict[str, list[list[dict[str, Any]]]]:
@@ -121,10 +122,20 @@ def main(arguments: list[str] | None = None) -> None:
     prog = "python -m learner.plot"
     with one_line_errors(prog):
         command = parse(PlotCommand, sys.argv[1:] if arguments is None else arguments, None, prog, __doc__ or "")
-        groups = grouped([read(run) for run in command.runs])
-        file = io.BytesIO()
-        draw(groups, command.x, command.y).savefig(file, format=command.out.suffix[1:], dpi=130)
+        console, runs, refused = Console(), list[Logged](), list[UserError]()
+        for run in dict.fromkeys(command.runs):
+            try:
+                runs.append(read(run))
+            except UserError as error:
+                refused.append(error)
+        if not runs:
+            raise refused[0]
+        for reason in refused:
+            say(console, f"left out: {reason}")
+        groups, file = grouped(runs), io.BytesIO()
+        with matplotlib.rc_context({"text.parse_math": False}):  # a name with dollars in it is no formula
+            draw(groups, command.x, command.y).savefig(file, format=command.out.suffix[1:], dpi=130)
         with replacing(command.out) as temporary:
             temporary.write_bytes(file.getvalue())
         counts = ", ".join(f"{name}: {len(rows)}" for name, rows in groups.items())
-        say(Console(), f"{command.out}: runs of {counts}")
+        say(console, f"{command.out}: runs of {counts}")

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # here: what follows takes seconds
 import argparse
 import contextlib
 import dataclasses
+import re
 import shlex
 import sys
 import tempfile
@@ -100,6 +101,7 @@ def read_command(arguments: list[str]) -> TrainCommand:
     Raises:
         UserError: something in them is wrong.
     """
+    arguments = [re.sub(r"^--[\w-]+", lambda option: option[0].replace("_", "-"), word) for word in arguments]
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--preset", "--algorithm", "--config", "--env", "--resume", "--run-dir", "--init-from"):
         first.add_argument(name, default=None)
@@ -118,7 +120,8 @@ def read_command(arguments: list[str]) -> TrainCommand:
         raise UserError("--go-on needs --run-dir: a run without a name of its own is never found again")
     if known.go_on and known.run_dir and RunDirectory(known.run_dir).exists():
         resume = known.run_dir
-    base = RunDirectory(resume).config() if resume else preset(known.preset or "ppo")
+    stored = RunDirectory(resume).config() if resume else None
+    base = stored or preset(known.preset or "ppo")
     file = known.config if known.config not in (None, "None") else None
     env = known.env or (read_config(file, base) if file else base).env
     if not (resume or known.no_tuned) and (tuned := tuned_for(known.preset or "ppo", env)):
@@ -135,22 +138,35 @@ def read_command(arguments: list[str]) -> TrainCommand:
         raise UserError(f"video_every must be 1 or more, or None, not {command.video_every}")
     if command.evaluate_episodes < 0:
         raise UserError(f"evaluate_episodes must be zero or more, not {command.evaluate_episodes}")
-    env = named(command.options.env, command.env_kwargs, command.wrappers)
+    more = command.env_kwargs or command.wrappers
+    bare = preset(command.preset).env if stored and more and command.options.env == stored.env else command.options.env
+    env = named(bare, command.env_kwargs, command.wrappers)
     command = dataclasses.replace(command, resume=resume, options=dataclasses.replace(command.options, env=env))
-    if command.resume and command.options.env != base.env and describe(command.options.env).env_id == base.env:
-        command = dataclasses.replace(command, options=dataclasses.replace(command.options, env=base.env))
-    if command.resume and dataclasses.replace(command.options, stop=base.stop) != base:
-        changed = [
-            field.name
-            for field in dataclasses.fields(base)
-            if field.name != "stop" and getattr(command.options, field.name) != getattr(base, field.name)
-        ]
-        raise UserError(
-            f"--resume keeps the run's configuration; only stop options can change, not {', '.join(changed)}"
-        )
+    if stored:
+        command = dataclasses.replace(command, options=_going_on(command.options, stored))
     if command.resume and command.run_dir not in (None, command.resume):
         raise UserError("--resume goes on in the run's own directory: leave --run-dir out")
     return command
+
+
+def _going_on(asked: TrainConfig, stored: TrainConfig) -> TrainConfig:
+    """What a run goes on with: its own configuration, and the stop options that are asked for.
+
+    Raises:
+        UserError: something else is asked for than it was begun with.
+    """
+    if asked.env != stored.env and describe(asked.env).env_id == stored.env:
+        asked = dataclasses.replace(asked, env=stored.env)
+    changed = [
+        field.name
+        for field in dataclasses.fields(stored)
+        if field.name != "stop" and getattr(asked, field.name) != getattr(stored, field.name)
+    ]
+    if changed:
+        raise UserError(
+            f"--resume keeps the run's configuration; only stop options can change, not {', '.join(changed)}"
+        )
+    return asked
 
 
 def finish(result: Result, command: TrainCommand, console: Console) -> None:

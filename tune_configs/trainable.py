@@ -98,7 +98,7 @@ def _train(trial: Trial, gpu_share: float) -> tuple[Policy, Counters]:
     directory = RunDirectory(trial.run_dir)
     resume = has_checkpoint(directory.checkpoints)
     stored = directory.config() if resume else train_config(trial)
-    device = {"placement": {"device": trial.config["placement"]["device"]}}  # an interrupted run may go on on a GPU
+    device = {"placement": {"device": train_config(trial).placement.device}}  # an interrupted run may go on on a GPU
     config = with_resources(overlay(stored, device, trial.name), gpu_share)
     if not resume:  # what a run leaves that stopped before its first checkpoint is worth nothing
         for name in directory.storage.names():

@@ -30,9 +30,11 @@ def verdict(summary: dict[str, Any]) -> list[str]:
     seconds = sum(times[label]["seconds"] for label in times)
     runs = sum(losses[label]["seeds"] for label in losses)
     fastest = f"; {quickest} flew the most in a second, {times[quickest]['steps_per_second']:,.0f}" if others else ""
-    said.append(f"{runs} runs took {steps:,} environment steps and {_long(seconds)} of training{fastest}.")
+    said.append(
+        f"{runs} run{'s' * (runs > 1)} took {steps:,} environment steps and {_long(seconds)} of training{fastest}."
+    )
     if lacking := {*summary["failed"], *summary["unfinished"]}:
-        said.append(f"{len(lacking)} more have no outcome, and are not in this.")
+        said.append(f"{len(lacking)} more without an outcome: not in this.")
     return said
 
 

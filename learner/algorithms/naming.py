@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from actors.errors import UserError, unknown
+from actors.imports import import_named
 
 T = TypeVar("T")
 
@@ -26,11 +26,9 @@ def find(kind: str, name: str, known: Mapping[str, T]) -> T | Callable[..., obje
         return known[name]
     module, _, attribute = name.partition(":")
     if not (module and attribute):
-        raise unknown(kind, name, known)
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{kind} {name!r}: {error}") from error
+        hint = f"; your own is {module.rpartition('.')[0]}:{module.rpartition('.')[2]}" if "." in module else ""
+        raise UserError(f"{unknown(kind, name, known)}{hint}")
+    found = import_named(kind, module, attribute)
     if not callable(found):
         raise UserError(f"{kind} {name!r} is a {type(found).__name__}, not a function or class")
     return found  # type: ignore[no-any-return]

@@ -19,21 +19,37 @@ def find_algorithm(name: str) -> type[Algorithm]:
     """The algorithm of that name, or one's own at ``package.module:Class``.
 
     Raises:
-        UserError: there is none, or it is not a frozen dataclass that extends an algorithm.
+        UserError: there is none, or it is not a frozen dataclass that extends an algorithm, with options of its own.
     """
     found: Any = find("algorithm", name, ALGORITHMS)
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise UserError(f"algorithm {name!r} must be a class that extends Algorithm, PolicyGradient or PPO")
-    options = {option.name for option in dataclasses.fields(found)}
-    forgotten = [option for option in inspect.get_annotations(found) if option not in options]
-    if forgotten:
-        raise UserError(f"algorithm {name!r} has no option {forgotten[0]}: decorate it @dataclass(frozen=True)")
-    if missing := getattr(found, "__abstractmethods__", None):
-        raise UserError(f"algorithm {name!r} lacks the method {min(missing)}")
-    for option in dataclasses.fields(found):
-        if option.default is dataclasses.MISSING and option.default_factory is dataclasses.MISSING:
-            raise UserError(f"algorithm {name!r}: its option {option.name} needs a default")
+    if found not in ALGORITHMS.values():
+        require_sound(found, name)
     return found
+
+
+def require_sound(kind: type[Algorithm], name: str) -> None:
+    """Make sure that an algorithm of the user's is one that can be configured.
+
+    Raises:
+        UserError: it is not; one line that says what to mend.
+    """
+    if missing := getattr(kind, "__abstractmethods__", None):
+        raise UserError(f"algorithm {name!r} lacks the method {min(missing)}")
+    options = {option.name: option for option in dataclasses.fields(kind)}
+    for option, hint in inspect.get_annotations(kind).items():
+        is_one = not str(hint).startswith(("ClassVar", "typing.ClassVar", "InitVar", "dataclasses.InitVar"))
+        if is_one and option not in options:
+            raise UserError(f"algorithm {name!r} has no option {option}: decorate it @dataclass(frozen=True)")
+    ours = [base for base in kind.__mro__ if base in (Algorithm, *ALGORITHMS.values())]
+    methods = {method for base in ours for method in vars(base) if not method.startswith("__")}
+    methods -= {option.name for option in dataclasses.fields(ours[0])}
+    for option, field in options.items():
+        if option in methods or option == "name":
+            raise UserError(f"algorithm {name!r}: an option cannot be called {option}, which is taken")
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise UserError(f"algorithm {name!r}: its option {option} needs a default")
 
 
 def name_of(algorithm: Algorithm) -> str:

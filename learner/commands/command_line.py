@@ -92,6 +92,8 @@ def parse(make: type[T] | Callable[..., T], arguments: Sequence[str], default: T
     try:
         with contextlib.redirect_stderr(told):
             return tyro.cli(make, args=list(arguments), default=default, prog=prog, description=text, registry=_TYPES)  # type: ignore[arg-type,return-value]
+    except AssertionError as error:  # tyro's, of options that share a name
+        raise UserError(f"two options have one name: {str(error).splitlines()[0]}") from error
     except SystemExit as end:
         if not end.code:
             raise

@@ -103,9 +103,11 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
     rows = []
     for line in content.splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if isinstance(row, dict):
+            rows.append(row)
     return rows
 
 

@@ -95,9 +95,7 @@ class GradientStep:
         finish = self._descend if alone else functools.partial(self._descend_together, _length(minibatch))
         # A CUDA graph would hold what NCCL does as well.
         recordable = self._config.compile and is_usual and (alone or self._device.type == "cpu")
-        if not recordable or not (
-            alone or self._device.type == "cpu"
-        ):  # a CUDA graph would hold what NCCL does as well
+        if not recordable:
             return finish(*gradient(minibatch))
         if self._recorded is None:
             names, state = tuple(minibatch), [self.parameters, *self._memory.values()]

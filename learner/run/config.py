@@ -153,7 +153,33 @@ def with_algorithm(config: TrainConfig, name: str) -> TrainConfig:
     kind = find_algorithm(name)
     if kind is type(config.algorithm):
         return config
+    _require_readable(kind, name)
     return dataclasses.replace(config, algorithm=changed_to(kind, config.algorithm))
+
+
+@functools.cache
+def _require_readable(kind: type[Algorithm], name: str) -> None:
+    """Make sure that an algorithm's options can be written to a run's directory and read again.
+
+    Raises:
+        UserError: its defaults are impossible, of other types than they are said to be, or no plain data; or an option
+            has the name of another.
+    """
+    for section in dataclasses.fields(TrainConfig):
+        others = {option.name for option in dataclasses.fields(kind)} - {o.name for o in dataclasses.fields(PPO)}
+        taken = {section.name}
+        if section.name != "algorithm" and dataclasses.is_dataclass(section.default):
+            taken |= {option.name for option in dataclasses.fields(section.default)}
+        if clash := others & taken:
+            raise UserError(f"algorithm {name!r}: there is an option {min(clash)} already; call yours otherwise")
+    try:
+        algorithm = kind()
+        again = _changed("algorithm", algorithm, json.loads(json_text(dataclasses.asdict(algorithm))))
+    except Exception as error:  # whatever a user's class raises
+        words = " ".join(str(error).split())[:300]
+        raise UserError(f"algorithm {name!r}: its defaults are no plain options: {words}") from error
+    if again != algorithm:
+        raise UserError(f"algorithm {name!r}: its defaults are of other types than its options: {again}")
 
 
 def overlay(base: TrainConfig, changes: dict[str, Any], origin: str) -> TrainConfig:
@@ -209,7 +235,8 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error")
         field = ".".join([name, *(str(part) for part in first["loc"][:1])])
-        words = cause if isinstance(cause, UserError) else f"{field}: {first['msg']}, not {first['input']!r}"
+        given = "" if isinstance(first["input"], dict) and not first["loc"] else f", not {first['input']!r}"
+        words = cause if isinstance(cause, UserError) else f"{field}: {first['msg']}{given}"
         raise UserError(words) from error
 
 

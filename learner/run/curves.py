@@ -46,7 +46,7 @@ def draw_curves(axis: Axes, groups: Mapping[str, Sequence[Rows]], x: str, y: str
         curves = [found for rows in group if len((found := curve(rows, x, y))[0]) > 1]
         for xs, ys in curves:
             axis.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.35)
-        if curves:
+        if curves and max(xs[0] for xs, _ in curves) < min(xs[-1] for xs, _ in curves):
             grid, mean, low, high = mean_curve(curves)
             axis.plot(grid, mean, color=colour, label=label)
             axis.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -55,6 +55,10 @@ def draw_curves(axis: Axes, groups: Mapping[str, Sequence[Rows]], x: str, y: str
 
 def curve(rows: Rows, x: str, y: str) -> tuple[Array, Array]:
     """The rows that have both columns: x [n], y [n]."""
-    known = [(row[x], row[y]) for row in rows if x in row and y in row]
+    known = [(row[x], row[y]) for row in rows if _is_number(row.get(x)) and _is_number(row.get(y))]
     xs, ys = np.array(known, np.float64).reshape(-1, 2).T
     return xs, ys
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -53,8 +53,8 @@ class Films(Callback):
             self._keep(trainer)
 
     def on_end(self, trainer: Trainer, result: Result) -> None:  # noqa: ARG002
-        """Wait for the last one."""
-        if self._making:
+        """Wait for the last one, unless a signal ends the run."""
+        if self._making and not trainer.signal:
             self._keep(trainer)
             trainer.recorder.finish()
 

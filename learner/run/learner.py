@@ -22,6 +22,7 @@ from actors.spec import PolicySpec
 from actors.trees import Tree
 from learner.algorithms.algorithm import Algorithm, Experience
 from learner.algorithms.registry import name_of
+from learner.memory.memory import Columns
 from learner.networks.normalizer import Normalizer
 from learner.optimisation.config import OptimisationConfig
 from learner.optimisation.sharding import Shard
@@ -130,7 +131,8 @@ class Learner:
         if self._normalizer:
             self._normalizer.update(self.spec.seen.encode(batch.observations))
         with torch.no_grad():
-            columns, estimates = self.algorithm.prepare(self.network, self._uploaded(batch))
+            prepared = self.algorithm.prepare(self.network, self._uploaded(batch))
+        columns, estimates = check_prepared(name_of(self.algorithm), prepared)
         self._memory.add(columns)
         metrics = self._descend(columns)
         self._shard.agree(self._step.parameters)
@@ -140,7 +142,7 @@ class Learner:
         metrics |= {"train/learning_rate": learning_rate, "train/n_updates": self.version}
         return self.policy(), metrics
 
-    def _descend(self, columns: dict[str, Tensor]) -> dict[str, float]:
+    def _descend(self, columns: Columns) -> dict[str, float]:
         """Take all steps of an update; answers the means of their metrics, and how many there were."""
         sums: Tensor | None = None
         steps = passes = 0
@@ -243,6 +245,27 @@ class Learner:
             self._normalizer.load_state(
                 {k.removeprefix("normalizer."): v for k, v in state.items() if k.startswith("normalizer.")}
             )
+
+
+def check_prepared(name: str, prepared: object) -> tuple[Columns, dict[str, float]]:
+    """What ``prepare`` answered, if it is columns of one length and numbers.
+
+    Raises:
+        UserError: it is not; one line that names the algorithm and the column.
+    """
+    if not (isinstance(prepared, tuple) and len(prepared) == 2 and all(isinstance(part, dict) for part in prepared)):
+        raise UserError(f"algorithm {name!r}: prepare must answer a dict of columns and one of numbers")
+    columns, numbers = prepared
+    for column, values in columns.items():
+        if not (isinstance(values, Tensor) and values.ndim):
+            raise UserError(f"algorithm {name!r}: prepare gives a column {column} that is no tensor of steps")
+    lengths = {column: len(values) for column, values in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise UserError(f"algorithm {name!r}: prepare must give columns of one length, not {lengths}")
+    for number, value in numbers.items():
+        if not isinstance(value, int | float):
+            raise UserError(f"algorithm {name!r}: prepare gives {number} as a {type(value).__name__}, not a number")
+    return columns, numbers
 
 
 def find_device(device: str) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from typing import Any
 
 from actors.policy import Policy
@@ -58,7 +59,8 @@ class Result:
             f"training returns never rose above those of the first {self.config.stop.window} episodes "
             f"(mean {self.counters.first_mean_return:.1f}): try more steps, another --learning-rate than "
             f"{self.config.optimisation.learning_rate:g}, another --preset, or look for better settings with python -m "
-            f"tune_configs.search; python -m actors.check_env {self.config.env} tells if the environment is sound"
+            f"tune_configs.search; python -m actors.check_env {shlex.quote(self.config.env)} tells if the environment "
+            "is sound"
         )
 
     def record(self) -> dict[str, Any]:

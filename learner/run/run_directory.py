@@ -14,6 +14,7 @@ from actors.files import json_text, read_json
 from actors.policy import Policy
 from learner.keeping.storage import open_storage
 from learner.run.config import TrainConfig, read_config_text
+from learner.run.older import modernised
 
 _FILES = ("config.json", "made_by.json", "metrics.jsonl", "result.json", "policy", "checkpoints")
 _PACKAGES = ("touchdown", "ray", "torch", "numpy", "gymnasium", "envpool", "box2d")
@@ -23,7 +24,7 @@ class RunDirectory:
     """The files of one run, at a path or a URI::
 
     config.json  made_by.json  metrics.jsonl  events.out.tfevents.*  checkpoints/<n>/  policy/  best/
-    result.json  evaluation.json  replay.mp4
+    result.json  evaluation.json  replay.mp4  videos/
 
     Raises:
         UserError: the URI names no store that is known.
@@ -110,19 +111,33 @@ class RunDirectory:
         if not self.storage.names():
             self.storage.remove("")
 
+    def options(self) -> dict[str, Any]:
+        """The configuration as plain data; nothing that it names is imported, so it may be anybody's.
+
+        Raises:
+            UserError: there is no run, or its config.json is damaged.
+        """
+        options = read_json(self._config_text(), f"{self}/config.json")
+        if not isinstance(options, dict):
+            raise UserError(f"{self}/config.json must hold a JSON object, not {type(options).__name__}")
+        return modernised(options)
+
     def config(self) -> TrainConfig:
         """The configuration of the run that is here.
 
         Raises:
             UserError: there is no run, or its config.json is damaged.
         """
+        return read_config_text(self._config_text(), TrainConfig(), f"{self}/config.json")
+
+    def _config_text(self) -> bytes:
         try:
             text = self.storage.read("config.json")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"no run in {self}: config.json is missing") from error
         except OSError as error:
             raise UserError(f"cannot read {self}: {error.strerror or error}") from error
-        return read_config_text(text, TrainConfig(), f"{self}/config.json")
+        return text
 
     def result(self) -> dict[str, Any] | None:
         """What the run came to, see ``Result.record``; None: it has not ended, or its process was killed.

@@ -26,7 +26,7 @@ from learner.commands.signals import stopping_on_signals
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
-from learner.run.config import TrainConfig
+from learner.run.config import TrainConfig, overlay
 from learner.run.counters import Counters
 from learner.run.evaluation import score_of
 from learner.run.evaluator import Evaluator
@@ -90,6 +90,8 @@ class Trainer:
             require_envpool(self.environment)
         if initial:
             initial.require_fit(config, self.environment)
+        if overlay(TrainConfig(), config.to_dict(), "this configuration, read again") != config:
+            raise UserError(f"this configuration would be read again as another one: {config.algorithm}")
         self.directory = RunDirectory(run_dir)
         self.counters = Counters()
         self.fleet: Fleet | None = None
@@ -256,7 +258,8 @@ class Trainer:
         if self._spares is not None:
             self._spares.forget_dead()
         name, reason = parse(config.env), envpool_lacks(self.environment)
-        if reason and config.rollout.backend == "auto" and (name.arguments or name.wrappers):
+        plain = envpool_lacks(describe(name.made)) if reason and (name.arguments or name.wrappers) else "nothing to say"
+        if not plain and config.rollout.backend == "auto":
             log.warning("Gymnasium flies it, not EnvPool, which is faster: %s", reason)
         self._start_learners()
         spare_actors = self._spares.actors if self._spares is not None else None

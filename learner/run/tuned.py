@@ -22,7 +22,7 @@ class Tuned:
 
 _NORMALIZED = {"normalize_observations": True}
 _TRIALS = "trials of two or three seeds a setting, November 2026"
-_AS_IT_IS = "the preset's own, with a budget that trials found enough, November 2026"
+_AS_IT_IS = "the preset itself, and a budget that is enough (trials, November 2026)"
 
 
 def _of(steps: int, origin: str = _TRIALS, **sections: Any) -> Tuned:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 from typing import Any
 
@@ -10,7 +12,7 @@ import msgspec
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
 
-from actors.environments import describe, fitting, make_gymnasium, stacked
+from actors.environments import describe, fault, fitting, make_gymnasium, stacked
 from actors.episode import Array
 from actors.errors import UserError
 from actors.spaces import Box
@@ -19,6 +21,8 @@ from actors.trust import require_named
 from serve.service.policies import Policies
 from serve.watch.lander import LANDER_ACTIONS, MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
 from serve.watch.pictures import Pictures
+
+log = logging.getLogger("touchdown")
 
 MOST_SEEDS = 2**31
 
@@ -119,19 +123,37 @@ class Flight:
         self._lander: Any = bare if isinstance(bare, LunarLander) else None
         self._pictures: Pictures | None = None
         if not self._lander and "rgb_array" in (self._env.metadata.get("render_modes") or ()):
-            self._env.close()
-            self._env = make_gymnasium(self._spec.env_id, disable_env_checker=True, render_mode="rgb_array")
-            self._pictures = Pictures(self._env)
+            self._draw()
         self.fps = float(FPS if self._lander else self._env.metadata.get("render_fps") or FPS)
         self._stick, self._sticks = self._hand_controls()
         self.stick: int | None = None
         self.scene = self.begin(seed)
 
+    def _draw(self) -> None:
+        """Have the environment draw itself, if it can here."""
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # pygame draws; it needs neither screen nor sound
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        try:
+            drawing = make_gymnasium(self._spec.env_id, disable_env_checker=True, render_mode="rgb_array")
+        except UserError as error:
+            log.warning("%s is shown as lines: %s", self._spec.env_id, error)
+            return
+        self._env.close()
+        self._env, self._pictures = drawing, Pictures(drawing)
+
     def begin(self, seed: int | None = None) -> Scene:
-        """Start an episode; ``seed`` None: a random one."""
+        """Start an episode; ``seed`` None: a random one.
+
+        Raises:
+            EnvironmentFault: the environment raised.
+        """
         self.seed = random.randrange(1_000_000) if seed is None else seed
         self._rng = np.random.default_rng(self.seed)
-        self._observation, _ = self._env.reset(seed=self.seed)
+        try:
+            self._observation, _ = self._env.reset(seed=self.seed)
+        except Exception as error:
+            raise fault(self._spec.env_id, "reset", error) from error
+        self._first_picture = self.picture(at_once=True)
         self._pilots: set[str] = set()
         self.t, self.total, self._fuel, self.over = 0, 0.0, 0.0, False
         served, spec = self._policies[self.name], self._spec
@@ -181,7 +203,7 @@ class Flight:
     def first_frame(self) -> Frame:
         """Where the episode starts."""
         frame = self._frame(self._policies[self.name].version, 0.0)
-        frame.picture = self.picture(at_once=True)
+        frame.picture = self._first_picture
         return frame
 
     def picture(self, at_once: bool = False) -> str | None:
@@ -189,7 +211,11 @@ class Flight:
         return self._pictures.newest(at_once) if self._pictures else None
 
     def step(self) -> Frame:
-        """One step of the environment. ``over`` says whether it was the episode's last."""
+        """One step of the environment. ``over`` says whether it was the episode's last.
+
+        Raises:
+            EnvironmentFault: the environment raised.
+        """
         served = self._policies[self.name]
         policy = served.policy
         observation = self._seen()
@@ -201,7 +227,10 @@ class Flight:
         flown = fitting(step.actions, self._env.action_space)[0]
         action = flown if self.stick is None else self._sticks[self.stick]
         chosen = policy.distribution.chosen(step.sampled[0]) if self.stick is None else [self.stick]
-        self._observation, reward, self._terminated, truncated, _ = self._env.step(action)
+        try:
+            self._observation, reward, self._terminated, truncated, _ = self._env.step(action)
+        except Exception as error:
+            raise fault(self._spec.env_id, "step", error) from error
         self.t += 1
         self.total += float(reward)
         self.over = bool(self._terminated or truncated)

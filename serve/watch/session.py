@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,11 +19,13 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocketDisconnect
 
-from actors.errors import UserError
+from actors.errors import EnvironmentFault, UserError
 from serve.service.policies import Policies
 from serve.watch.flight import MOST_SEEDS, Flight
 
 T = TypeVar("T")
+
+log = logging.getLogger("touchdown")
 
 MOST_BYTES = 1024
 """In a command."""
@@ -187,7 +190,10 @@ class Viewing:
         clock = asyncio.get_running_loop().time
         due = clock()
         while True:
-            await self._obey()
+            try:
+                await self._obey()
+            except EnvironmentFault as error:
+                await self._give_up(error)
             if self._flight is None or self._paused:
                 await self._wait(None)
                 due = clock()
@@ -199,12 +205,24 @@ class Viewing:
             late = int((clock() - due) / tick)
             if late > MOST_SKIPPED:
                 due, late = clock(), 0
-            await self._advance(self._flight, late + 1)
+            try:
+                await self._advance(self._flight, late + 1)
+            except EnvironmentFault as error:
+                await self._give_up(error)
+                continue
             if self._flight.over:
                 due = clock() + OUTCOME_SECONDS
             else:
                 due += (late + 1) * tick
                 await asyncio.sleep(due - clock())
+
+    async def _give_up(self, error: EnvironmentFault) -> None:
+        """Tell of an environment that raised, and wait for what the viewer asks for next."""
+        log.warning("%s\n%s", error, error.details)
+        if self._flight:
+            self._flight.close()
+        self._flight = None
+        await self._send(Refusal(str(error), None))
 
     async def _wait(self, seconds: float | None) -> None:
         """Until a command comes, or so long."""

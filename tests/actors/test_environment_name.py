@@ -30,6 +30,13 @@ class Scaled(gymnasium.ObservationWrapper[Any, Any, Any]):
         return np.float32(self.factor) * observation
 
 
+class Forgetful(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Its author forgot to call the base class."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self.env = env
+
+
 def no_wrapper(env: gymnasium.Env[Any, Any]) -> int:
     return 3
 
@@ -83,9 +90,12 @@ def test_what_is_written_is_read_again(options: dict[str, Any], around: list[Wra
         ("CartPole-v1 | ", "is no environment"),
         ("CartPole-v1(", "what is in the brackets after CartPole-v1 is not name=value"),
         ("CartPole-v1(1)", r"arguments are given by name, as in CartPole-v1\(name=value\)"),
-        ("CartPole-v1(a=b)", "a=b must be a number, a text in quotes"),
+        ("CartPole-v1(a=b)", "CartPole-v1: a must be a number, a text in quotes"),
         ("CartPole-v1(a=__import__('os'))", "must be a number, a text in quotes"),
         ("CartPole-v1(**{})", "must be a number"),
+        ("CartPole-v1(x=1, x=2)", "x is given twice"),
+        ("CartPole-v1(x=" + "-" * 900 + "1)", "CartPole-v1"),
+        ("CartPole-v1 | 1x", "give a wrapper's name after"),
         ("CartPole-v1(render_mode='human')", "render_mode is not yours to choose"),
         ("CartPole-v1 | RecordVideo(video_folder='/')", "wrapper RecordVideo is not for environments that are trained"),
         ("CartPole-v1(a='" + "x" * 1000 + "')", "has 1000 characters at most"),
@@ -105,6 +115,12 @@ def test_more_arguments_and_wrappers() -> None:
     assert named(WINDY, ["wind_power=5"], ["TimeAwareObservation", f"{SCALED}(factor=2)"]) == (
         f"LunarLander-v3(enable_wind=True, wind_power=5) | TimeAwareObservation | {SCALED}(factor=2)"
     )
+    assert (
+        named("CartPole-v1", [], [f"{SCALED} | TimeAwareObservation"])
+        == f"CartPole-v1 | {SCALED} | TimeAwareObservation"
+    )
+    with pytest.raises(UserError, match="env_kwargs gives gravity twice"):
+        named("LunarLander-v3", ["gravity=-5", "gravity=-6"], [])
     with pytest.raises(UserError, match="env_kwargs takes name=value, such as enable_wind=True, not 'wind'"):
         named("LunarLander-v3", ["wind"], [])
 
@@ -130,6 +146,11 @@ def test_it_is_made_as_it_says() -> None:
         ("CartPole-v1 | TimeAwareObservations", "unknown wrapper 'TimeAwareObservations'; did you mean TimeAwareObs"),
         ("CartPole-v1 | no.such:Wrapper", "wrapper 'no.such:Wrapper': No module named 'no'"),
         (f"CartPole-v1 | {SCALED}(fctor=1)", r"Scaled\(fctor=1\) raised TypeError: .*fctor"),
+        (f"CartPole-v1 | {__name__}:Forgetful", "Forgetful raised AttributeError"),
+        (
+            "CartPole-v1 | tests.learner.broken_module:Wrapper",
+            "importing tests.learner.broken_module raised RuntimeError",
+        ),
         (f"CartPole-v1 | {__name__}:no_wrapper", "no_wrapper makes no environment, but int"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,28 @@ def test_the_command_writes_a_picture(tmp_path: Path, suffix: str, capsys: pytes
     assert "ppo on CartPole-v1: 1" in capsys.readouterr().out
 
 
+def test_what_is_no_run_is_left_out_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    log = tmp_path / "run" / "metrics.jsonl"
+    log.write_text(log.read_text() + 'null\n{"time/total_timesteps": "x", "rollout/ep_rew_mean": [1]}\n')
+    make_run(tmp_path / "young", rows=1)
+    (tmp_path / "sb3").mkdir()
+    main([run, run, str(tmp_path / "young"), str(tmp_path / "sb3"), "--out", str(tmp_path / "curves.png")])
+    said = capsys.readouterr().out.replace("\n", "")
+    assert "runs of ppo on CartPole-v1: 1" in said
+    assert said.count("left out: ") == 2
+    assert "young has one update yet: no curve" in said
+
+
+def test_nothing_that_a_run_names_is_imported(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["algorithm"] |= {"name": "tests.learner.broken_module:Own", "advantage": "tests.learner.broken_module:own"}
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "env": "Cart$x_$-v1"}))
+    main([run, "--out", str(tmp_path / "curves.png")])
+    assert (tmp_path / "curves.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -60,7 +83,7 @@ def test_the_command_writes_a_picture(tmp_path: Path, suffix: str, capsys: pytes
         (["{tmp}/run", "--y", "rollout/ep_rew_men"], "did you mean rollout/ep_rew_mean"),
         (["{tmp}/run", "--out", "curves.gif"], "out must end in .png, .svg or .pdf, not curves.gif"),
         (["{tmp}/none"], "none: config.json is missing"),
-        (["{tmp}/empty"], "nothing is logged in"),
+        (["{tmp}/empty"], "has no update yet: no curve"),
     ],
 )
 def test_what_cannot_be_drawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -139,6 +140,42 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path, capsys: pytest.Capt
         read_command(["--run-dir", str(run_dir), "--go-on", "--env", "Acrobot-v1"])
     assert read_command(["--run-dir", str(run_dir), "--go-on", "--env", "CartPole"]).options.env == config.env
     assert read_command(["--run-dir", str(tmp_path / "other"), "--go-on"]).resume is None
+
+
+def test_the_same_command_goes_on_whatever_its_file_and_its_wrappers(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"fleet": {"actors": "auto"}, "algorithm": {"gamma": 0.9}}))
+    words = [
+        "--config",
+        str(tmp_path / "mine.json"),
+        "--actors",
+        "2",
+        "--gamma",
+        "0.8",
+        "--wrappers",
+        "TimeAwareObservation",
+    ]
+    words += ["--env-kwargs", "gravity=-9.0", "--run-dir", str(tmp_path / "run"), "--go-on"]
+    first = read_command(words)
+    assert first.resume is None
+    RunDirectory(tmp_path / "run").create(first.options, "ppo")
+    again = read_command([*words, "--total-timesteps", "5000"])
+    assert again.resume == str(tmp_path / "run")
+    assert dataclasses.replace(again.options, stop=first.options.stop) == first.options
+    assert again.options.stop.total_timesteps == 5000
+
+
+def test_a_file_changes_no_run_that_goes_on(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "run").create(read_command([]).options, "ppo")
+    (tmp_path / "mine.json").write_text(json.dumps({"algorithm": {"name": "policy_gradient"}, "seed": 3}))
+    with pytest.raises(UserError, match="only stop options can change, not seed, algorithm"):
+        read_command(["--resume", str(tmp_path / "run"), "--config", str(tmp_path / "mine.json")])
+
+
+def test_underscores_are_dashes(tmp_path: Path) -> None:
+    words = ["--env", "MountainCar-v0", "--no_tuned", "--run_dir", str(tmp_path), "--go_on", "--total_timesteps=7"]
+    command = read_command(words)
+    assert (command.run_dir, command.tuned, command.go_on) == (str(tmp_path), False, True)
+    assert (command.options.stop.total_timesteps, command.options.network.normalize_observations) == (7, False)
 
 
 def test_arguments_and_wrappers_join_the_environments_name(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_it_is_no_surer_than_the_runs_allow(
 
 def test_what_is_not_in_it_is_counted_once() -> None:
     said = verdict(summary(3, 1.0, [1.0, 1.0], failed={"cpg-1": "no"}, unfinished=["cpg-1", "ppo-2"]))
-    assert said[-1] == "2 more have no outcome, and are not in this."
+    assert said[-1] == "2 more without an outcome: not in this."
 
 
 def test_of_one_loss_and_of_none() -> None:

@@ -7,7 +7,8 @@ const scheme = matchMedia("(prefers-color-scheme: light)");
 export class FilmPicture {
   /** @param {FilmPicture} [before] of the episode before, whose picture stays until there is a newer one */
   constructor(canvas, before) {
-    Object.assign(this, { canvas, ctx: canvas.getContext("2d"), asked: 0, shown: 0, bitmap: before?.bitmap });
+    Object.assign(this, { canvas, ctx: canvas.getContext("2d"), asked: 0, shown: 0, bitmap: before?.bitmap, over: false });
+    if (before) Object.assign(before, { bitmap: null, over: true });
   }
 
   add({ picture }) {
@@ -15,7 +16,7 @@ export class FilmPicture {
     const number = ++this.asked;
     const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
     createImageBitmap(new Blob([bytes], { type: "image/jpeg" })).then((bitmap) => {
-      if (number < this.shown) return bitmap.close(); // one that came later was quicker
+      if (number < this.shown || this.over) return bitmap.close(); // one that came later was quicker
       this.bitmap?.close();
       [this.bitmap, this.shown] = [bitmap, number];
     });
@@ -36,5 +37,6 @@ export class FilmPicture {
 
   close() {
     this.bitmap?.close();
+    Object.assign(this, { bitmap: null, over: true });
   }
 }

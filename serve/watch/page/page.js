@@ -162,8 +162,8 @@ function setConnection(state, text) {
 }
 
 function draw(now) {
+  requestAnimationFrame(draw); // first: a picture that fails must not be the last
   flights.forEach((flight) => flight.draw(now));
-  requestAnimationFrame(draw);
 }
 
 requestAnimationFrame(draw);

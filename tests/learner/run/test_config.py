@@ -320,6 +320,35 @@ class Demanding(PPO):
     penalty: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Shadowing(PPO):
+    """Its option has the name of a method."""
+
+    policy_loss: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Clashing(PPO):
+    """Its option has the name of another section's."""
+
+    learning_rate: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistyped(PPO):
+    """Its default is of another type."""
+
+    penalty: int = "much"  # type: ignore[assignment]
+
+
+@dataclasses.dataclass(frozen=True)
+class Raising(PPO):
+    """Its defaults are impossible."""
+
+    def __post_init__(self) -> None:
+        raise ZeroDivisionError("no penalty")
+
+
 OWN = f"{__name__}:Penalised"
 
 
@@ -347,6 +376,12 @@ def test_an_algorithm_of_ones_own_keeps_what_it_shares_with_the_presets() -> Non
         (f"{__name__}:Forgetful", r"has no option penalty: decorate it @dataclass\(frozen=True\)"),
         ("learner.algorithms.algorithm:Algorithm", "lacks the method loss"),
         (f"{__name__}:Demanding", "its option penalty needs a default"),
+        (f"{__name__}:Shadowing", "an option cannot be called policy_loss, which is taken"),
+        (f"{__name__}:Clashing", "there is an option learning_rate already; call yours otherwise"),
+        (f"{__name__}:Mistyped", "its defaults are no plain options: .*penalty"),
+        (f"{__name__}:Raising", "its defaults are no plain options: no penalty"),
+        ("tests.learner.broken_module:Own", "importing tests.learner.broken_module raised RuntimeError: not today"),
+        ("my_module.Mine", "your own is my_module:Mine"),
         (":PPO", "unknown algorithm ':PPO'"),
     ],
 )
@@ -381,6 +416,9 @@ def test_an_older_config_is_read() -> None:
 def test_what_is_wrong_in_an_older_config_is_one_line() -> None:
     assert "loss 'my:loss': a loss of one's own is a method of an algorithm now" in said({"loss": {"loss": "my:loss"}})
     assert "unknown field of optimisation 'lr_rate'" in said({"update": {"lr_rate": 0.1}})
+    assert "loss.loss: must be a name, not ['x']" in said({"loss": {"loss": ["x"]}})
+    assert "unknown loss 'PPO'; known: policy_gradient, ppo" in said({"loss": {"loss": "PPO"}})
+    assert "algorithm is of this one: give either" in said({"loss": {"gamma": 0.9}, "algorithm": {"gamma": 0.8}})
     assert "loss must be an object of fields, not 'ppo'" in said({"loss": "ppo"})
 
 

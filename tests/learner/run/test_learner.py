@@ -26,7 +26,7 @@ from learner.algorithms.ppo import PPO
 from learner.algorithms.returns import Trajectories, vtrace
 from learner.networks.actor_critic import Outputs
 from learner.optimisation.config import OPTIMIZERS
-from learner.run.learner import Learner, find_device
+from learner.run.learner import Learner, check_prepared, find_device
 from tests.learner import make_batch, make_spec
 from tests.learner.learners import Metrics, OwnLoss, Steps, make_learner
 
@@ -559,3 +559,22 @@ def test_cuda_where_there_is_one() -> None:
     elsewhere = make_learner(make_spec())
     elsewhere.load_state(learner.state())  # a run can move from a GPU to a CPU
     np.testing.assert_array_equal(weights(elsewhere), weights(learner))
+
+
+@pytest.mark.parametrize(
+    ("prepared", "said"),
+    [
+        (None, "prepare must answer a dict of columns and one of numbers"),
+        (({"a": 3}, {}), "prepare gives a column a that is no tensor of steps"),
+        (({}, {}), r"prepare must give columns of one length, not \{\}"),
+        (
+            ({"a": torch.ones(2), "b": torch.ones(3)}, {}),
+            r"prepare must give columns of one length, not .*'b': 3",
+        ),
+        (({"a": torch.ones(2)}, {"x": torch.ones(2)}), "prepare gives x as a Tensor, not a number"),
+    ],
+)
+def test_what_no_algorithm_may_prepare_is_one_line(prepared: object, said: str) -> None:
+    with pytest.raises(UserError, match=f"^algorithm 'mine': {said}") as error:
+        check_prepared("mine", prepared)
+    assert "\n" not in str(error.value)

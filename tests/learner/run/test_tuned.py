@@ -42,7 +42,7 @@ def test_it_says_where_they_are_from(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "learner.train", "--env", "CartPole-v1", "--total-timesteps", "5000"]
     rest = ["--run-dir", str(tmp_path / "run"), "--evaluate-episodes", "0", "--no-video"]
     said = subprocess.run([*command, *rest], capture_output=True, text=True, timeout=200, check=True).stdout
-    assert "ppo on CartPole-v1: settings from the preset's own, with a budget" in said
+    assert "ppo on CartPole-v1: settings from the preset itself, and a budget" in said
     assert "--no-tuned" in said
 
 

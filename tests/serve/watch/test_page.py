@@ -218,6 +218,11 @@ def test_an_environment_that_draws_itself_is_seen_as_it_draws(opened: Any, shots
     page.screenshot(path=shots / "cart.png", full_page=True)
     await_frames(page, 60)  # of several episodes: the picture stays between them
     assert page.evaluate(WHITE) > 0.3
+    for seed in range(12):  # while pictures of the episode before are still being decoded
+        page.get_by_label("Seed to fly from").fill(str(seed))
+        page.get_by_role("button", name="Fly it").click()
+    await_frames(page, 30)
+    assert page.evaluate(WHITE) > 0.3
     page.get_by_label("Show what it observes as lines").check()
     until(page, f"({WHITE}) < 0.05")
     page.get_by_label("Show what it observes as lines").uncheck()
