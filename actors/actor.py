@@ -6,13 +6,13 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from actors.environments import make_environments
 from actors.episode import Array, EpisodeBatch
 from actors.evaluation import fly_episodes
 from actors.policy import Policy
 from actors.registration import register
 from actors.rollout import Rollout, RolloutConfig
 from actors.seeds import ACTIONS, ENVIRONMENTS, Seed, sub_seed
+from actors.vectors import make_environments
 
 
 @dataclasses.dataclass(frozen=True)

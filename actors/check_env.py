@@ -18,9 +18,10 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from actors.environments import describe, fault, make_gymnasium, stacked
+from actors.environments import describe, stacked
 from actors.errors import EnvironmentFault, UserError
 from actors.gymnasium_spaces import space_of
+from actors.making import fault, make_gymnasium
 from actors.masks import MASK
 from actors.parts import Parts
 from actors.trees import leaves

@@ -12,10 +12,11 @@ import gymnasium
 import numpy as np
 
 from actors import trees
-from actors.environments import MAX_EPISODE_STEPS, fault, fitting, make_gymnasium, stacked
+from actors.environments import MAX_EPISODE_STEPS, fitting, stacked
 from actors.episode import Array
 from actors.errors import UserError
 from actors.files import replacing
+from actors.making import fault, make_gymnasium
 from actors.memory import restarted
 from actors.policy import Policy
 

@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 
 from actors import trees
-from actors.environments import MAX_EPISODE_STEPS, Environments
+from actors.environments import MAX_EPISODE_STEPS
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.memory import restarted
 from actors.policy import Memory, Policy
 from actors.seeds import ACTIONS, ENVIRONMENTS, Seed, sub_seed
 from actors.trees import Tree
+from actors.vectors import Environments
 
 _NOISE_STEPS = 128
 """How many steps' worth of action noise is drawn in one call."""

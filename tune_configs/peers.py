@@ -13,8 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from actors.environments import describe, make_gymnasium
+from actors.environments import describe
 from actors.errors import UserError
+from actors.making import make_gymnasium
 from actors.policy import Policy
 from actors.seeds import derive
 from learner.keeping.background_writer import PATIENCE, BackgroundWriter

@@ -16,12 +16,13 @@ from ray.exceptions import RayError
 
 from actors.check_env import try_out
 from actors.environment_name import parse
-from actors.environments import EnvironmentInfo, describe, envpool_lacks, require_envpool
+from actors.environments import EnvironmentInfo, describe
 from actors.errors import EnvironmentFault, PolicyLostError, UserError
 from actors.fleet import Fleet, Landed
 from actors.policy import Policy
 from actors.registration import registration
 from actors.score import Score
+from actors.vectors import envpool_lacks, require_envpool
 from learner.commands.signals import stopping_on_signals
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.policies import find_policy

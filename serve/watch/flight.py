@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
 
-from actors.environments import describe, fault, fitting, make_gymnasium, stacked
+from actors.environments import describe, fitting, stacked
 from actors.episode import Array
 from actors.errors import UserError
+from actors.making import fault, make_gymnasium
 from actors.spaces import Box
 from actors.trees import Tree, leaves
 from actors.trust import require_named

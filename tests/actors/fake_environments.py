@@ -10,8 +10,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-from actors.environments import GymnasiumEnvironments
 from actors.episode import Array
+from actors.vectors import GymnasiumEnvironments
 
 Step = tuple[Array, float, bool, bool, dict[str, Any]]
 

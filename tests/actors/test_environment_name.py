@@ -12,9 +12,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as some
 
 from actors.environment_name import EnvironmentName, WrapperName, named, parse
-from actors.environments import describe, envpool_lacks, make_environments, make_gymnasium
+from actors.environments import describe
 from actors.errors import UserError
+from actors.making import make_gymnasium
 from actors.trust import require_named
+from actors.vectors import envpool_lacks, make_environments
 
 WINDY = "LunarLander-v3(enable_wind=True, wind_power=15.0)"
 

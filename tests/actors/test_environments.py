@@ -10,18 +10,12 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
 
 from actors import spaces
-from actors.environments import (
-    EnvironmentInfo,
-    Environments,
-    describe,
-    envpool_lacks,
-    make_environments,
-    make_gymnasium,
-    require_envpool,
-)
+from actors.environments import EnvironmentInfo, describe
 from actors.episode import Array
 from actors.errors import UserError
+from actors.making import make_gymnasium
 from actors.seeds import sub_seed
+from actors.vectors import Environments, envpool_lacks, make_environments, require_envpool
 from tests.actors.fake_environments import Spaces
 
 BACKENDS = ["gymnasium", "envpool"]
@@ -32,7 +26,7 @@ OBSERVATIONS = Box(-1, 1, (2,), np.float32)
 FAMILIES = """
 import sys
 from actors import envpool_families
-from actors.environments import make_environments
+from actors.vectors import make_environments
 
 def loaded(*families):
     return [f"envpool.{family}" in sys.modules for family in families]

@@ -7,9 +7,10 @@ import imageio.v2
 import numpy as np
 import pytest
 
-from actors.environments import describe, make_gymnasium
+from actors.environments import describe
 from actors.errors import EnvironmentFault, UserError
 from actors.evaluation import fly_episodes, record_video
+from actors.making import make_gymnasium
 from actors.policy import Policy
 from tests.actors.examples import Counting, policy_for, stubborn_policy
 from tests.actors.fake_environments import RAISE, Wrong

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from actors.check_env import try_out
-from actors.environments import describe, make_environments
+from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.rollout import Rollout
+from actors.vectors import make_environments
 from tests.learner.learners import make_learner
 
 torch.set_num_threads(1)  # as learners do

@@ -7,7 +7,7 @@ import pytest
 
 from actors.check_env import try_out
 from actors.distributions import Categorical
-from actors.environments import GymnasiumEnvironments, describe
+from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.masks import FORBIDDEN, MASK, masked
@@ -16,6 +16,7 @@ from actors.rollout import Rollout
 from actors.spaces import Box, Discrete, MultiBinary
 from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import map_leaves
+from actors.vectors import GymnasiumEnvironments
 from tests.actors import fake_environments
 from tests.actors.examples import policy_for, random_policy
 

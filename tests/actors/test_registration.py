@@ -27,7 +27,7 @@ sys.stdout.buffer.write(registration(sys.argv[1]))
 """
 ELSEWHERE = """
 import sys
-from actors.environments import make_gymnasium
+from actors.making import make_gymnasium
 from actors.errors import UserError
 from actors.registration import register
 

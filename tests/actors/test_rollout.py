@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.actor import RolloutActor
-from actors.environments import GymnasiumEnvironments, describe, make_environments
+from actors.environments import describe
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
@@ -18,6 +18,7 @@ from actors.seeds import sub_seed
 from actors.spaces import Box, Discrete
 from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import leaves
+from actors.vectors import GymnasiumEnvironments, make_environments
 from tests.actors.examples import Counting, assert_same_batches, policy_for, random_policy
 from tests.actors.fake_environments import Scripted, steps_environments
 

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from actors.check_env import try_out
-from actors.environments import GymnasiumEnvironments, describe, make_gymnasium
+from actors.environments import describe
 from actors.errors import UserError
+from actors.making import make_gymnasium
 from actors.masks import MASK
 from actors.parts import Parts
 from actors.rollout import Rollout
+from actors.vectors import GymnasiumEnvironments
 from tests.actors.examples import random_policy
 
 

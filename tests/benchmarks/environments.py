@@ -25,8 +25,9 @@ import psutil
 import tyro
 
 from actors.environment_name import parse
-from actors.environments import describe, make_gymnasium
+from actors.environments import describe
 from actors.files import write_text
+from actors.making import make_gymnasium
 from learner.run.config import overlay
 from learner.run.evaluation import evaluate
 from learner.run.presets import preset

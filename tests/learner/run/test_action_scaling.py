@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from actors.environments import GymnasiumEnvironments, describe
+from actors.environments import describe
 from actors.rollout import Rollout
+from actors.vectors import GymnasiumEnvironments
 from tests.actors import fake_environments  # noqa: F401 registers
 from tests.learner.learners import make_learner
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.environments import describe, make_environments
+from actors.environments import describe
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
@@ -21,6 +21,7 @@ from actors.rollout import Rollout
 from actors.spaces import Box, Discrete
 from actors.spec import ACTIVATIONS
 from actors.trees import leaves
+from actors.vectors import make_environments
 from learner.algorithms.policy_gradient import PolicyGradient
 from learner.algorithms.ppo import PPO
 from learner.algorithms.returns import Trajectories, vtrace

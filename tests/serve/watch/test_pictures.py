@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.environments import make_gymnasium
 from actors.errors import EnvironmentFault, UserError
+from actors.making import make_gymnasium
 from serve.watch.flight import Flight
 from serve.watch.pictures import Pictures, encoded
 from tests.actors.examples import policy_for

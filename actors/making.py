@@ -1,0 +1,95 @@
+"""Environments made by their names; what they raise is one line."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import warnings
+from typing import Any
+
+import gymnasium
+
+from actors.environment_name import NO_WRAPPERS, OURS, WrapperName, parse
+from actors.errors import EnvironmentFault, UserError, unknown
+from actors.imports import import_named
+
+log = logging.getLogger("touchdown")
+
+gymnasium.register(
+    id="Beresheet-v2",
+    entry_point="gymnasium.envs.box2d.lunar_lander:LunarLander",
+    max_episode_steps=300,
+    reward_threshold=200,
+)
+
+
+def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """``gymnasium.make`` whose failures are one line each.
+
+    Args:
+        env_id: a Gymnasium id, maybe with arguments and wrappers: see ``environment_name``. package.module:Id-v0
+            imports the module first.
+        max_episode_steps: where episodes are cut if the environment has no limit; None: they may last for ever.
+        kwargs: of ``gymnasium.make``.
+
+    Raises:
+        UserError: no such id, its package is not installed, or its ``__init__`` or a wrapper's raises.
+    """
+    name = parse(env_id)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # precision of Box bounds, deprecated versions
+            env = gymnasium.make(name.made, **name.arguments, **kwargs)
+    except gymnasium.error.UnregisteredEnv as error:
+        if name.module:
+            raise UserError(f"environment {name.made!r}: {error}") from error
+        hint = unknown("environment", name.id, gymnasium.registry)
+        raise UserError(f"{hint}; one that a module of yours registers is package.module:{name.id}") from error
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UserError(f"environment {env_id!r} cannot be made: {_one_line(error)}") from error
+    except Exception as error:
+        log.debug("environment %r", env_id, exc_info=True)
+        raise UserError(
+            f"environment {env_id!r} cannot be made: __init__ raised {type(error).__name__}: {_one_line(error)}"
+        ) from error
+    if max_episode_steps is not None and (env.spec is None or env.spec.max_episode_steps is None):
+        env = gymnasium.wrappers.TimeLimit(env, max_episode_steps)
+    for wrapper in name.wrappers:
+        env = _wrapped(env, wrapper)
+    return env
+
+
+def _wrapped(env: gymnasium.Env[Any, Any], wrapper: WrapperName) -> gymnasium.Env[Any, Any]:
+    """An environment in a wrapper.
+
+    Raises:
+        UserError: there is no such wrapper, or it cannot be put around this environment.
+    """
+    known = sorted({*OURS, *gymnasium.wrappers.__all__} - {*NO_WRAPPERS})
+    if ":" not in wrapper.name and wrapper.name not in known:
+        raise UserError(f"{unknown('wrapper', wrapper.name, known)}; your own is package.module:Class")
+    kind = import_named("wrapper", wrapper.module, wrapper.attribute)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            around = kind(env, **wrapper.arguments)
+            if isinstance(around, gymnasium.Env):
+                _ = around.spec, around.observation_space, around.action_space  # what each must answer
+    except UserError as error:
+        raise UserError(f"wrapper {wrapper}: {error}") from error
+    except Exception as error:
+        log.debug("wrapper %s", wrapper, exc_info=True)
+        raise UserError(f"wrapper {wrapper} raised {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(around, gymnasium.Env):
+        raise UserError(f"wrapper {wrapper.name} makes no environment, but {type(around).__name__}")
+    return around
+
+
+def fault(env_id: str, method: str, error: Exception) -> EnvironmentFault:
+    """The error that a method of an environment raised, or what it gave back, as one line with the traceback apart."""
+    details = "".join(traceback.format_exception(error))
+    return EnvironmentFault(f"{env_id}: {method} raised {type(error).__name__}: {_one_line(error)}", details)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
