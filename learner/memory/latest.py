@@ -41,6 +41,7 @@ class Latest:
             yield self._minibatches()
 
     def _minibatches(self) -> Iterator[Columns]:
+        """A pass; its order is drawn when the first minibatch is, so that one that is left out draws none."""
         columns, size = self._columns, self._batch_size
         some = next(iter(columns.values()))
         if size is None or size >= len(some):
@@ -52,4 +53,5 @@ class Latest:
         split = {name: column.unflatten(0, (-1, size)) for name, column in columns.items()}
         if self._arrange:
             split = self._arrange(split)
-        return (dict(zip(split, minibatch, strict=True)) for minibatch in zip(*split.values(), strict=True))
+        for minibatch in zip(*split.values(), strict=True):
+            yield dict(zip(split, minibatch, strict=True))

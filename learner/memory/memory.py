@@ -18,4 +18,6 @@ class Memory(Protocol):
         """Take in what ``Algorithm.prepare`` made of a batch, [T, …] each."""
 
     def draw(self) -> Iterator[Iterable[Columns]]:
-        """An update's passes over the memory, each of minibatches, [B, …] in all columns. A pass may be left out."""
+        """An update's passes over the memory, each of minibatches, [B, …] in all columns. A pass may be left out,
+        and has drawn no random numbers then.
+        """

@@ -147,14 +147,14 @@ class Learner:
         sums: Tensor | None = None
         steps = passes = 0
         for minibatches in self._memory.draw():
+            with torch.no_grad():
+                if passes and self.algorithm.is_enough(self.network, self._shard.share(columns), self._shard.mean):
+                    break
             passes += 1
             for minibatch in minibatches:
                 terms = self._step(minibatch)
                 sums = terms.clone() if sums is None else sums.add_(terms)
                 steps += 1
-            with torch.no_grad():
-                if self.algorithm.is_enough(self.network, self._shard.share(columns), self._shard.mean):
-                    break
         assert sums is not None
         means = zip(self._step.metric_names, (sums / steps).tolist(), strict=True)
         metrics = {f"train/{name}": mean for name, mean in means}
