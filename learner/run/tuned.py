@@ -24,6 +24,12 @@ _NORMALIZED = {"normalize_observations": True}
 _TRIALS = "trials of two or three seeds a setting, November 2026"
 _AS_IT_IS = "the preset itself, and a budget that is enough (trials, November 2026)"
 
+_MUJOCO: dict[str, Any] = {
+    "network": _NORMALIZED,
+    "algorithm": {"gamma": 0.99, "ent_coef": 0.0, "reward_scale": 0.02, "vf_coef": 0.5, "clip_range": 0.2},
+    "optimisation": {"learning_rate": 2e-3, "max_grad_norm": 0.5},
+}
+
 
 def _of(steps: int, origin: str = _TRIALS, **sections: Any) -> Tuned:
     return Tuned({"stop": {"total_timesteps": steps}, **sections}, origin)
@@ -57,13 +63,8 @@ TUNED: dict[tuple[str, str], Tuned] = {
         },
         optimisation={"learning_rate": 1e-3, "max_grad_norm": 0.5},
     ),
-    ("ppo", "Hopper-v5"): _of(500_000, network=_NORMALIZED, algorithm={"gamma": 0.99}),
-    ("ppo", "Walker2d-v5"): _of(
-        1_000_000,
-        network=_NORMALIZED,
-        algorithm={"gamma": 0.99, "ent_coef": 0.0, "reward_scale": 0.02, "vf_coef": 0.5, "clip_range": 0.2},
-        optimisation={"learning_rate": 2e-3, "max_grad_norm": 0.5},
-    ),
+    ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),
+    ("ppo", "Walker2d-v5"): _of(1_000_000, **_MUJOCO),
 }
 """By preset and environment; one that is named without arguments stands for itself with any."""
 
