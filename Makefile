@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11, \
             $(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))) python3)
 VENV_PYTHON := .venv/bin/python
 # A file's tests share what they start, so they stay in one process; tests/conftest.py says which files come first.
-PYTEST := $(VENV_PYTHON) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 RUN_DIR ?= runs/first
 ARGS ?=
 

@@ -46,8 +46,8 @@ def test_statistics_are_flown_with(use_sde: bool, tmp_path: Path, capsys: pytest
 def test_statistics_that_are_named_come_before_those_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "ppo-Pendulum-v1.zip"
     saved(file, "PPO", "Pendulum-v1")
-    (tmp_path / "vec_normalize.pkl").write_bytes(pickle.dumps(print))
-    with pytest.raises(UserError, match=r"vec_normalize.pkl holds no statistics .* it names builtins.print"):
+    (tmp_path / "vec_normalize.pkl").write_bytes(pickle.dumps(len))
+    with pytest.raises(UserError, match=r"vec_normalize.pkl holds no statistics .* it names builtins.len"):
         import_sb3(file)
     env = normalised()
     env.save(tmp_path / "mine.pkl")

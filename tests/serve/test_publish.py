@@ -345,7 +345,7 @@ def test_an_environment_of_a_users_module_is_published(publish: Publish, tmp_pat
     card = ModelCard((tmp_path / "package" / "README.md").read_text())
     assert "Filmed-v0" in card.data.tags
     assert card.data.eval_results[0].dataset_type == "Filmed-v0"
-    assert f'gymnasium.make("{env_id}")' in card.text
+    assert f"gymnasium.make({env_id!r})" in card.text
     assert "--seed 10000 --module tests.actors.fake_environments" in card.text
     assert json.loads((tmp_path / "package" / "results.json").read_text())["env_id"] == env_id
 

@@ -343,11 +343,11 @@ def test_a_restart_that_is_lost_before_it_runs_is_one_restart(tmp_path: Path, mo
     start, starts = LearnerGroup.start, []
 
     def lose_the_second(group: LearnerGroup, state: dict[str, Array] | None) -> Any:
-        config = group._config
+        config = group._placement
         if len(starts) == 1:  # it must not run before it is killed
-            group._config = dataclasses.replace(config, learner_labels={"role": "moon"})
+            group._placement = dataclasses.replace(config, learner_labels={"role": "moon"})
         policy = start(group, state)
-        group._config = config
+        group._placement = config
         starts.append(policy)
         if len(starts) == 2:
             ray.kill(group._learners[0])
@@ -792,7 +792,7 @@ def test_who_waits_for_a_node_says_for_which(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, changes: Any, said: str
 ) -> None:
     for module in ("trainer", "learner_group"):
-        monkeypatch.setattr(f"learner.{module}.PATIENT_SECONDS", 0.0)
+        monkeypatch.setattr(f"learner.run.{module}.PATIENT_SECONDS", 0.0)
     trainer = Trainer(cartpole(**changes), tmp_path / "run", spares=None)
 
     def stop() -> None:
