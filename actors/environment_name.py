@@ -27,7 +27,7 @@ NO_WRAPPERS = ("RecordVideo", "HumanRendering", "RenderCollection", "RecordEpiso
 """Gymnasium's wrappers that write files, open windows, keep pictures, or change when an episode ends."""
 
 Arguments = dict[str, Any]
-"""By name; each a Python literal."""
+"""Arguments of an environment or a wrapper by name, each a Python literal."""
 
 
 @dataclasses.dataclass(frozen=True)

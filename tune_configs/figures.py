@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from actors.episode import Array
 from learner.run.curves import colours, draw_curves
 from learner.run.statistics import share_of_episodes
 from tune_configs.summary import Run, by_label, episodes_of
@@ -63,15 +64,20 @@ def returns_by(runs: Sequence[Run], column: str, words: str) -> Figure:
     return figure
 
 
+def thresholds_of(runs: Sequence[Run], points: int = 400) -> Array:
+    """Returns that shares of episodes are told of, [points]: from what nearly all reach to what none does."""
+    everything = np.concatenate([run.evaluation for run in runs])
+    worst, best = np.percentile(everything, 1), everything.max()
+    margin = 0.05 * (best - worst) or 1.0  # where all returns are equal
+    return np.linspace(worst - margin, best + margin, points)
+
+
 def shares(runs: Sequence[Run]) -> Figure:
     """Share of evaluation episodes at or above each return, with 95% intervals over the seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     groups = by_label(runs)
-    everything = np.concatenate([run.evaluation for run in runs])
-    worst, best = np.percentile(everything, 1), everything.max()
-    margin = 0.05 * (best - worst) or 1.0  # what all reach and what none does are seen too, where all returns are equal
-    thresholds = np.linspace(worst - margin, best + margin, 400)
+    thresholds = thresholds_of(runs)
     for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
         share, low, high = share_of_episodes(episodes_of(group), thresholds)
         axis.plot(thresholds, share, color=colour, label=label)

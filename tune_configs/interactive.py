@@ -13,7 +13,7 @@ import numpy as np
 from actors.episode import Array
 from learner.run.curves import colours, curve
 from learner.run.statistics import mean_curve, share_of_episodes
-from tune_configs.figures import PANELS
+from tune_configs.figures import PANELS, thresholds_of
 from tune_configs.summary import Run, by_label, episodes_of
 
 Figure = dict[str, Any]
@@ -103,10 +103,7 @@ def curves(runs: Sequence[Run], x: str, x_words: str, y: str, title: str) -> Fig
 def shares(runs: Sequence[Run]) -> Figure:
     """Share of evaluation episodes at or above each return, with 95% intervals over the runs."""
     groups = by_label(runs)
-    everything = np.concatenate([run.evaluation for run in runs])
-    worst, best = float(np.percentile(everything, 1)), float(everything.max())
-    margin = 0.05 * (best - worst) or 1.0
-    thresholds = np.linspace(worst - margin, best + margin, 200)
+    thresholds = thresholds_of(runs, points=200)
     traces: list[dict[str, Any]] = []
     for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
         share, low, high = share_of_episodes(episodes_of(group), thresholds)

@@ -19,7 +19,7 @@ _REMIND_SECONDS = 60.0
 _LONG_SECONDS = 30.0
 """After which a write that has not ended is worth a line."""
 _SHARE = 0.1
-"""Of the time that jobs of one name may take: a file that is sent whole each time takes longer and longer."""
+"""The share of the time that jobs of one name may take: a file that is sent whole each time takes ever longer."""
 
 
 class BackgroundWriter:
@@ -42,7 +42,7 @@ class BackgroundWriter:
         self._changed = threading.Condition()
         self._closing = self._flushing = False
         self._errors: dict[str, OSError] = {}
-        """Of jobs that have failed since they were last done, by their names."""
+        """The last errors of jobs that have failed since they were last done, by the jobs' names."""
         self._broken: BaseException | None = None
         self._busy = ""
         self._busy_since = 0.0

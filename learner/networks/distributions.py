@@ -48,7 +48,7 @@ class Categorical(TorchDistribution):
         self.max_entropy = math.log(spec.action.inputs) if spec.action.inputs > 1 else 1.0
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the softmax of the parameters."""
+        """log π(a | o) and entropy of the softmax of the parameters: [B] each."""
         return _softmax(parameters, actions)
 
 
@@ -96,7 +96,7 @@ class Gaussian(TorchDistribution):
         self.log_std = nn.Parameter(torch.zeros(spec.action.inputs))
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Of independent components with the parameters as their means."""
+        """log π(a | o) and entropy of independent components with the parameters as their means: [B] each."""
         z = (actions - parameters) * torch.exp(-self.log_std)
         log_densities = (-0.5 * z.square() - self.log_std - _LOG_SQRT_2PI).sum(1)
         entropy = (self.log_std + _LOG_SQRT_2PI + 0.5).sum()
@@ -121,7 +121,7 @@ class StateDependentGaussian(TorchDistribution):
         return torch.cat([outputs, (variances + VARIANCE_FLOOR).sqrt()], dim=1)
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Of independent components with the parameters as their means and standard deviations."""
+        """log π(a | o) and entropy of independent components; the parameters are means, then standard deviations."""
         means, stds = parameters.chunk(2, dim=1)
         log_stds = stds.log()
         log_densities = (-0.5 * ((actions - means) / stds).square() - log_stds - _LOG_SQRT_2PI).sum(1)

@@ -70,11 +70,11 @@ class GradientStep:
         self._memory = memory_for(self.parameters)
         self._recorded: RecordedStep | None = None
         self.metric_names: list[str] = []
-        """Of what a step answers; known after the first."""
+        """The names of the metrics that a step answers, in order; known after the first step."""
         self._notes: list[str] = []
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Of the steps from now on."""
+        """Set the learning rate of the steps from now on."""
         self._learning_rate.fill_(learning_rate)
 
     def notes(self) -> list[str]:

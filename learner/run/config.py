@@ -165,12 +165,12 @@ def _require_readable(kind: type[Algorithm], name: str) -> None:
         UserError: its defaults are impossible, of other types than they are said to be, or no plain data; or an option
             has the name of another.
     """
+    own = {option.name for option in dataclasses.fields(kind)} - {option.name for option in dataclasses.fields(PPO)}
     for section in dataclasses.fields(TrainConfig):
-        others = {option.name for option in dataclasses.fields(kind)} - {o.name for o in dataclasses.fields(PPO)}
         taken = {section.name}
         if section.name != "algorithm" and dataclasses.is_dataclass(section.default):
             taken |= {option.name for option in dataclasses.fields(section.default)}
-        if clash := others & taken:
+        if clash := own & taken:
             raise UserError(f"algorithm {name!r}: there is an option {min(clash)} already; call yours otherwise")
     try:
         algorithm = kind()

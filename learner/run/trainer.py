@@ -91,8 +91,9 @@ class Trainer:
             require_envpool(self.environment)
         if initial:
             initial.require_fit(config, self.environment)
-        if overlay(TrainConfig(), config.to_dict(), "this configuration, read again") != config:
-            raise UserError(f"this configuration would be read again as another one: {config.algorithm}")
+        again = overlay(TrainConfig(), config.to_dict(), "this configuration, read again").algorithm
+        if again != config.algorithm:
+            raise UserError(f"{config.algorithm} would be read again as {again}: its options must be plain data")
         self.directory = RunDirectory(run_dir)
         self.counters = Counters()
         self.fleet: Fleet | None = None

@@ -37,24 +37,23 @@ def considered(evaluator: Evaluator, actors: Any, counters: Counters, version: i
     return True
 
 
-def test_evaluations_take_a_tenth_of_the_time_at_most() -> None:
-    config = overlay(TrainConfig(), {"evaluation": {"eval_every": 1_000, "eval_episodes": 100}}, "test")
-    evaluator, actors, counters = Evaluator(config), Actors(), Counters()
-    evaluated = []
-    for version in range(1, 201):
+def evaluated_versions(actors: Actors, updates: int, **evaluation: int) -> list[int]:
+    """Which of as many versions are evaluated, where an update takes a second and a thousand steps."""
+    evaluator = Evaluator(overlay(TrainConfig(), {"evaluation": evaluation}, "test"))
+    counters = Counters()
+    found = []
+    for version in range(1, updates + 1):
         counters.total_timesteps, counters.seconds = 1_000 * version, float(version)
         if considered(evaluator, actors, counters, version):
-            evaluated.append(version)
+            found.append(version)
+    return found
+
+
+def test_evaluations_take_a_tenth_of_the_time_at_most() -> None:
+    actors = Actors()
+    assert evaluated_versions(actors, 200, eval_every=1_000, eval_episodes=100) == [1, 46, 91, 136, 181]
     assert actors.scores[0].seconds == 5
-    assert evaluated == [1, 46, 91, 136, 181]
 
 
 def test_evaluations_that_take_no_time_come_at_their_intervals() -> None:
-    config = overlay(TrainConfig(), {"evaluation": {"eval_every": 5_000, "eval_episodes": 1}}, "test")
-    evaluator, actors, counters = Evaluator(config), Actors(), Counters()
-    evaluated = []
-    for version in range(1, 21):
-        counters.total_timesteps, counters.seconds = 1_000 * version, float(version)
-        if considered(evaluator, actors, counters, version):
-            evaluated.append(version)
-    assert evaluated == [5, 10, 15, 20]
+    assert evaluated_versions(Actors(), 20, eval_every=5_000, eval_episodes=1) == [5, 10, 15, 20]

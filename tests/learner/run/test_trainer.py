@@ -688,6 +688,19 @@ def test_a_loss_that_overflows_stops_the_run_and_keeps_the_checkpoint(tmp_path: 
     Policy.load(tmp_path / "run" / "policy")
 
 
+def test_an_algorithm_that_no_other_process_finds_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Local(PolicyGradient):
+        """Made in a function."""
+
+    config = dataclasses.replace(cartpole(), algorithm=Local())
+    with pytest.raises(UserError, match=r"this configuration, read again: algorithm .*Local"):
+        Trainer(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    listed = dataclasses.replace(cartpole().network, hidden_sizes=[8, 8])  # as a script may well write it
+    Trainer(dataclasses.replace(cartpole(), network=listed), tmp_path / "run")
+
+
 def test_what_is_wrong_with_an_environment_is_found_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="OldStep-v0: step must return"):
         Trainer(cartpole(env="tests.actors.fake_environments:OldStep-v0"), tmp_path / "run")
