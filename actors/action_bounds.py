@@ -35,6 +35,8 @@ class ActionBounds:
         self.scale = np.where(falls_short, np.nextafter(scale, np.float32(np.inf)), scale)
         """[A] what a step of 1 is in the action's units; rounded so that 1 and -1 reach the bounds, or pass them."""
         self._lowest, self._highest = np.where(scales, -1, self.low), np.where(scales, 1, self.high)
+        self.all_scaled = bool(scales.all())
+        """Whether -1 and 1 stand for bounds in every component."""
         self.as_they_are = bool((self.centre == 0).all() and (self.scale == 1).all())
         """Whether numbers are actions but for clipping."""
 

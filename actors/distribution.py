@@ -26,6 +26,8 @@ class Distribution(ABC):
     """What each of the A numbers is of, for a person."""
     can_be_masked = True
     """Whether a number can be forbidden by a mask: it is then set to -1e30."""
+    unlearned: frozenset[str] = frozenset()
+    """Those of its weights that no gradient changes."""
     sees_hidden = False
     """Whether its parameters are those of ``complete``. The network has a hidden layer then."""
 

@@ -14,12 +14,16 @@ import numpy as np
 
 from actors.distribution import Distribution
 from actors.episode import Array
-from actors.gaussians import Gaussian, StateDependentGaussian
+from actors.errors import UserError
+from actors.gaussians import Gaussian, SquashedGaussian, StateDependentGaussian
 from actors.masks import FORBIDDEN
 from actors.spaces import Discrete, MultiBinary, MultiDiscrete, Space
 
 if TYPE_CHECKING:
     from actors.spec import PolicySpec
+
+_BEYOND_VALUES = np.float32(1e20)
+"""More than any q-value, and less than what a mask takes off."""
 
 
 class Categorical(Distribution):
@@ -69,6 +73,64 @@ class Categorical(Distribution):
     def shown(self, parameters: Array) -> dict[str, Array]:
         """The probabilities, [B, A], to seven digits: those beyond are not float32's."""
         return {"probabilities": self.probabilities(parameters).astype(np.float64).round(7)}
+
+
+class EpsilonGreedy(Categorical):
+    """Discrete actions of which the most valued is taken but for a share ε, uniform over all; parameters are q-values.
+
+    Args:
+        num_actions: A.
+        start: the first action's number when it is flown.
+        epsilon: ε.
+
+    Raises:
+        UserError: ε is no share.
+    """
+
+    unlearned = frozenset({"epsilon"})
+
+    def __init__(self, num_actions: int, start: int, epsilon: float) -> None:
+        super().__init__(num_actions, start)
+        if not 0 <= epsilon <= 1:
+            raise UserError(f"policy weight epsilon must lie between 0 and 1, not {epsilon:g}")
+        self.epsilon = epsilon
+
+    @classmethod
+    def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> EpsilonGreedy:
+        """That of a policy, which has its ε among its weights.
+
+        Raises:
+            UserError: ε is no share.
+        """
+        assert isinstance(spec.action, Discrete)
+        return cls(spec.action.n, spec.action.start, float(weights["epsilon"][0]))
+
+    @classmethod
+    def weight_shapes(cls, spec: PolicySpec) -> dict[str, tuple[int, ...]]:  # noqa: ARG003
+        """ε."""
+        return {"epsilon": (1,)}
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """Zeros, and for a share ε numbers beside which no q-value counts: arg max(q + noise) is then a sample."""
+        noise = np.zeros((*shape, self.num_actions), np.float32)
+        explores = rng.random(shape, np.float32) < self.epsilon
+        noise[explores] = _BEYOND_VALUES * rng.random((int(explores.sum()), self.num_actions), np.float32)
+        return noise
+
+    def log_prob(self, parameters: Array, actions: Array) -> Array:
+        """[B] float32: log(ε / A), with 1 − ε added for the most valued action; A is what a mask leaves."""
+        allowed = (parameters > FORBIDDEN).sum(axis=-1)
+        shares = self.epsilon / allowed + (1 - self.epsilon) * (actions == parameters.argmax(axis=-1))
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(shares, dtype=np.float32))
+
+    def notes(self, parameters: Array, actions: Array) -> dict[str, Array]:  # noqa: ARG002
+        """Nothing: what learns by value asks for no probabilities."""
+        return {}
+
+    def shown(self, parameters: Array) -> dict[str, Array]:
+        """The q-values, [B, A], in the units of the rewards that were learned from."""
+        return {"q_values": parameters.astype(np.float64)}
 
 
 class MultiCategorical(Distribution):
@@ -182,10 +244,12 @@ class Bernoulli(Distribution):
 
 DISTRIBUTIONS: dict[str, type[Distribution]] = {
     "categorical": Categorical,
+    "epsilon_greedy": EpsilonGreedy,
     "multi_categorical": MultiCategorical,
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "state_dependent_gaussian": StateDependentGaussian,
+    "squashed_gaussian": SquashedGaussian,
 }
 """Families of action distributions by name, the names of a policy's spec; of a space's the first is what it gets."""
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 VARIANCE_FLOOR = 1e-6
 """What Stable-Baselines3 adds to a variance that depends on the state."""
+LOG_STD_RANGE = (-20.0, 2.0)
+"""Where a squashed Gaussian's log σ may lie, as in Haarnoja's code and Stable-Baselines3."""
 _LOG_SQRT_2PI = float(0.5 * np.log(2 * np.pi))
 
 
@@ -141,3 +143,72 @@ class StateDependentGaussian(Gaussian):
     def shown_once(self) -> dict[str, Array]:
         """Nothing: each observation has standard deviations of its own."""
         return {}
+
+
+class SquashedGaussian(Distribution):
+    """Continuous actions tanh(u), u ~ Normal(μ, σ²), independent components, scaled to their bounds.
+
+    The parameters are μ and log σ side by side, [B, 2A] (Haarnoja et al. 2018, arXiv:1801.01290, appendix C).
+
+    Args:
+        bounds: where actions lie when they are flown.
+        shape: of one action, when it is flown.
+    """
+
+    space = Box
+    can_be_masked = False
+
+    def __init__(self, bounds: ActionBounds, shape: tuple[int, ...]) -> None:
+        self.bounds, self.shape = bounds, shape
+        self.labels = [f"component {i}" for i in range(len(bounds.low))]
+
+    @classmethod
+    def of(cls, spec: PolicySpec, weights: dict[str, Array]) -> SquashedGaussian:  # noqa: ARG003
+        """That of a policy, which has no weights for it.
+
+        Raises:
+            UserError: an action has a component that lacks a bound.
+        """
+        assert isinstance(spec.action, Box)
+        bounds = ActionBounds(spec.action.low, spec.action.high, True)
+        if not bounds.all_scaled:
+            raise UserError("squashed actions lie between bounds, and a component of these lacks one")
+        return cls(bounds, spec.action.shape)
+
+    @classmethod
+    def size(cls, spec: PolicySpec) -> int:
+        """2A: μ and log σ of each component."""
+        return 2 * spec.action.inputs
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """Standard normal noise."""
+        return rng.standard_normal((*shape, len(self.labels)), dtype=np.float32)
+
+    def _means_and_log_stds(self, parameters: Array) -> tuple[Array, Array]:
+        means, log_stds = np.split(parameters, 2, axis=-1)
+        return means, np.clip(log_stds, *LOG_STD_RANGE)
+
+    def sample(self, parameters: Array, noise: Array | None) -> Array:
+        """[B, A] float32 from -1 to 1; tanh μ where there is no noise."""
+        means, log_stds = self._means_and_log_stds(parameters)
+        return np.asarray(np.tanh(means if noise is None else means + np.exp(log_stds) * noise))
+
+    def log_prob(self, parameters: Array, actions: Array) -> Array:
+        """[B] float32: the sum over components of log N(u; μ, σ²) − log(1 − a²), a = tanh u kept off ±1."""
+        means, log_stds = self._means_and_log_stds(parameters)
+        inside = np.clip(actions, -1 + 1e-6, 1 - 1e-6)
+        z = (np.arctanh(inside) - means) / np.exp(log_stds)
+        densities = -0.5 * z * z - log_stds - _LOG_SQRT_2PI - np.log1p(-np.square(inside))
+        return np.asarray(densities.sum(axis=-1, dtype=np.float32))
+
+    def notes(self, parameters: Array, actions: Array) -> dict[str, Array]:  # noqa: ARG002
+        """Nothing: what learns by value asks for no probabilities."""
+        return {}
+
+    def flyable(self, actions: Array) -> Array:
+        """[B, *shape] float32, within the bounds."""
+        return self.bounds.actions(actions).reshape(len(actions), *self.shape)
+
+    def shown(self, parameters: Array) -> dict[str, Array]:
+        """What tanh μ stands for, [B, A] in the actions' units."""
+        return {"mean": self.bounds.place(np.tanh(np.split(parameters, 2, axis=-1)[0]))}

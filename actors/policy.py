@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
 from actors.files import json_text, read_json, replacing
 from actors.masks import MASK, allowed, masked
-from actors.spec import ACTIVATIONS, MOST_BYTES, PolicySpec, read_spec
+from actors.spec import ACTIVATIONS, LAYER_NORM_EPS, MOST_BYTES, PolicySpec, read_spec
 from actors.trees import Tree, length
 
 NORMALIZED_LIMIT = 10.0
@@ -71,7 +72,7 @@ class Policy:
             raise UserError("policy weight observation_std must be positive")
         self.spec = spec
         self.weights = weights
-        self._activation = ACTIVATIONS[spec.network.activation]
+        self._between = [self._activated(i) for i in range(len(spec.network.hidden_sizes))]
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
         sees_hidden = DISTRIBUTIONS[spec.distribution].sees_hidden
         self._last = self._layers.pop() if sees_hidden else None  # the distribution has to see what comes before it
@@ -98,13 +99,27 @@ class Policy:
             x = np.clip(x, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False) @ w + b
         else:
             x = self._project(observations, w) + b
-        for w, b in layers:
-            x = self._activation(x) @ w + b
+        for between, (w, b) in zip(self._between, layers, strict=False):
+            x = between(x) @ w + b
         if self._last:
-            hidden, (w, b) = self._activation(x), self._last
+            hidden, (w, b) = self._between[-1](x), self._last
             return self.distribution.complete(hidden @ w + b, hidden)
         parameters = np.asarray(x)
         return masked(parameters, allowed(observations)) if self._is_masked else parameters
+
+    def _activated(self, layer: int) -> Callable[[Array], Array]:
+        """What becomes of a hidden layer's sums, [B, units]: normalised where the network does so, and activated."""
+        activation = ACTIVATIONS[self.spec.network.activation]
+        if not self.spec.network.layer_norm:
+            return activation
+        scale, shift = self.weights[f"scale{layer}"], self.weights[f"shift{layer}"]
+
+        def normalized(x: Array) -> Array:
+            centred = x - x.mean(axis=1, keepdims=True)
+            deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + np.float32(LAYER_NORM_EPS))
+            return activation(centred / deviation * scale + shift)
+
+        return normalized
 
     def require_actions(self, observations: Tree) -> None:
         """Make sure that each of the observations allows an action.

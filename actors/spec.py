@@ -26,6 +26,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda x: np.maximum(x, 0),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
 }
+LAYER_NORM_EPS = 1e-5
+"""What is added to a layer's variance before it is divided by, as PyTorch does."""
 MOST_BYTES = 256 * 1024**2
 """In a policy's file: a thousand times what one of the usual sizes needs."""
 
@@ -47,6 +49,9 @@ class PolicyNetwork:
     """tanh, relu or elu."""
     normalize_observations: bool = False
     """Observations are standardised with running statistics that travel in the weights."""
+    layer_norm: bool = False
+    """Each hidden layer is normalised before its activation: over its units, to mean 0 and standard deviation 1, then
+    scaled and shifted (Ba et al. 2016, arXiv:1607.06450)."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -149,6 +154,8 @@ class PolicySpec:
         shapes: dict[str, tuple[int, ...]] = {}
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.layer_sizes)):
             shapes |= {f"w{i}": (fan_in, fan_out), f"b{i}": (fan_out,)}
+            if self.network.layer_norm and i < len(self.network.hidden_sizes):
+                shapes |= {f"scale{i}": (fan_out,), f"shift{i}": (fan_out,)}
         shapes |= DISTRIBUTIONS[self.distribution].weight_shapes(self)
         if self.network.normalize_observations:
             shapes |= {"observation_mean": (self.layer_sizes[0],), "observation_std": (self.layer_sizes[0],)}
@@ -156,9 +163,9 @@ class PolicySpec:
 
     @property
     def num_learned(self) -> int:
-        """Numbers among its weights that are learned: all but the statistics of observations."""
-        learned = (shape for name, shape in self.weight_shapes().items() if not name.startswith("observation_"))
-        return sum(math.prod(shape) for shape in learned)
+        """Numbers among its weights that are learned by gradients: no statistics of observations, no ε."""
+        others = {"observation_mean", "observation_std", *DISTRIBUTIONS[self.distribution].unlearned}
+        return sum(math.prod(shape) for name, shape in self.weight_shapes().items() if name not in others)
 
 
 def read_spec(data: Any) -> PolicySpec:

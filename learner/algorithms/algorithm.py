@@ -12,13 +12,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from actors.distributions import distribution_for
 from actors.errors import UserError
+from actors.spaces import Space
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from actors.spec import PolicySpec
+    from actors.trees import Array, Tree
     from learner.memory.memory import Columns, Memory
     from learner.networks.torch_policy import TorchPolicy
 
@@ -33,8 +36,15 @@ class Experience(NamedTuple):
     """[T, inputs] float32, as the networks take them: encoded, and standardised where the policy does so."""
     final_observations: Tensor
     """[E, inputs]: the observation after each segment's last step."""
+    encoded: Tensor
+    """[T, inputs]: observations before they are standardised, for a memory that outlasts the statistics; see
+    ``Algorithm.encode``."""
+    final_encoded: Tensor
+    """[E, inputs]: final_observations, likewise."""
     allows: Tensor | None
     """[T, actions] bool: what the action mask allows; None: there is none."""
+    final_allows: Tensor | None
+    """[E, actions] bool: what it allows after each segment's last step."""
     actions: Tensor
     """[T] or [T, A], as they were sampled."""
     rewards: Tensor
@@ -76,6 +86,21 @@ class Algorithm(ABC):
         """Why only whole episodes can be learned from, in words; None: fragments do too."""
         return None
 
+    def distribution(self, action: Space) -> str:
+        """The name of the distribution over such actions that it learns: see ``actors.distributions``.
+
+        Raises:
+            UserError: it cannot learn such actions.
+        """
+        return distribution_for(action)
+
+    def require_fit(self, spec: PolicySpec) -> None:  # noqa: B027
+        """Make sure that it can learn such a policy.
+
+        Raises:
+            UserError: it cannot; one line that says what would be right.
+        """
+
     @property
     def idle_options(self) -> frozenset[str]:
         """Options that change nothing, as the others stand."""
@@ -94,6 +119,10 @@ class Algorithm(ABC):
     def make_memory(self, generator: torch.Generator) -> Memory:
         """An empty memory, which draws with these random numbers."""
 
+    def encode(self, seen: Space, observations: Tree) -> Array:
+        """What it knows of observations, [T, …]: what a network sees, [T, inputs], unless it says otherwise."""
+        return seen.encode(observations)
+
     @abstractmethod
     def prepare(self, network: Any, flown: Experience) -> tuple[Columns, dict[str, float]]:
         """What goes into the memory of a batch, and metrics; called without autograd.
@@ -107,8 +136,10 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
-    def loss(self, network: Any, steps: Columns) -> tuple[Tensor, Metrics]:
+    def loss(self, network: Any, steps: Columns) -> tuple[Tensor, Metrics] | tuple[Tensor, Metrics, Tensor]:
         """What a step of the optimiser descends, and tensors of one number each for the log.
+
+        A third answer, [B], is what the memory is told of the steps: by how much each was wrong.
 
         It is recorded once and replayed (compiled.py). One that branches on the value of a tensor, or keeps something
         from minibatch to minibatch, is noticed and called for each minibatch instead, two to six times slower.
@@ -127,6 +158,22 @@ class Algorithm(ABC):
             mean: makes means over these steps, and how many they are, those over the steps of all learners.
         """
         return False
+
+    def begin(self, network: Any, steps: int) -> None:  # noqa: B027
+        """Set what follows a schedule, before each update and before the first policy; called without autograd.
+
+        Args:
+            network: of ``make_network``.
+            steps: environment steps that were learned from before.
+        """
+
+    def follow(self, network: Any, gradient_steps: int) -> None:  # noqa: B027
+        """Let a target network follow, say, after a step of the optimiser; called without autograd.
+
+        Args:
+            network: of ``make_network``.
+            gradient_steps: steps of the optimiser so far.
+        """
 
 
 def require_between(name: str, value: float, low: float, high: float) -> None:
@@ -147,6 +194,16 @@ def require_positive(name: str, value: float) -> None:
     """
     if not 0 < value < math.inf:
         raise UserError(f"{name} must be positive, not {value}")
+
+
+def require_count(name: str, value: int, least: int = 1) -> None:
+    """Make sure that an option is a number of things.
+
+    Raises:
+        UserError: it is less than the least.
+    """
+    if value < least:
+        raise UserError(f"{name} must be {least} or more, not {value}")
 
 
 def require_weight(name: str, value: float) -> None:

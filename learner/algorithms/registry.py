@@ -8,11 +8,13 @@ from typing import Any
 
 from actors.errors import UserError
 from learner.algorithms.algorithm import Algorithm
+from learner.algorithms.dqn import DQN
 from learner.algorithms.naming import find
 from learner.algorithms.policy_gradient import PolicyGradient
 from learner.algorithms.ppo import PPO
+from learner.algorithms.pqn import PQN
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"policy_gradient": PolicyGradient, "ppo": PPO}
+ALGORITHMS: dict[str, type[Algorithm]] = {"policy_gradient": PolicyGradient, "ppo": PPO, "dqn": DQN, "pqn": PQN}
 
 
 def find_algorithm(name: str) -> type[Algorithm]:

@@ -100,3 +100,47 @@ def vtrace(steps: Trajectories, gamma: float, gae_lambda: float = 1.0, clip_rho:
     next_targets = targets.roll(-1)
     next_targets[steps.ends] = next_values[steps.ends]
     return rhos * (steps.rewards + gamma * next_targets - steps.values), targets
+
+
+class NStep(NamedTuple):
+    """What n steps bring, and where they lead, for each of T steps."""
+
+    returns: Tensor
+    """[T]: Σ_{k<h} γ^k r_{t+1+k}; h is n, or what is left of the segment."""
+    discounts: Tensor
+    """[T]: γ^h, and 0 where these h steps end in a terminal state."""
+    rows: Tensor
+    """[T] int64: the row of o_{t+h} among the T observations with the E final ones after them."""
+
+
+def n_step(rewards: Tensor, ends: Tensor, terminated: Tensor, longest: int, gamma: float, n: int) -> NStep:
+    """n-step returns without the value at their end (Sutton and Barto 2018, eq. 7.1), for T steps of E segments.
+
+    A segment's last steps have fewer: they lead to the observation after it, whether a time limit or a rollout's end
+    cut it. As γ^n is drawn from a sum of all that follows, nothing loops over n.
+
+    Args:
+        rewards: [T].
+        ends: [E] int64: the last step of each segment.
+        terminated: [E] float: 1 where it ended in a terminal state.
+        longest: steps in the longest segment.
+        gamma: γ.
+        n: steps.
+    """
+    import torch
+
+    steps = torch.arange(len(rewards), device=rewards.device)
+    segments = torch.searchsorted(ends, steps)
+    last = ends[segments]
+    after = torch.minimum(steps + n, last + 1)
+    leaves = after > last
+    decays = rewards.new_full(rewards.shape, gamma)
+    decays[ends] = 0
+    rest = reverse_scan(rewards, decays, longest)
+    later = torch.where(leaves, 0.0, rest[after.clamp(max=len(rewards) - 1)])
+    discounts = gamma ** (after - steps).to(rewards.dtype)
+    return NStep(
+        returns=rest - discounts * later,
+        discounts=torch.where(leaves, 1 - terminated[segments], 1.0) * discounts,
+        rows=torch.where(leaves, len(rewards) + segments, after),
+    )

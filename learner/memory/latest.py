@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
+from torch import Tensor
 
+from actors.trees import Array
 from learner.memory.memory import Columns
 
 
@@ -39,6 +41,24 @@ class Latest:
         """``n_epochs`` passes, each in another order."""
         for _ in range(self._n_epochs):
             yield self._minibatches()
+
+    def told(self, errors: Tensor) -> None:
+        """Nothing follows from it."""
+
+    def figures(self) -> dict[str, float]:
+        """None."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """None."""
+        return []
+
+    def state(self) -> dict[str, Array]:
+        """Nothing: the next batch takes its place."""
+        return {}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Nothing is held."""
 
     def _minibatches(self) -> Iterator[Columns]:
         """A pass; its order is drawn when the first minibatch is, so that one that is left out draws none."""

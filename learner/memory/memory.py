@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from actors.trees import Array
+
 Columns = dict[str, Tensor]
 """What a learner knows of T steps, by name: [T, …] each."""
 
@@ -21,3 +23,18 @@ class Memory(Protocol):
         """An update's passes over the memory, each of minibatches, [B, …] in all columns. A pass may be left out,
         and has drawn no random numbers then.
         """
+
+    def told(self, errors: Tensor) -> None:
+        """Take note of how wrong each step of the minibatch was that was drawn last, [B]."""
+
+    def figures(self) -> dict[str, float]:
+        """Numbers for the log, by their names in train/."""
+
+    def notes(self) -> list[str]:
+        """What a person who trains should know of it, a line each, since the last call."""
+
+    def state(self) -> dict[str, Array]:
+        """What it holds, as arrays by name; what is drawn next follows from it and the generator."""
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Hold what another of the same options held."""

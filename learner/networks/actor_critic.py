@@ -28,7 +28,7 @@ class ActorCritic(TorchPolicy):
     def __init__(self, spec: PolicySpec, has_critic: bool, critic_sizes: tuple[int, ...] | None = None) -> None:
         super().__init__(spec)
         sizes = (spec.layer_sizes[0], *(spec.network.hidden_sizes if critic_sizes is None else critic_sizes), 1)
-        self.critic = perceptron(sizes, spec.network.activation, last_gain=1.0) if has_critic else None
+        self.critic = perceptron(sizes, spec.network.activation, 1.0, spec.network.layer_norm) if has_critic else None
 
     def value(self, observations: Tensor) -> Tensor:
         """v(o): [B, inputs] -> [B]; zeros without a critic."""

@@ -20,6 +20,8 @@ class NetworkConfig:
     """tanh, relu or elu."""
     normalize_observations: bool = False
     """Standardise observations with running statistics, which travel with the policy."""
+    layer_norm: bool = False
+    """Normalise each hidden layer, the critic's too, before its activation (Ba et al. 2016)."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from actors.gaussians import VARIANCE_FLOOR
+from actors.gaussians import LOG_STD_RANGE, VARIANCE_FLOOR
 from actors.masks import FORBIDDEN
 from actors.spaces import MultiDiscrete
 from actors.spec import PolicySpec
@@ -50,6 +50,30 @@ class Categorical(TorchDistribution):
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """log π(a | o) and entropy of the softmax of the parameters: [B] each."""
         return _softmax(parameters, actions)
+
+
+class EpsilonGreedy(TorchDistribution):
+    """Discrete actions, [B] int64; the most valued one but for a share ε, which the learner sets."""
+
+    epsilon: Tensor
+    """[1]."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__(spec)
+        self.max_entropy = math.log(spec.action.inputs) if spec.action.inputs > 1 else 1.0
+        self.register_buffer("epsilon", torch.zeros(1))
+
+    def probabilities(self, q_values: Tensor) -> Tensor:
+        """[B, A]: ε / A of each action that a mask leaves, and 1 − ε more of the most valued one."""
+        allowed = (q_values > FORBIDDEN).to(q_values.dtype)
+        best = nn.functional.one_hot(q_values.argmax(1), q_values.shape[1])
+        return self.epsilon * allowed / allowed.sum(1, keepdim=True) + (1 - self.epsilon) * best
+
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """log π(a | o) and entropy, [B] each; no gradient goes through them."""
+        probabilities = self.probabilities(parameters)
+        log_probs = probabilities.clamp(min=1e-30).log()
+        return log_probs.gather(1, actions[:, None]).squeeze(1), -(probabilities * log_probs).sum(1)
 
 
 class MultiCategorical(TorchDistribution):
@@ -128,6 +152,34 @@ class StateDependentGaussian(TorchDistribution):
         return log_densities, (log_stds + _LOG_SQRT_2PI + 0.5).sum(1)
 
 
+class SquashedGaussian(TorchDistribution):
+    """Continuous actions tanh(u), [B, A], u ~ Normal(μ, σ²); the parameters are μ and log σ, [B, 2A]."""
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions [B, A] for standard normal noise [B, A], and their log-probabilities [B], to differentiate both.
+
+        log π(a) = Σ log N(u; μ, σ²) − log(1 − tanh² u), with log(1 − tanh² u) = 2 (log 2 − u − softplus(−2u)), which
+        loses no digits where tanh saturates (Haarnoja et al. 2018, arXiv:1801.01290, eq. 21).
+        """
+        means, log_stds = self._means_and_log_stds(parameters)
+        u = means + log_stds.exp() * noise
+        log_normal = -0.5 * noise.square() - log_stds - _LOG_SQRT_2PI
+        squash = 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))
+        return u.tanh(), (log_normal - squash).sum(1)
+
+    def _means_and_log_stds(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        means, log_stds = parameters.chunk(2, dim=1)
+        return means, log_stds.clamp(*LOG_STD_RANGE)
+
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """log π(a | o) of actions kept off ±1, and −log π in the entropy's place, which has no closed form."""
+        means, log_stds = self._means_and_log_stds(parameters)
+        inside = actions.clamp(-1 + 1e-6, 1 - 1e-6)
+        z = (inside.atanh() - means) / log_stds.exp()
+        log_probs = (-0.5 * z.square() - log_stds - _LOG_SQRT_2PI - torch.log1p(-inside.square())).sum(1)
+        return log_probs, -log_probs
+
+
 def _softmax(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     log_probs = torch.log_softmax(logits, dim=-1)
     entropies = -(log_probs.exp() * log_probs).sum(-1)
@@ -136,9 +188,11 @@ def _softmax(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
 
 DISTRIBUTIONS: dict[str, type[TorchDistribution]] = {
     "categorical": Categorical,
+    "epsilon_greedy": EpsilonGreedy,
     "multi_categorical": MultiCategorical,
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "state_dependent_gaussian": StateDependentGaussian,
+    "squashed_gaussian": SquashedGaussian,
 }
 """The torch forms of action distributions, by the names of ``actors.distributions.DISTRIBUTIONS``."""

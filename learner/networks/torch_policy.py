@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -12,19 +13,38 @@ from torch import Tensor, nn
 from actors.episode import Array
 from actors.errors import UserError
 from actors.masks import FORBIDDEN
-from actors.spec import PolicySpec
+from actors.policy import NORMALIZED_LIMIT
+from actors.spec import LAYER_NORM_EPS, PolicySpec
 from learner.networks.distributions import DISTRIBUTIONS
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 
 
-def perceptron(sizes: tuple[int, ...], activation: str, last_gain: float) -> nn.Sequential:
+class LayerNorm(nn.Module):
+    """A layer's units normalised to mean 0 and standard deviation 1, scaled and shifted: [B, units] -> [B, units].
+
+    Written out, since PyTorch's own is one operation that a recorded step cannot take apart.
+    """
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.ones(units)), nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(x − mean) / √(variance + ε) · scale + shift (Ba et al. 2016, arXiv:1607.06450)."""
+        centred = x - x.mean(1, keepdim=True)
+        deviation = (centred.square().mean(1, keepdim=True) + LAYER_NORM_EPS).sqrt()
+        return centred / deviation * self.scale + self.shift
+
+
+def perceptron(sizes: tuple[int, ...], activation: str, last_gain: float, layer_norm: bool = False) -> nn.Sequential:
     """Linear layers with activations between them, orthogonal weights and zero biases (Andrychowicz et al. 2021).
 
     Args:
         sizes: units from input to output.
         activation: a key of the policy's activations.
         last_gain: scale of the output layer: small for a policy, so that it starts near uniform.
+        layer_norm: normalise each hidden layer before its activation.
     """
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
@@ -32,7 +52,10 @@ def perceptron(sizes: tuple[int, ...], activation: str, last_gain: float) -> nn.
         linear = nn.Linear(fan_in, fan_out)
         nn.init.orthogonal_(linear.weight, last_gain if is_last else math.sqrt(2))
         nn.init.zeros_(linear.bias)
-        layers += [linear] if is_last else [linear, _ACTIVATIONS[activation]()]
+        layers.append(linear)
+        if not is_last:
+            layers += [LayerNorm(fan_out)] if layer_norm else []
+            layers.append(_ACTIVATIONS[activation]())
     return nn.Sequential(*layers)
 
 
@@ -40,12 +63,40 @@ class TorchPolicy(nn.Module):
     """A policy for one spec; the same arithmetic as Policy, in torch. What else an algorithm learns is a subclass's.
 
     A subclass makes its own modules after these: a policy's parameters come first in the learner's vector.
+
+    Args:
+        spec: of the policy.
+        last_gain: scale of the output layer's initial weights.
+        outputs: numbers that the actor gives; None: as the policy's network.
     """
 
-    def __init__(self, spec: PolicySpec) -> None:
+    def __init__(self, spec: PolicySpec, last_gain: float = 0.01, outputs: int | None = None) -> None:
         super().__init__()
         self.distribution = DISTRIBUTIONS[spec.distribution](spec)
-        self.actor = perceptron(spec.layer_sizes, spec.network.activation, last_gain=0.01)
+        sizes = (*spec.layer_sizes[:-1], spec.layer_sizes[-1] if outputs is None else outputs)
+        self.actor = perceptron(sizes, spec.network.activation, last_gain, spec.network.layer_norm)
+        self._weight_names = [name for name in spec.weight_shapes() if not name.startswith("observation_")]
+        self._statistics: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def num_policy_parameters(self) -> int:
+        """Numbers of the learner's vector that the policy is made of; they come first."""
+        return sum(own.numel() for own in (*self.distribution.parameters(), *self.actor.parameters()))
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set the statistics of observations, [inputs] each, that ``standardised`` uses; later ones in their place."""
+        if self._statistics is None:
+            self._statistics = mean.clone(), std.clone()
+        else:
+            self._statistics[0].copy_(mean)
+            self._statistics[1].copy_(std)
+
+    def standardised(self, encoded: Tensor) -> Tensor:
+        """Observations as networks take them, of [B, inputs] as a memory keeps them: as statistics are now."""
+        if self._statistics is None:
+            return encoded
+        mean, std = self._statistics
+        return ((encoded - mean) / std).clamp(-NORMALIZED_LIMIT, NORMALIZED_LIMIT).float()
 
     def parameters_of(self, observations: Tensor, allows: Tensor | None = None) -> Tensor:
         """The distribution's parameters, [B, A] or [B, P], for observations [B, inputs] and masks [B, A] bool."""
@@ -69,19 +120,21 @@ class TorchPolicy(nn.Module):
                     f"{tuple(own.shape)}; one that explores with gSDE can be flown and served, and not trained further"
                 )
         with torch.no_grad():
-            for i, linear in enumerate(layer for layer in self.actor if isinstance(layer, nn.Linear)):
-                linear.weight.copy_(torch.from_numpy(weights[f"w{i}"].T.copy()))
-                linear.bias.copy_(torch.from_numpy(weights[f"b{i}"].copy()))
-            for name, own in self.distribution.named_parameters():
-                own.copy_(torch.from_numpy(weights[name].copy()))
+            for name, parameter in self._named():
+                parameter.copy_(torch.from_numpy(weights[name].copy()))
 
     def policy_weights(self) -> dict[str, Array]:
         """The weights by the names that Policy gives them, copied to numpy."""
-        weights: dict[str, Array] = {}
-        linears = [layer for layer in self.actor if isinstance(layer, nn.Linear)]
-        for i, linear in enumerate(linears):
-            weights[f"w{i}"] = np.ascontiguousarray(linear.weight.detach().cpu().numpy().T)
-            weights[f"b{i}"] = linear.bias.detach().cpu().numpy().copy()
-        for name, own in self.distribution.named_parameters():
-            weights[name] = own.detach().cpu().numpy().copy()
-        return weights
+        named = itertools.chain(self._named(), self.distribution.named_buffers())
+        weights = {name: np.array(own.detach().cpu().numpy(), order="C") for name, own in named}
+        return {name: weights[name] for name in self._weight_names}
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        """What is learned, by the names that Policy gives it, in its layout."""
+        for i, linear in enumerate(layer for layer in self.actor if isinstance(layer, nn.Linear)):
+            yield f"w{i}", linear.weight.T
+            yield f"b{i}", linear.bias
+        for i, norm in enumerate(layer for layer in self.actor if isinstance(layer, LayerNorm)):
+            yield f"scale{i}", norm.scale
+            yield f"shift{i}", norm.shift
+        yield from self.distribution.named_parameters()

@@ -7,6 +7,7 @@ error: data parallelism with synchronous gradients.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable
 
 import torch
@@ -60,6 +61,15 @@ class Shard:
         sums = torch.cat([tensor * steps, tensor.new_tensor([float(steps)])])
         self._together(lambda: dist.all_reduce(sums))
         return sums[:-1] / sums[-1]
+
+    def gathered(self, mine: Tensor, steps: int) -> Tensor:
+        """A number for each of a minibatch's ``steps`` steps, [B], of those that each learner has for its share."""
+        if not 1 < self.count <= steps:
+            return mine
+        padded = torch.cat([mine, mine.new_zeros(math.ceil(steps / self.count) - len(mine))])
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        self._together(lambda: dist.all_gather(parts, padded))
+        return torch.stack(parts, dim=1).flatten()[:steps]
 
     def agree(self, tensor: Tensor) -> None:
         """Overwrite with the first learner's: processors that round differently must not drift apart."""

@@ -19,7 +19,8 @@ from learner.optimisation.optimizers import OPTIMIZERS, memory_for
 from learner.optimisation.sharding import Shard
 
 Metrics = dict[str, Tensor]
-LossFunction = Callable[[Columns], tuple[Tensor, Metrics]]
+Answer = tuple[Tensor, Metrics, Tensor | None]
+LossFunction = Callable[[Columns], "tuple[Tensor, Metrics] | tuple[Tensor, Metrics, Tensor]"]
 
 LEARNERS_METRICS = frozenset(
     [
@@ -32,6 +33,8 @@ LEARNERS_METRICS = frozenset(
         "mean_return_target",
         "behaviour_kl",
         "explained_variance",
+        "memory_size",
+        "samples_per_insert",
     ]
 )
 """Names in train/ that are not a loss's to give."""
@@ -65,12 +68,16 @@ class GradientStep:
         self._network, self._loss, self._config = network, loss, config
         self._batch_size, self._shard, self._name, self._users = batch_size, shard, name, users
         self.parameters = flatten(network)
+        self._learned = learned(network)
         self._device = self.parameters.device
         self._learning_rate = torch.zeros((), device=self._device)
         self._memory = memory_for(self.parameters)
         self._recorded: RecordedStep | None = None
         self.metric_names: list[str] = []
         """The names of the metrics that a step answers, in order; known after the first step."""
+        self.errors: Tensor | None = None
+        """[B]: what the loss told of each step of the last minibatch, if it does; the next call may overwrite it."""
+        self._tells_errors = False
         self._notes: list[str] = []
 
     def set_learning_rate(self, learning_rate: float) -> None:
@@ -90,13 +97,14 @@ class GradientStep:
         """
         alone = self._shard.count == 1
         gradient = self._clipped_gradient if alone else self._gradient
-        is_usual = _length(minibatch) == self._batch_size
+        steps = _length(minibatch)
+        is_usual = steps == self._batch_size
         minibatch = self._shard.share(minibatch)
         finish = self._descend if alone else functools.partial(self._descend_together, _length(minibatch))
         # A CUDA graph would hold what NCCL does as well.
         recordable = self._config.compile and is_usual and (alone or self._device.type == "cpu")
         if not recordable:
-            return finish(*gradient(minibatch))
+            return self._answered(finish(*gradient(minibatch)), minibatch, steps)
         if self._recorded is None:
             names, state = tuple(minibatch), [self.parameters, *self._memory.values()]
             by_place = lambda *columns: gradient(dict(zip(names, columns, strict=True)))  # noqa: E731
@@ -108,17 +116,26 @@ class GradientStep:
                 f"the loss of {self._name!r} runs unrecorded, so that a minibatch takes two to six times as long: "
                 f"{self._recorded.obstacle}; what depends on values can be written with torch.where"
             )
-        return terms
+        return self._answered(terms, minibatch, steps)
+
+    def _answered(self, terms: Tensor, mine: Columns, steps: int) -> Tensor:
+        """The metrics of what a step gave; keeps the errors that come before them."""
+        if not self._tells_errors:
+            return terms
+        self.errors = self._shard.gathered(terms[: _length(mine)], steps)
+        return terms[_length(mine) :]
 
     def _gradient(self, steps: Columns) -> tuple[Tensor, Tensor]:
-        """The metrics, and the gradient of the loss, [P]; our part looks at no tensor's values, to be recorded.
+        """What the loss tells of each step, if it does, and the metrics, in one row; and its gradient, [P].
+
+        Our part looks at no tensor's values, to be recorded.
 
         Raises:
             UserError: the loss answers something else than a loss and metrics.
         """
         with torch.enable_grad():
-            loss, metrics = check_answer(self._name, self._loss(steps))
-            gradients = torch.autograd.grad(loss, list(self._network.parameters()), materialize_grads=True)
+            loss, metrics, errors = check_answer(self._name, self._loss(steps), _length(steps))
+            gradients = torch.autograd.grad(loss, self._learned, materialize_grads=True)
         metrics = {**metrics, "loss": loss}
         names = [*metrics, "grad_norm"]
         if self.metric_names not in ([], names):
@@ -127,8 +144,11 @@ class GradientStep:
                 f"{', '.join(self.metric_names)}; they must be the same in every minibatch"
             )
         self.metric_names = names
-        values = [value.detach().to(loss.dtype) for value in metrics.values()]
-        return torch.stack(values), torch.cat([gradient.flatten() for gradient in gradients])
+        self._tells_errors = errors is not None
+        terms = torch.stack([value.detach().to(loss.dtype) for value in metrics.values()])
+        if errors is not None:
+            terms = torch.cat([errors.detach().to(loss.dtype), terms])
+        return terms, torch.cat([gradient.flatten() for gradient in gradients])
 
     def _clipped_gradient(self, minibatch: Columns) -> tuple[Tensor, Tensor]:
         return self._clip(*self._gradient(minibatch))
@@ -145,9 +165,11 @@ class GradientStep:
         step(self.parameters, gradient, self._learning_rate, self._memory, eps)
         return metrics
 
-    def _descend_together(self, steps: int, metrics: Tensor, gradient: Tensor) -> Tensor:
+    def _descend_together(self, steps: int, terms: Tensor, gradient: Tensor) -> Tensor:
+        errors, metrics = terms.tensor_split([steps if self._tells_errors else 0])
         mean = self._shard.mean(torch.cat([metrics, gradient]), steps)
-        return self._descend(*self._clip(*mean.split([len(metrics), len(gradient)])))
+        metrics = self._descend(*self._clip(*mean.split([len(metrics), len(gradient)])))
+        return torch.cat([errors, metrics])
 
     def state(self) -> dict[str, Array]:
         """Parameters and the optimiser's memory, as arrays by name."""
@@ -174,24 +196,34 @@ def _length(columns: Columns) -> int:
     return len(next(iter(columns.values())))
 
 
+def learned(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that gradients change: not a target network's."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
 def flatten(network: nn.Module) -> Tensor:
-    """One vector of all parameters; the network's own become views into it."""
-    parameters = list(network.parameters())
+    """One vector of all parameters that are learned; the network's own become views into it."""
+    parameters = learned(network)
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     for parameter, view in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.data = view.view_as(parameter)
     return flat
 
 
-def check_answer(name: str, answer: object) -> tuple[Tensor, Metrics]:
-    """What a loss answered, if it is a loss to differentiate and metrics of one number each.
+def check_answer(name: str, answer: object, steps: int) -> Answer:
+    """What a loss answered, if it is a loss to differentiate, metrics of one number each, and maybe one for each step.
 
     Raises:
         UserError: it is not; one line that names the algorithm and the metric.
     """
-    if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict)):
+    if not (isinstance(answer, tuple) and len(answer) in (2, 3) and isinstance(answer[1], dict)):
         raise UserError(f"the loss of {name!r} must be a tensor and a dict of metrics, not {type(answer).__name__}")
-    loss, metrics = answer
+    loss, metrics, errors = answer if len(answer) == 3 else (*answer, None)
+    if errors is not None and not (isinstance(errors, Tensor) and errors.shape == (steps,)):
+        shape = list(errors.shape) if isinstance(errors, Tensor) else type(errors).__name__
+        raise UserError(
+            f"the loss of {name!r}: what it says of the steps must be [{steps}], a number each, not {shape}"
+        )
     for metric, value in {"what is descended": loss, **metrics}.items():
         if not isinstance(value, Tensor):
             raise UserError(
@@ -210,4 +242,4 @@ def check_answer(name: str, answer: object) -> tuple[Tensor, Metrics]:
         raise UserError(
             f"the loss of {name!r}: the learner itself logs a metric {min(taken)}; call yours by another name"
         )
-    return loss, metrics
+    return loss, metrics, errors

@@ -88,6 +88,9 @@ class CheckpointConfig:
     """Seconds between checkpoints; more where the storage is so slow that they would take a tenth of the time."""
     keep_checkpoints: int = 3
     """Checkpoints kept; a damaged one is passed over for the one before."""
+    checkpoint_memory: bool = False
+    """Keep what a replay memory holds in each checkpoint: as many bytes as the log says it takes, each time. Without, a
+    run that goes on fills it anew before it learns."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.checkpoint_seconds < math.inf:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from actors.distributions import distribution_for
 from actors.environments import EnvironmentInfo
 from actors.episode import Array
 from actors.errors import UserError
@@ -42,7 +41,7 @@ class Initial:
             self.policy.spec.require_spaces(environment.env_id, environment.observation, environment.action)
         except UserError as error:
             raise UserError(f"the policy in {self.origin} does not fit: {error}") from error
-        own, usual = self.policy.spec.distribution, distribution_for(environment.action)
+        own, usual = self.policy.spec.distribution, config.algorithm.distribution(environment.action)
         if own != usual:
             raise UserError(
                 f"the policy in {self.origin} has {own} actions, which can be flown and served; a run's are {usual}"

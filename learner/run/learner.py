@@ -44,6 +44,7 @@ class Learner:
         device: where to compute: auto, cpu or cuda.
         shard: its place among learners that share the work; None: it is alone.
         initial: what it starts from; None: random weights.
+        keeps_memory: whether its state holds the memory.
 
     Raises:
         UserError: a CUDA device is asked for and not there.
@@ -59,12 +60,14 @@ class Learner:
         device: str = "auto",
         shard: Shard | None = None,
         initial: Initial | None = None,
+        keeps_memory: bool = False,
     ) -> None:
         self.spec = spec
         self.algorithm = algorithm
         self.optimisation = optimisation
         self.device = find_device(device)
         self._shard = shard or Shard()
+        self._keeps_memory = keeps_memory
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -81,11 +84,22 @@ class Learner:
             self._start_from(initial)
         self.version = spec.version
         self.trained: dict[str, Any] = dict(spec.trained)
+        self._steps = self._gradient_steps = 0
+        """What was learned from, and steps of the optimiser, so far."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set what follows the run's schedules or statistics, before anybody acts or learns."""
+        with torch.no_grad():
+            self.algorithm.begin(self.network, self._steps)
+            if self._normalizer:
+                mean, std = self._normalizer.mean, self._normalizer.std
+                self.network.set_statistics(*(torch.from_numpy(part).to(self.device) for part in (mean, std)))
 
     def _start_from(self, initial: Initial) -> None:
         """Take over a policy, the critic if it is of this one's size, and statistics of observations."""
         self.network.load_policy_weights(initial.policy.weights)
-        critic = self._step.parameters[self.spec.num_learned :]  # the policy's come first
+        critic = self._step.parameters[self.network.num_policy_parameters :]  # the policy's come first
         if initial.critic is not None and initial.critic.size == critic.numel():
             critic.copy_(torch.from_numpy(initial.critic.copy()))
         if self._normalizer and initial.statistics:
@@ -130,6 +144,7 @@ class Learner:
         # that it was trained with. The one that flew had older ones, so that even on-policy the ratios begin near 1.
         if self._normalizer:
             self._normalizer.update(self.spec.seen.encode(batch.observations))
+        self._begin()
         with torch.no_grad():
             prepared = self.algorithm.prepare(self.network, self._uploaded(batch))
         columns, estimates = check_prepared(name_of(self.algorithm), prepared)
@@ -138,7 +153,9 @@ class Learner:
         self._shard.agree(self._step.parameters)
         self._check_finite(metrics)
         self.version += 1
-        metrics |= {f"train/{name}": value for name, value in estimates.items()}
+        self._steps += batch.num_steps
+        self._begin()
+        metrics |= {f"train/{name}": value for name, value in (estimates | self._memory.figures()).items()}
         metrics |= {"train/learning_rate": learning_rate, "train/n_updates": self.version}
         return self.policy(), metrics
 
@@ -155,14 +172,18 @@ class Learner:
                 terms = self._step(minibatch)
                 sums = terms.clone() if sums is None else sums.add_(terms)
                 steps += 1
-        assert sums is not None
-        means = zip(self._step.metric_names, (sums / steps).tolist(), strict=True)
-        metrics = {f"train/{name}": mean for name, mean in means}
+                self._gradient_steps += 1
+                if self._step.errors is not None:
+                    self._memory.told(self._step.errors)
+                with torch.no_grad():
+                    self.algorithm.follow(self.network, self._gradient_steps)
+        means = [] if sums is None else (sums / steps).tolist()  # a replay that is filled before it is learned from
+        metrics = {f"train/{name}": mean for name, mean in zip(self._step.metric_names, means, strict=bool(means))}
         return metrics | {"train/gradient_steps": steps, "train/epochs": passes}
 
     def notes(self) -> list[str]:
         """What a person who trains should know, a line each, since the last call."""
-        return self._step.notes()
+        return [*self._memory.notes(), *self._step.notes()]
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
@@ -189,10 +210,17 @@ class Learner:
         def upload(array: Array) -> Tensor:
             return torch.tensor(array, device=device) if device.type == "cuda" else torch.from_numpy(array.copy())
 
+        columns = [batch.observations, batch.final_observations]
+        encoded = [upload(self.algorithm.encode(self.spec.seen, column)) for column in columns]
+        standard = [upload(self._normalized(column)) for column in columns] if self._normalizer else encoded
+        allows = [upload(allowed(column)) if self.spec.is_masked else None for column in columns]
         return Experience(
-            observations=upload(self._normalized(batch.observations)),
-            final_observations=upload(self._normalized(batch.final_observations)),
-            allows=upload(allowed(batch.observations)) if self.spec.is_masked else None,
+            observations=standard[0],
+            final_observations=standard[1],
+            encoded=encoded[0],
+            final_encoded=encoded[1],
+            allows=allows[0],
+            final_allows=allows[1],
             actions=upload(batch.actions),
             rewards=upload(batch.rewards) * self.algorithm.reward_scale,
             notes={name: upload(note) for name, note in batch.notes.items()},
@@ -202,10 +230,9 @@ class Learner:
         )
 
     def _normalized(self, observations: Tree) -> Array:
-        """[n, inputs] float32, standardised where the policy does so."""
+        """[n, inputs] float32, standardised."""
+        assert self._normalizer is not None
         inputs = self.spec.seen.encode(observations)
-        if self._normalizer is None:
-            return inputs
         standard = (inputs - self._normalizer.mean) / self._normalizer.std
         return np.clip(standard, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False)
 
@@ -220,6 +247,8 @@ class Learner:
         """All that a learner needs to go on exactly where this one is, as arrays by name."""
         state: dict[str, Array] = {
             "version": np.array(self.version),
+            "steps": np.array(self._steps),
+            "gradient_steps": np.array(self._gradient_steps),
             "scale_actions": np.array(self.spec.scale_actions),
             "seed": np.array(self._seed),
             "generator": self._generator.get_state().numpy().copy(),
@@ -227,7 +256,18 @@ class Learner:
         }
         if self._normalizer:
             state |= {f"normalizer.{name}": value for name, value in self._normalizer.state().items()}
+        state |= {f"network.{name}": tensor.cpu().numpy().copy() for name, tensor in self._unlearned()}
+        if self._keeps_memory:
+            state |= {f"memory.{name}": value for name, value in self._memory.state().items()}
         return state
+
+    def _unlearned(self) -> Iterator[tuple[str, Tensor]]:
+        """What the network holds that no gradient changes: a target network, counts."""
+        for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                yield name, parameter.detach()
+        lasting = self.network.state_dict()
+        yield from ((name, buffer) for name, buffer in self.network.named_buffers() if name in lasting)
 
     def load_state(self, state: dict[str, Array]) -> None:
         """Go on from a state of a learner of the same configuration.
@@ -241,10 +281,20 @@ class Learner:
         self.spec = dataclasses.replace(self.spec, scale_actions=scaled)
         self._seed = int(state.get("seed", self._seed))
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
+        self._steps, self._gradient_steps = int(state.get("steps", 0)), int(state.get("gradient_steps", 0))
         if self._normalizer:
-            self._normalizer.load_state(
-                {k.removeprefix("normalizer."): v for k, v in state.items() if k.startswith("normalizer.")}
-            )
+            self._normalizer.load_state(_part(state, "normalizer."))
+        for name, tensor in self._unlearned():
+            if f"network.{name}" in state:
+                tensor.copy_(torch.from_numpy(state[f"network.{name}"].copy()))
+        if memory := _part(state, "memory."):
+            self._memory.load_state(memory)
+        self._begin()
+
+
+def _part(state: dict[str, Array], prefix: str) -> dict[str, Array]:
+    """What of a state has names with a prefix, by the names without it."""
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 def check_prepared(name: str, prepared: object) -> tuple[Columns, dict[str, float]]:

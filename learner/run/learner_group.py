@@ -53,6 +53,9 @@ class LearnerGroup:
         preset: for the policy's record of how it was trained.
         spares: idle learners to use before any is started; ``stop`` leaves this one's there. None: ``stop`` ends them.
         initial: what they start from; None: random weights.
+
+    Raises:
+        UserError: the algorithm cannot learn to fly this environment with this network.
     """
 
     def __init__(
@@ -68,13 +71,18 @@ class LearnerGroup:
         if initial:
             network["scale_actions"] = initial.policy.spec.scale_actions
             trained["init_from"] = initial.record()
+        distribution = config.algorithm.distribution(environment.action)
+        critic_sizes = network.pop("critic_sizes")
+        spec = environment.policy_spec(**network, trained=trained, distribution=distribution)
+        config.algorithm.require_fit(spec)
         self._arguments = {
-            "critic_sizes": network.pop("critic_sizes"),
-            "spec": environment.policy_spec(**network, trained=trained),
+            "critic_sizes": critic_sizes,
+            "spec": spec,
             "algorithm": config.algorithm,
             "optimisation": config.optimisation,
             "seed": config.seed,
             "initial": initial,
+            "keeps_memory": config.checkpoint.checkpoint_memory,
         }
         self._placement = config.placement
         self._spares = spares

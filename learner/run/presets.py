@@ -23,6 +23,14 @@ _EPISODES: dict[str, Any] = {
 }
 """REINFORCE and its kin, on-policy: batches of 32 whole episodes, one gradient step each."""
 
+_REPLAY: dict[str, Any] = {
+    "rollout": {"n_envs": 64, "n_steps": 32},
+    "network": {"activation": "relu"},
+    "optimisation": {"learning_rate": 1e-3, "max_grad_norm": 10.0},
+    "algorithm": {"name": "dqn", "gamma": 0.99, "reward_scale": 0.01},
+}
+"""Learning from a replay memory: 2 gradient steps for 64 steps flown."""
+
 _ENTROPY: dict[str, Any] = {"algorithm": {"ent_coef": 0.005, "normalize_entropy": True}}
 
 PRESETS: dict[str, list[dict[str, Any]]] = {
@@ -65,6 +73,22 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
                 "ent_coef": 0.01,
                 "reward_scale": 0.01,
                 "normalize_advantage": False,
+            },
+        }
+    ],
+    "dqn": [_REPLAY, {"algorithm": {"double": True, "n_step": 10}}],
+    "pqn": [
+        {
+            "rollout": {"n_envs": 64, "n_steps": 32},
+            "network": {"activation": "relu", "hidden_sizes": [32, 32]},
+            "optimisation": {"learning_rate": 2e-3, "schedule": "linear", "max_grad_norm": 10.0},
+            "algorithm": {
+                "name": "pqn",
+                "gamma": 0.99,
+                "reward_scale": 0.01,
+                "batch_size": 256,
+                "n_epochs": 8,
+                "exploration_steps": 60_000,
             },
         }
     ],

@@ -1,0 +1,56 @@
+"""What all algorithms that learn action values share: ε-greedy exploration by a schedule. Free of torch, too."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from actors.errors import UserError
+from actors.spaces import Discrete, Space
+from learner.algorithms.algorithm import Algorithm, require_between, require_count
+
+if TYPE_CHECKING:
+    from learner.networks.torch_policy import TorchPolicy
+
+
+@dataclasses.dataclass(frozen=True)
+class QLearning(Algorithm):
+    """Learns q(o, a), takes the most valued action, and another one for a share ε of steps."""
+
+    exploration_initial_eps: float = 1.0
+    """ε at first."""
+    exploration_final_eps: float = 0.05
+    """ε in the end."""
+    exploration_steps: int = 40_000
+    """Environment steps over which ε falls from the one to the other, on a line."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_between("exploration_initial_eps", self.exploration_initial_eps, 0, 1)
+        require_between("exploration_final_eps", self.exploration_final_eps, 0, 1)
+        require_count("exploration_steps", self.exploration_steps)
+
+    def distribution(self, action: Space) -> str:
+        """ε-greedy.
+
+        Raises:
+            UserError: actions are not Discrete.
+        """
+        if not isinstance(action, Discrete):
+            raise UserError(
+                f"this algorithm values each of a number of actions, and these are {action.in_words()}: "
+                "presets sac and ppo learn such"
+            )
+        return "epsilon_greedy"
+
+    def epsilon(self, steps: int) -> float:
+        """ε after so many environment steps."""
+        begun, ended = self.exploration_initial_eps, self.exploration_final_eps
+        return begun + (ended - begun) * min(1.0, steps / self.exploration_steps)
+
+    def begin(self, network: TorchPolicy, steps: int) -> None:
+        """Set the ε of the policies to come."""
+        from learner.networks.distributions import EpsilonGreedy
+
+        assert isinstance(network.distribution, EpsilonGreedy)
+        network.distribution.epsilon.fill_(self.epsilon(steps))

@@ -1,0 +1,199 @@
+"""Replay: the last steps, drawn again and again, uniformly or by how wrong they were."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from actors.errors import UserError
+from actors.trees import Array
+from learner.memory.memory import Columns
+from learner.memory.sum_tree import SumTree
+
+_DRAWN_AT_ONCE = 16
+"""Uniform minibatches that are gathered in one call: a minibatch's bookkeeping costs as much as its copying."""
+_MOST_OF_MEMORY = 0.8
+"""Share of what is free that a replay may take."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Priorities:
+    """Prioritised replay (Schaul et al. 2016, arXiv:1511.05952): steps are drawn by how wrong they were.
+
+    A step is drawn with probability p^α / Σ p^α, where p is its last error and a new one's the largest so far, and its
+    loss weighed by (N · probability)^−β, over the largest weight of the minibatch (section 3.4).
+    """
+
+    alpha: float
+    """α: 0 draws uniformly."""
+    beta: float
+    """β at first: 1 corrects for the drawing in full."""
+    beta_steps: int
+    """Steps taken in over which β rises to 1."""
+    floor: float = 1e-6
+    """Added to errors, so that every step can be drawn."""
+
+
+class Replay:
+    """The last ``capacity`` steps, as columns that are allocated once, on the device of what comes first.
+
+    Args:
+        capacity: steps that it holds.
+        batch_size: steps in a minibatch.
+        replay_ratio: minibatches drawn for each step that comes in.
+        learning_starts: steps that it must hold before any is drawn.
+        generator: draws; the same on all learners.
+        priorities: None: every step is drawn as often as any other.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        batch_size: int,
+        replay_ratio: float,
+        learning_starts: int,
+        generator: torch.Generator,
+        priorities: Priorities | None = None,
+    ) -> None:
+        self._capacity, self._batch_size = capacity, batch_size
+        self._ratio, self._learning_starts = replay_ratio, learning_starts
+        self._generator = generator
+        self._columns: Columns = {}
+        self._inserted = self._drawn = 0
+        self._owed = 0.0
+        """Minibatches for steps that came in, and were not drawn yet: less than one between updates."""
+        self._priorities = priorities
+        self._tree = SumTree(capacity) if priorities else None
+        self._largest = 1.0
+        """The largest p^α so far."""
+        self._places: Array = np.zeros(0, np.int64)
+        """[B]: where the steps of the last minibatch are."""
+        self._notes: list[str] = []
+
+    def __len__(self) -> int:
+        """Steps that it holds."""
+        return min(self._inserted, self._capacity)
+
+    def add(self, columns: Columns) -> None:
+        """Take in steps, over the oldest.
+
+        Raises:
+            UserError: so many steps do not fit into this machine's memory.
+        """
+        if not self._columns:
+            self._columns = self._allocated(columns)
+        count = len(next(iter(columns.values())))
+        self._owed += self._ratio * count
+        kept = min(count, self._capacity)
+        places = (torch.arange(kept) + self._inserted + count - kept) % self._capacity
+        for name, column in columns.items():
+            self._columns[name][places.to(column.device)] = column[count - kept :]
+        if self._tree:
+            self._tree.set(places.numpy(), np.full(kept, self._largest))
+        self._inserted += count
+
+    def _allocated(self, columns: Columns) -> Columns:
+        sizes = {name: column.element_size() * math.prod(column.shape[1:]) for name, column in columns.items()}
+        step, device = sum(sizes.values()), next(iter(columns.values())).device
+        total = step * self._capacity
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+        words = f"{self._capacity:,} steps of {step:,} bytes: {total / 1e6:,.0f} MB"
+        if total > _MOST_OF_MEMORY * free:
+            raise UserError(
+                f"buffer_size is too large for the learner's machine: {words}, and {free / 1e6:,.0f} MB are free; "
+                f"{int(_MOST_OF_MEMORY * free / step):,} would fit"
+            )
+        self._notes.append(f"replay memory of {words}")
+        return {name: column.new_empty((self._capacity, *column.shape[1:])) for name, column in columns.items()}
+
+    def draw(self) -> Iterator[Iterable[Columns]]:
+        """One pass, of as many minibatches as the steps that came in since are worth; none before it holds enough."""
+        if len(self) < max(self._learning_starts, 1):
+            self._owed = 0.0
+            return
+        count = int(self._owed + 1e-9)
+        self._owed -= count
+        self._drawn += count * self._batch_size
+        if count:
+            yield self._by_priority(count) if self._tree else self._uniformly(count)
+
+    def _uniformly(self, count: int) -> Iterator[Columns]:
+        size = self._batch_size
+        for first in range(0, count, _DRAWN_AT_ONCE):
+            some = min(_DRAWN_AT_ONCE, count - first)
+            places = torch.randint(len(self), (some * size,), generator=self._generator)
+            drawn = self._at(places)
+            for i in range(some):
+                yield {name: column[i * size : (i + 1) * size] for name, column in drawn.items()}
+
+    def _by_priority(self, count: int) -> Iterator[Columns]:
+        assert self._tree is not None
+        assert self._priorities is not None
+        for _ in range(count):
+            # One from each of B equal parts of the sum, as the paper has it.
+            parts = torch.rand(self._batch_size, generator=self._generator, dtype=torch.float64).numpy()
+            self._places, shares = self._tree.find((np.arange(self._batch_size) + parts) / self._batch_size)
+            weights = (len(self) * shares) ** -self._beta
+            weights /= weights.max()
+            drawn = self._at(torch.from_numpy(self._places))
+            some = next(iter(drawn.values()))
+            yield {**drawn, "weights": torch.from_numpy(weights.astype(np.float32)).to(some.device)}
+
+    @property
+    def _beta(self) -> float:
+        assert self._priorities is not None
+        risen = min(1.0, self._inserted / self._priorities.beta_steps)
+        return self._priorities.beta + (1 - self._priorities.beta) * risen
+
+    def _at(self, places: Tensor) -> Columns:
+        return {name: column.index_select(0, places.to(column.device)) for name, column in self._columns.items()}
+
+    def told(self, errors: Tensor) -> None:
+        """Steps of the last minibatch are drawn by these errors from now on, [B]; uniform drawing heeds none."""
+        if not self._tree:
+            return
+        assert self._priorities is not None
+        priorities = (errors.cpu().numpy().astype(np.float64) + self._priorities.floor) ** self._priorities.alpha
+        self._largest = max(self._largest, float(priorities.max()))
+        self._tree.set(self._places, priorities)
+
+    def figures(self) -> dict[str, float]:
+        """Steps that it holds, and how often a step that came in was drawn so far, on average."""
+        return {"memory_size": len(self), "samples_per_insert": self._drawn / max(1, self._inserted)}
+
+    def notes(self) -> list[str]:
+        """How much memory it takes, once."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def state(self) -> dict[str, Array]:
+        """What it holds, oldest step first where it has gone round: as many bytes as it takes."""
+        counts = np.array([self._inserted, self._drawn, self._owed, self._largest])
+        held = {f"column.{name}": column[: len(self)].cpu().numpy() for name, column in self._columns.items()}
+        priorities = {"priorities": self._tree.get(np.arange(len(self)))} if self._tree else {}
+        return {"counts": counts, **held, **priorities}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Hold what another of the same options held.
+
+        Raises:
+            UserError: it held more than this one can.
+        """
+        inserted, drawn, self._owed, self._largest = (float(count) for count in state["counts"])
+        held = {name.removeprefix("column."): array for name, array in state.items() if name.startswith("column.")}
+        if any(len(array) > self._capacity for array in held.values()):
+            raise UserError(f"the checkpoint's memory holds more than buffer_size, {self._capacity}, steps")
+        columns = {name: torch.from_numpy(array.copy()) for name, array in held.items()}
+        if columns:
+            self._columns = self._allocated(columns)
+            for name, column in columns.items():
+                self._columns[name][: len(column)] = column
+        if self._tree:
+            self._tree.set(np.arange(len(state["priorities"])), state["priorities"])
+        self._inserted, self._drawn = int(inserted), int(drawn)
