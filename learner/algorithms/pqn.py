@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from learner.algorithms.algorithm import Experience, require_between, require_count
 from learner.algorithms.dqn import chosen
-from learner.algorithms.q_learning import QLearning
 from learner.algorithms.returns import Trajectories, lambda_returns
+from learner.algorithms.value_based import ValueBased
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class PQN(QLearning):
+class PQN(ValueBased):
     """Regresses q towards λ-returns, worked out once a batch (Gallici et al. 2024, arXiv:2407.04811)."""
 
     q_lambda: float = 0.9

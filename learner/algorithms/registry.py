@@ -13,8 +13,17 @@ from learner.algorithms.naming import find
 from learner.algorithms.policy_gradient import PolicyGradient
 from learner.algorithms.ppo import PPO
 from learner.algorithms.pqn import PQN
+from learner.algorithms.sac import SAC
+from learner.algorithms.tabular import Tabular
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"policy_gradient": PolicyGradient, "ppo": PPO, "dqn": DQN, "pqn": PQN}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "policy_gradient": PolicyGradient,
+    "ppo": PPO,
+    "tabular": Tabular,
+    "dqn": DQN,
+    "pqn": PQN,
+    "sac": SAC,
+}
 
 
 def find_algorithm(name: str) -> type[Algorithm]:

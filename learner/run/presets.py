@@ -1,7 +1,8 @@
-"""The presets: algorithms and their options as data. Each is a TrainConfig that learns LunarLander."""
+"""The presets: algorithms and their options as data. Each is a TrainConfig that learns LunarLander, or says what."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from actors.errors import unknown
@@ -22,6 +23,15 @@ _EPISODES: dict[str, Any] = {
     "optimisation": {"learning_rate": 1e-2},
 }
 """REINFORCE and its kin, on-policy: batches of 32 whole episodes, one gradient step each."""
+
+_TABLE: dict[str, Any] = {
+    "env": "Taxi-v3",
+    "rollout": {"n_envs": 64, "n_steps": 32},
+    "network": {"hidden_sizes": []},
+    "optimisation": {"optimizer": "sgd", "learning_rate": 0.5, "max_grad_norm": math.inf},
+    "algorithm": {"name": "tabular", "gamma": 0.99, "exploration_steps": 100_000},
+}
+"""Learning a table, from many environments at once."""
 
 _REPLAY: dict[str, Any] = {
     "rollout": {"n_envs": 64, "n_steps": 32},
@@ -76,7 +86,28 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
             },
         }
     ],
+    "q_learning": [_TABLE],
+    "sarsa": [_TABLE, {"algorithm": {"target": "sarsa"}}],
+    "expected_sarsa": [_TABLE, {"algorithm": {"target": "expected"}}],
     "dqn": [_REPLAY, {"algorithm": {"double": True, "n_step": 10}}],
+    "sac": [
+        {
+            "env": "LunarLanderContinuous-v3",
+            "rollout": {"n_envs": 16, "n_steps": 16},
+            "network": {"activation": "relu"},
+            "optimisation": {"learning_rate": 1e-3, "max_grad_norm": math.inf},
+            "algorithm": {
+                "name": "sac",
+                "gamma": 0.99,
+                "reward_scale": 0.1,
+                "batch_size": 256,
+                "buffer_size": 200_000,
+                "replay_ratio": 1 / 8,
+                "target_update_interval": 1,
+                "tau": 0.005,
+            },
+        }
+    ],
     "pqn": [
         {
             "rollout": {"n_envs": 64, "n_steps": 32},

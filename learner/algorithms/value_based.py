@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class QLearning(Algorithm):
+class ValueBased(Algorithm):
     """Learns q(o, a), takes the most valued action, and another one for a share ε of steps."""
 
     exploration_initial_eps: float = 1.0

@@ -1,0 +1,140 @@
+"""Tables of action values: Q-learning, SARSA and expected SARSA, of many environments at once. Free of torch, too."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from actors.errors import UserError, unknown
+from actors.spaces import Discrete, Space
+from learner.algorithms.algorithm import Experience, require_between, require_count
+from learner.algorithms.returns import n_step
+from learner.algorithms.value_based import ValueBased
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from actors.spec import PolicySpec
+    from actors.trees import Array, Tree
+    from learner.algorithms.algorithm import Metrics
+    from learner.memory.latest import Latest
+    from learner.memory.memory import Columns
+    from learner.networks.table import Table
+
+TARGETS = ("max", "sarsa", "expected")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tabular(ValueBased):
+    """q(s, a) ← q(s, a) + α · mean TD error of the cell's steps in a minibatch; α is the learning rate."""
+
+    target: Literal["max", "sarsa", "expected"] = "max"
+    """What follows r + γ: the best value, Q-learning (Watkins 1989); that of the action taken next, SARSA (Rummery and
+    Niranjan 1994); the mean over ε-greedy actions, expected SARSA (van Seijen et al. 2009)."""
+    initial_value: float = 0.0
+    """Of all cells at first; above what can be had it is optimistic, and explores."""
+    visit_exponent: float = 0.0
+    """α is divided by a cell's steps so far to this power: above ½ and up to 1 averages out what is random."""
+    n_epochs: int = 1
+    """Passes over each batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target not in TARGETS:
+            raise unknown("target", self.target, TARGETS)
+        require_between("visit_exponent", self.visit_exponent, 0, 1)
+        require_count("n_epochs", self.n_epochs)
+        if not np.isfinite(self.initial_value):
+            raise UserError(f"initial_value must be a number, not {self.initial_value}")
+
+    @property
+    def most_lag(self) -> int | None:
+        """Any number where the target asks for no policy's actions, else 1."""
+        return None if self.target == "max" else 1
+
+    def require_fit(self, spec: PolicySpec) -> None:
+        """Make sure that a table can hold it.
+
+        Raises:
+            UserError: observations are not numbered, or the network is more than a table.
+        """
+        if not isinstance(spec.observation, Discrete):
+            raise UserError(
+                f"a table has a row for each of a number of observations, and those of {spec.env_id} are "
+                f"{spec.observation.in_words()}: --wrappers Tabular numbers what is whole, preset dqn takes any"
+            )
+        network = spec.network
+        if network.hidden_sizes or network.normalize_observations or network.layer_norm:
+            raise UserError("a table has no layers: hidden_sizes must be empty, and nothing be normalised")
+
+    def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> Table:  # noqa: ARG002
+        """The table."""
+        from learner.networks.table import Table
+
+        return Table(spec, self.initial_value)
+
+    def make_memory(self, generator: torch.Generator) -> Latest:
+        """The last batch, ``n_epochs`` times over."""
+        from learner.memory.latest import Latest
+
+        return Latest(self.n_epochs, self.batch_size, generator)
+
+    def encode(self, seen: Space, observations: Tree) -> Array:
+        """Row numbers, [T] int64."""
+        assert isinstance(seen, Discrete)
+        assert isinstance(observations, np.ndarray)
+        return np.asarray(observations - seen.start, np.int64)
+
+    def prepare(self, network: Table, flown: Experience) -> tuple[Columns, dict[str, float]]:
+        """Steps, where they lead, what is done there, and each one's share of α."""
+        import torch
+
+        ahead = n_step(flown.rewards, flown.ends, flown.terminated, flown.longest, self.gamma, 1)
+        beyond = flown.actions.new_full((len(flown.ends),), -1)
+        cells = network.cells(flown.encoded, flown.actions)
+        network.visits.index_add_(0, cells, torch.ones_like(flown.rewards))
+        columns = {
+            "states": flown.encoded,
+            "actions": flown.actions,
+            "rewards": flown.rewards,
+            "discounts": ahead.discounts,
+            "next_states": torch.cat([flown.encoded, flown.final_encoded])[ahead.rows],
+            "next_actions": torch.cat([flown.actions, beyond])[ahead.rows],
+            "rates": network.visits[cells] ** -self.visit_exponent,
+        }
+        return columns, {"states_visited": float((network.visits.view_as(network.q_values) > 0).any(1).sum())}
+
+    def loss(self, network: Table, steps: Columns) -> tuple[Tensor, Metrics]:
+        """½ Σ rate · TD² / steps of the cell in the minibatch: its gradient is −rate · mean TD, cell by cell."""
+        import torch
+
+        table = network.q_values
+        predicted = table[steps["states"]].gather(1, steps["actions"][:, None]).squeeze(1)
+        with torch.no_grad():
+            errors = steps["rewards"] + steps["discounts"] * self.following(network, steps) - predicted
+            cells = network.cells(steps["states"], steps["actions"])
+            counts = torch.zeros_like(network.visits).index_add(0, cells, torch.ones_like(errors))
+            shares = steps["rates"] * errors / counts[cells]
+        return -(shares * predicted).sum(), {"q_values": predicted.mean(), "td_error": errors.abs().mean()}
+
+    def following(self, network: Table, steps: Columns) -> Tensor:
+        """[B]: the value of where the steps lead.
+
+        SARSA takes the mean over ε-greedy actions where a batch ends before the next action is taken.
+        """
+        import torch
+
+        from learner.networks.distributions import EpsilonGreedy
+
+        values = network.q_values[steps["next_states"]]
+        if self.target == "max":
+            return values.amax(1)
+        assert isinstance(network.distribution, EpsilonGreedy)
+        expected = (network.distribution.probabilities(values) * values).sum(1)
+        if self.target == "expected":
+            return expected
+        taken = values.gather(1, steps["next_actions"].clamp(min=0)[:, None]).squeeze(1)
+        return torch.where(steps["next_actions"] < 0, expected, taken)

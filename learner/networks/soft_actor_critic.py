@@ -1,0 +1,62 @@
+"""A squashed Gaussian policy, twin critics of its actions, and the temperature of its entropy."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from actors.spec import PolicySpec
+from learner.networks.torch_policy import TorchPolicy, perceptron
+
+
+class TwinCritics(nn.Module):
+    """q(o, a), twice: two networks that share nothing.
+
+    Args:
+        sizes: units of each from input to output, (inputs + A, …, 1).
+        activation: a key of the policy's activations.
+        layer_norm: normalise each hidden layer before its activation.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, layer_norm: bool) -> None:
+        super().__init__()
+        self.twins = nn.ModuleList(perceptron(sizes, activation, 1.0, layer_norm) for _ in range(2))
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """[B, 2] for observations [B, inputs] and actions [B, A] from -1 to 1."""
+        inputs = torch.cat([observations, actions], dim=1)
+        return torch.cat([twin(inputs) for twin in self.twins], dim=1)
+
+
+class SoftActorCritic(TorchPolicy):
+    """π(a | o), q(o, a) twice and once more as targets, and the temperature α.
+
+    Args:
+        spec: of the policy.
+        critic_sizes: units of the critics' hidden layers; None: as the policy's.
+        ent_coef_init: α at first.
+        learns_ent_coef: whether α is learned.
+    """
+
+    def __init__(
+        self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None, ent_coef_init: float, learns_ent_coef: bool
+    ) -> None:
+        super().__init__(spec)
+        hidden = spec.network.hidden_sizes if critic_sizes is None else critic_sizes
+        sizes = (spec.layer_sizes[0] + spec.action.inputs, *hidden, 1)
+        self.critics = TwinCritics(sizes, spec.network.activation, spec.network.layer_norm)
+        self.log_ent_coef = nn.Parameter(torch.tensor(math.log(ent_coef_init)), requires_grad=learns_ent_coef)
+        self.target = copy.deepcopy(self.critics).requires_grad_(False)
+
+    def held_critics(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """What the critics say, [B, 2], with no gradient for their own weights: what a policy climbs."""
+        held = {name: own.detach() for name, own in self.critics.named_parameters()}
+        values: Tensor = torch.func.functional_call(self.critics, held, (observations, actions))
+        return values
+
+    def follow(self, tau: float) -> None:
+        """Move the targets' weights by a share τ towards the critics': 1 copies them."""
+        torch._foreach_lerp_([*self.target.parameters()], [own.detach() for own in self.critics.parameters()], tau)
