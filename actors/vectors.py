@@ -16,6 +16,7 @@ from actors.errors import UserError, unknown
 from actors.making import fault, make_gymnasium
 from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete
+from actors.transitions import TransitionTable, tells_transitions
 from actors.trees import Tree
 
 Backend = Literal["auto", "gymnasium", "envpool"]
@@ -202,6 +203,8 @@ def make_environments(
 ) -> Environments:
     """A vector of environments: on EnvPool where it has the same one, on Gymnasium otherwise, or as told.
 
+    Gymnasium's small ones that tell their transitions are flown by these.
+
     ``max_episode_steps`` is where episodes are cut if the environment has no limit; None: they may last for ever.
 
     Raises:
@@ -212,4 +215,6 @@ def make_environments(
     info = describe(env_id)
     if backend == "envpool" or (backend == "auto" and envpool_lacks(info) is None):
         return EnvPoolEnvironments(info, num_envs, seed, max_episode_steps)
+    if backend == "auto" and tells_transitions(info):
+        return TransitionTable(info, num_envs, seed, max_episode_steps)
     return GymnasiumEnvironments(env_id, num_envs, seed, max_episode_steps)

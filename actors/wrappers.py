@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -10,6 +12,8 @@ import numpy as np
 from actors.errors import UserError
 from actors.gymnasium_spaces import space_of
 from actors.masks import MASK
+
+_MOST_ROWS = 10_000_000
 
 
 class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
@@ -61,3 +65,54 @@ class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordCo
         if len(mask) != self._size:
             raise UserError(f"the mask has {len(mask)} entries; its actions are {self._size}")
         return {**self._parts(observation), MASK: mask.astype(np.int8)}
+
+
+class Tabular(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
+    """Numbers observations of whole numbers, so that a table can have a row for each: ``Blackjack-v1 | Tabular``.
+
+    Args:
+        env: with Discrete, MultiDiscrete or MultiBinary observations, or Tuples and Dicts of such.
+
+    Raises:
+        UserError: observations are others, or more than a table can have rows.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self)
+        gymnasium.ObservationWrapper.__init__(self, env)
+        ranges = _ranges(env.observation_space)
+        if ranges is None:
+            raise UserError(f"observations {env.observation_space} are not of whole numbers alone")
+        self._first, self._sizes = [first for first, _ in ranges], [size for _, size in ranges]
+        rows = math.prod(self._sizes)
+        if rows > _MOST_ROWS:
+            raise UserError(f"there are {rows:,} observations, more than the {_MOST_ROWS:,} rows of a table")
+        self.observation_space = gymnasium.spaces.Discrete(rows)
+
+    def observation(self, observation: Any) -> np.int64:
+        """The number of an observation, the last of its own numbers counting fastest."""
+        numbers = np.concatenate([np.ravel(part) for part in _parts(observation)]) - self._first
+        return np.int64(np.ravel_multi_index([int(number) for number in numbers], self._sizes))
+
+
+def _ranges(space: gymnasium.Space[Any]) -> list[tuple[int, int]] | None:
+    """The first and the number of values of each whole number in it; None: it has others."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return [(int(space.start), int(space.n))]
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return [*zip(space.start.ravel().tolist(), space.nvec.ravel().tolist(), strict=True)]
+    if isinstance(space, gymnasium.spaces.MultiBinary):
+        return [(0, 2)] * math.prod(space.shape)
+    if isinstance(space, gymnasium.spaces.Tuple | gymnasium.spaces.Dict):
+        parts = [_ranges(part) for part in (space.values() if isinstance(space, gymnasium.spaces.Dict) else space)]
+        return None if None in parts else [pair for part in parts for pair in part or ()]
+    return None
+
+
+def _parts(observation: Any) -> Iterator[Any]:
+    """An observation's numbers and arrays, in the order of its space."""
+    if isinstance(observation, dict | tuple):
+        for part in observation.values() if isinstance(observation, dict) else observation:
+            yield from _parts(part)
+    else:
+        yield observation

@@ -70,10 +70,21 @@ def name_of(algorithm: Algorithm) -> str:
 
 
 def changed_to(kind: type[Algorithm], algorithm: Algorithm) -> Algorithm:
-    """Another algorithm; the options that both have from one class keep their values, the others are its defaults."""
+    """Another algorithm; the options that both have from one class keep their values, the others are its defaults.
+
+    So are values that it cannot have, as a replay memory cannot be drawn from whole.
+    """
     before, after = _declared(type(algorithm)), _declared(kind)
     kept = {name: getattr(algorithm, name) for name in after if before.get(name) is after[name]}
-    return kind(**kept)
+    return kind(**{name: value for name, value in kept.items() if _can_have(kind, name, value)})
+
+
+def _can_have(kind: type[Algorithm], name: str, value: object) -> bool:
+    try:
+        kind(**{name: value})  # type: ignore[arg-type]
+    except UserError:
+        return False
+    return True
 
 
 def _declared(kind: type[Algorithm]) -> dict[str, type]:

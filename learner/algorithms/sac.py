@@ -50,9 +50,7 @@ class SAC(OffPolicy):
                 f"sac learns continuous actions, and these are {action.in_words()}: presets dqn, pqn and ppo learn such"
             )
         if not ActionBounds(action.low, action.high, True).all_scaled:
-            raise UserError(
-                "sac's actions lie between bounds, and a component of these lacks one: take preset ppo"
-            )
+            raise UserError("sac's actions lie between bounds, and a component of these lacks one: take preset ppo")
         return "squashed_gaussian"
 
     def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> SoftActorCritic:

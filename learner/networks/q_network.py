@@ -45,10 +45,10 @@ class ActionValues(nn.Module):
             quantiles: Tensor = last.detach().unflatten(0, self._shape)
             if value is not None:
                 quantiles = value.detach() + quantiles - quantiles.mean(0, keepdim=True)
-            return quantiles.mean(1).T
+            return quantiles.mean(1)
 
         value = (None, None) if self.value is None else (self.value.weight, self.value.bias)
-        return fold(self.last.weight, value[0]), fold(self.last.bias, value[1])
+        return fold(self.last.weight, value[0]).T, fold(self.last.bias, value[1])
 
 
 class QNetwork(TorchPolicy):

@@ -26,10 +26,10 @@ _EPISODES: dict[str, Any] = {
 
 _TABLE: dict[str, Any] = {
     "env": "Taxi-v3",
-    "rollout": {"n_envs": 64, "n_steps": 32},
+    "rollout": {"n_envs": 256, "n_steps": 32},
     "network": {"hidden_sizes": []},
     "optimisation": {"optimizer": "sgd", "learning_rate": 0.5, "max_grad_norm": math.inf},
-    "algorithm": {"name": "tabular", "gamma": 0.99, "exploration_steps": 100_000},
+    "algorithm": {"name": "tabular", "gamma": 0.99, "n_epochs": 4, "batch_size": 2048, "exploration_steps": 300_000},
 }
 """Learning a table, from many environments at once."""
 
@@ -40,6 +40,10 @@ _REPLAY: dict[str, Any] = {
     "algorithm": {"name": "dqn", "gamma": 0.99, "reward_scale": 0.01},
 }
 """Learning from a replay memory: 2 gradient steps for 64 steps flown."""
+
+_DOUBLE: dict[str, Any] = {"algorithm": {"double": True}}
+_DUELING: dict[str, Any] = {"algorithm": {"dueling": True}}
+_PRIORITIZED: dict[str, Any] = {"algorithm": {"prioritized": True}}
 
 _ENTROPY: dict[str, Any] = {"algorithm": {"ent_coef": 0.005, "normalize_entropy": True}}
 
@@ -89,7 +93,12 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
     "q_learning": [_TABLE],
     "sarsa": [_TABLE, {"algorithm": {"target": "sarsa"}}],
     "expected_sarsa": [_TABLE, {"algorithm": {"target": "expected"}}],
-    "dqn": [_REPLAY, {"algorithm": {"double": True, "n_step": 10}}],
+    "nature_dqn": [_REPLAY],
+    "double_dqn": [_REPLAY, _DOUBLE],
+    "dueling_dqn": [_REPLAY, _DOUBLE, _DUELING],
+    "prioritized_dqn": [_REPLAY, _DOUBLE, _DUELING, _PRIORITIZED],
+    "dqn": [_REPLAY, _DOUBLE, {"algorithm": {"n_step": 10}}],
+    "qrdqn": [_REPLAY, _DOUBLE, {"algorithm": {"n_step": 10, "n_quantiles": 25}}],
     "sac": [
         {
             "env": "LunarLanderContinuous-v3",
@@ -124,7 +133,10 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
         }
     ],
 }
-"""Each preset is a list of changes to the defaults, laid over one another in order."""
+"""Each preset is a list of changes to the defaults, laid over one another in order.
+
+nature_dqn is what Mnih et al. published in 2015, and the three after it add what was found later, one by one.
+"""
 
 
 def preset(name: str) -> TrainConfig:

@@ -30,6 +30,19 @@ _MUJOCO: dict[str, Any] = {
     "optimisation": {"learning_rate": 2e-3, "max_grad_norm": 0.5},
 }
 
+_LAKE: dict[str, Any] = {
+    "rollout": {"n_envs": 1024, "n_steps": 64},
+    "optimisation": {"learning_rate": 1.0, "schedule": "linear"},
+    "algorithm": {
+        "gamma": 0.999,
+        "n_epochs": 30,
+        "batch_size": 65_536,
+        "exploration_final_eps": 0.5,
+        "exploration_steps": 400_000,
+    },
+}
+"""Where actions slip: the whole batch is a pass, so that a cell's step is the mean over all that was seen of it."""
+
 
 def _of(steps: int, origin: str = _TRIALS, **sections: Any) -> Tuned:
     return Tuned({"stop": {"total_timesteps": steps}, **sections}, origin)
@@ -63,6 +76,15 @@ TUNED: dict[tuple[str, str], Tuned] = {
         },
         optimisation={"learning_rate": 1e-3, "max_grad_norm": 0.5},
     ),
+    ("q_learning", "Taxi-v3"): _of(200_000, optimisation={"learning_rate": 1.0}),
+    ("q_learning", "CliffWalking-v1"): _of(
+        60_000,
+        rollout={"n_envs": 64},
+        optimisation={"learning_rate": 1.0},
+        algorithm={"exploration_steps": 60_000},
+    ),
+    ("q_learning", "FrozenLake-v1"): _of(600_000, **_LAKE),
+    ("q_learning", "FrozenLake8x8-v1"): _of(600_000, **_LAKE),
     ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),
     ("ppo", "Walker2d-v5"): _of(1_000_000, **_MUJOCO),
 }

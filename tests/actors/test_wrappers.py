@@ -15,7 +15,9 @@ from actors.making import make_gymnasium
 from actors.masks import MASK
 from actors.parts import Parts
 from actors.rollout import Rollout
+from actors.spaces import Discrete
 from actors.vectors import GymnasiumEnvironments
+from actors.wrappers import Tabular
 from tests.actors.examples import random_policy
 
 
@@ -88,3 +90,55 @@ def test_what_cannot_be_masked_is_one_line(env_id: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
         try_out(env_id)
     assert "\n" not in str(error.value)
+
+
+# ---- Tabular
+
+
+def test_whole_numbers_become_one() -> None:
+    """Blackjack's hand, the dealer's card and the usable ace: 32 × 11 × 2 observations, each with its own number."""
+    info = describe("Blackjack-v1 | Tabular")
+    assert info.observation == Discrete(704)
+    env, bare = make_gymnasium("Blackjack-v1 | Tabular"), make_gymnasium("Blackjack-v1")
+    for seed in range(20):
+        number, _ = env.reset(seed=seed)
+        (hand, card, ace), _ = bare.reset(seed=seed)
+        assert number == (hand * 11 + card) * 2 + ace
+    try_out("Blackjack-v1 | Tabular")
+
+
+class Numbers(gymnasium.Env[Any, Any]):
+    """Whole numbers in all the ways that Gymnasium has, some not from 0."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "several": gymnasium.spaces.MultiDiscrete([[2, 3]], start=[[5, -1]]),
+            "one": gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(4, start=1), gymnasium.spaces.MultiBinary(2)]),
+        }
+    )
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+
+def test_every_observation_has_its_own_number() -> None:
+    env = Tabular(Numbers())
+    assert env.observation_space == gymnasium.spaces.Discrete(2 * 3 * 4 * 2 * 2)
+    found = {}
+    for seed in range(2_000):
+        seen = env.unwrapped.reset(seed=seed)[0]
+        found[repr(seen)] = int(env.observation(seen))
+    assert len(found) == 96
+    assert sorted(found.values()) == [*range(96)]
+
+
+def test_what_no_table_can_number() -> None:
+    with pytest.raises(UserError, match=r"observations Box\(.* are not of whole numbers alone"):
+        describe("CartPole-v1 | Tabular")
+    wide = Numbers()
+    wide.observation_space = gymnasium.spaces.MultiDiscrete([10_000, 10_000])
+    with pytest.raises(UserError, match=r"100,000,000 observations, more than the 10,000,000 rows of a table"):
+        Tabular(wide)

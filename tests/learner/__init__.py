@@ -21,9 +21,11 @@ property_test = settings(derandomize=True, deadline=None, max_examples=50, suppr
 
 ACTIONS: dict[str, Space] = {
     "categorical": Discrete(3),
+    "epsilon_greedy": Discrete(3),
     "multi_categorical": MultiDiscrete((3, 2), (2,)),
     "bernoulli": MultiBinary((3,)),
     "gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
+    "squashed_gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
     "state_dependent_gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
 }
 

@@ -56,7 +56,7 @@ def test_a_config_survives_json(name: str) -> None:
         {
             "seed": 3,
             "optimisation": {"max_grad_norm": math.inf},
-            "algorithm": {"target_kl": 0.02},
+            "algorithm": {"reward_scale": 0.02},
             "network": {"critic_sizes": [16, 8]},
             "fleet": {"actors": 2, "actor_labels": {"kind": "cpu"}},
             "stop": {"max_seconds": 1.5, "total_timesteps": None},
@@ -266,8 +266,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 # ---- presets
 
 
-def test_presets_are_the_eight_losses() -> None:
-    found = {name: (name_of(preset(name).algorithm), preset(name).algorithm.advantage) for name in PRESETS}
+def test_presets_of_policy_gradients_are_the_eight_losses() -> None:
+    gradients = [name for name in PRESETS if isinstance(preset(name).algorithm, PolicyGradient)]
+    found = {name: (name_of(preset(name).algorithm), preset(name).algorithm.advantage) for name in gradients}
     assert found == {
         "vpg": ("policy_gradient", "reward_to_go"),
         "bpg": ("policy_gradient", "baseline"),
@@ -278,12 +279,21 @@ def test_presets_are_the_eight_losses() -> None:
         "ppo": ("ppo", "gae"),
         "impala": ("policy_gradient", "vtrace"),
     }
-    bonus = {name for name in PRESETS if preset(name).algorithm.ent_coef > 0}
+    bonus = {name for name in gradients if preset(name).algorithm.ent_coef > 0}
     assert {"epg", "cpg", "aac", "a2c"} <= bonus
     assert not bonus & {"vpg", "bpg"}
     assert all(preset(name).algorithm.normalize_entropy for name in ("epg", "cpg"))
     # Standardising subtracts the mean: it would make vpg bpg, and epg cpg.
     assert not any(preset(name).algorithm.normalize_advantage for name in ("vpg", "bpg", "epg", "cpg"))
+
+
+def test_presets_by_value_add_one_thing_at_a_time() -> None:
+    ladder = ("nature_dqn", "double_dqn", "dueling_dqn", "prioritized_dqn")
+    options = ("double", "dueling", "prioritized")
+    found = [[getattr(preset(name).algorithm, option) for option in options] for name in ladder]
+    assert found == [[False] * 3, [True, False, False], [True, True, False], [True] * 3]
+    targets = {name: preset(name).algorithm.target for name in ("q_learning", "sarsa", "expected_sarsa")}
+    assert targets == {"q_learning": "max", "sarsa": "sarsa", "expected_sarsa": "expected"}
 
 
 def test_an_unknown_preset() -> None:
@@ -367,7 +377,7 @@ def test_an_algorithm_of_ones_own_keeps_what_it_shares_with_the_presets() -> Non
     ("name", "words"),
     [
         ("pp0", r"unknown algorithm 'pp0'; did you mean ppo\?"),
-        ("a2c", "unknown algorithm 'a2c'; known: policy_gradient, ppo"),
+        ("a2c", "unknown algorithm 'a2c'; did you mean sac?"),
         (3, "algorithm.name: must be a name, not 3"),
         ("no_such_module:Own", "algorithm 'no_such_module:Own': No module named 'no_such_module'"),
         (f"{__name__}:Missing", "has no attribute 'Missing'"),
@@ -417,7 +427,7 @@ def test_what_is_wrong_in_an_older_config_is_one_line() -> None:
     assert "loss 'my:loss': a loss of one's own is a method of an algorithm now" in said({"loss": {"loss": "my:loss"}})
     assert "unknown field of optimisation 'lr_rate'" in said({"update": {"lr_rate": 0.1}})
     assert "loss.loss: must be a name, not ['x']" in said({"loss": {"loss": ["x"]}})
-    assert "unknown loss 'PPO'; known: policy_gradient, ppo" in said({"loss": {"loss": "PPO"}})
+    assert "unknown loss 'PPO'; known: dqn, policy_gradient, ppo, pqn, sac, tabular" in said({"loss": {"loss": "PPO"}})
     assert "algorithm is of this one: give either" in said({"loss": {"gamma": 0.9}, "algorithm": {"gamma": 0.8}})
     assert "loss must be an object of fields, not 'ppo'" in said({"loss": "ppo"})
 
