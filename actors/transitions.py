@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from gymnasium.envs.toy_text import CliffWalkingEnv, FrozenLakeEnv, TaxiEnv
+from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.taxi import TaxiEnv
 
 from actors.environment_name import parse
 from actors.environments import EnvironmentInfo
@@ -49,7 +51,7 @@ class TransitionTable:
         self._done = np.zeros(num_envs, bool)
 
     def _started(self, count: int) -> Array:
-        return np.searchsorted(self._starts, self._rng.random(count) * self._starts[-1], side="right")
+        return np.asarray(np.searchsorted(self._starts, self._rng.random(count) * self._starts[-1], side="right"))
 
     def reset(self, seed: Seed | None = None) -> Array:
         """Start a new episode in every slot: [num_envs] int64."""

@@ -65,8 +65,8 @@ class TrainCommand:
     """Where the options start from. Policy gradients: vpg, bpg, epg, cpg, aac, a2c, ppo, impala; by value: q_learning,
     sarsa, expected_sarsa, nature_dqn, double_dqn, dueling_dqn, prioritized_dqn, dqn, qrdqn, pqn, sac."""
     algorithm: str | None = None
-    """policy_gradient, ppo, tabular, dqn, pqn, sac, or your own as package.module:Class, whose options join these; None:
-    the preset's."""
+    """policy_gradient, ppo, tabular, dqn, pqn, sac, or your own as package.module:Class, whose options join these;
+    None: the preset's."""
     config: Path | None = None
     """A JSON file of options, a whole config.json or a part of one, over the preset's and under the command line's."""
     tuned: bool = True
