@@ -24,13 +24,19 @@ _SERVER_ERRORS = (500, 502, 503, 504)
 that is no problem: it does not know the service yet."""
 
 
+_SHOWN = ("probabilities", "q_values", "mean", "std")
+
+
 class Action(NamedTuple):
     """What a policy does, given one observation or, with a leading axis more, many."""
 
     action: Any
     """A number of a discrete action, or components; of many observations an array."""
     probabilities: Array | None
-    """[A] of discrete actions, or [n, A]."""
+    """[A] of discrete actions, or [n, A]; None: continuous ones, or a policy that goes by q-values."""
+    q_values: Array | None
+    """[A] of discrete actions, or [n, A], where a policy goes by them: the return that is expected of each, discounted
+    and in the units of the rewards that were learned from."""
     mean: Array | None
     """Of continuous actions."""
     std: Array | None
@@ -142,13 +148,11 @@ def _read(response: httpx2.Response) -> Any:
 
 
 def _action(data: Any, many: bool) -> Action:
-    probabilities, mean, std = (
-        np.asarray(data[name]) if name in data else None for name in ("probabilities", "mean", "std")
-    )
+    shown = {name: np.asarray(data[name]) if name in data else None for name in _SHOWN}
     action = data["actions" if many else "action"]
     if isinstance(action, list):
         action = np.asarray(action)
-    return Action(action, probabilities, mean, std, data["policy"], data["version"])
+    return Action(action, **shown, policy=data["policy"], version=data["version"])
 
 
 class PolicyClient(_Client):

@@ -1,9 +1,10 @@
 """``python -m serve.import_sb3 ppo-LunarLander-v2.zip --to runs/sb3``: a Stable-Baselines3 policy as one of ours.
 
-For PPO, A2C and TRPO with MlpPolicy, with gSDE too, and with the statistics of VecNormalize where there are some.
+For PPO, A2C, TRPO, DQN, QR-DQN, SAC, TD3 and DDPG with MlpPolicy, with the statistics of VecNormalize where there are
+some. gSDE's noise is kept of PPO and A2C; what TD3, DDPG and SAC with gSDE explored with is not, and they act greedily.
 Nothing is unpickled: weights are read as tensors alone, statistics from the pickle's opcodes, the rest as plain JSON.
 
-python -m serve.import_sb3 ppo/LunarLander-v2.zip --to runs/lander
+python -m serve.import_sb3 dqn/LunarLander-v2.zip --to runs/lander
 python -m serve.import_sb3 best_model.zip --env Pendulum-v1 --vec-normalize vec_normalize.pkl --to runs/pendulum
 """
 
@@ -19,10 +20,13 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 
 from actors import environment_name
+from actors.distributions import DISTRIBUTIONS
+from actors.environments import EnvironmentInfo
 from actors.errors import UserError
 from actors.policy import Policy
 from actors.spec import ACTIVATIONS
@@ -31,7 +35,7 @@ from learner.commands.console import say
 from serve.hub.directories import whole_directory
 from serve.hub.formats.sb3 import read_data, read_weights
 from serve.hub.formats.sb3_names import algorithm_of, environment_of, named_environment
-from serve.hub.formats.sb3_network import network_of
+from serve.hub.formats.sb3_network import Network, network_of
 from serve.hub.formats.vec_normalize import read_vec_normalize, statistics_beside
 
 _PROG = "python -m serve.import_sb3"
@@ -39,7 +43,7 @@ _PROG = "python -m serve.import_sb3"
 
 @dataclasses.dataclass(frozen=True)
 class ImportCommand:
-    """Make a run directory from a policy that Stable-Baselines3's PPO, A2C or TRPO has saved."""
+    """Make a run directory from a policy that Stable-Baselines3 has saved."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """The zip file of ``model.save``."""
@@ -51,7 +55,7 @@ class ImportCommand:
     """The pickle of ``VecNormalize.save``; None: the zoo's vecnormalize.pkl or the Hub's vec_normalize.pkl, if one is
     found beside the zip file."""
     activation: str | None = None
-    """tanh, relu or elu; None: what the file says, or else tanh, which is Stable-Baselines3's default."""
+    """tanh, relu or elu; None: what the file says, or else Stable-Baselines3's default for the algorithm."""
 
     def __post_init__(self) -> None:
         if self.activation not in (None, *ACTIVATIONS):
@@ -74,7 +78,7 @@ def import_sb3(
     """
     data, version = read_data(file)
     algorithm = algorithm_of(data)
-    network = network_of(data, read_weights(file), activation)
+    network = network_of(algorithm, data, read_weights(file), activation)
     named = env_id or named_environment(file)
     env = environment_of(named)
     pickled = vec_normalize or statistics_beside(file, environment_name.parse(named).slug)
@@ -89,17 +93,9 @@ def import_sb3(
         "timesteps": _whole_number(data, "num_timesteps"),
         "seed": _whole_number(data, "seed") if data.get("seed") is not None else None,
     }
-    needed = env.policy_spec(hidden_sizes=network.layer_sizes[1:-1])
-    kind = "gaussian" if "log_std" in network.weights else "categorical"
-    sizes = (network.layer_sizes[0], network.layer_sizes[-1], kind)
-    if sizes != (needed.layer_sizes[0], needed.layer_sizes[-1], needed.distribution):
-        raise UserError(
-            f"{file.name} does not fit {env.env_id}: it takes {sizes[0]} numbers and gives {sizes[1]} for {sizes[2]} "
-            f"actions, the environment needs {needed.layer_sizes[0]}, {needed.layer_sizes[-1]} and "
-            f"{needed.distribution}; name the right one by --env"
-        )
+    _require_fit(file, network, env)
     spec = env.policy_spec(
-        scale_actions=False,  # it clips: scaling is for policies that squash their actions, which these do not
+        scale_actions=network.scale_actions,
         hidden_sizes=network.layer_sizes[1:-1],
         activation=network.activation,
         normalize_observations=statistics is not None,
@@ -114,6 +110,20 @@ def import_sb3(
         except UserError as error:
             raise UserError(f"the statistics of {pickled} do not fit: {error}") from error
     return Policy(spec, weights)
+
+
+def _require_fit(file: Path, network: Network, env: EnvironmentInfo) -> None:
+    """Raise UserError unless the environment has as many numbers and actions, and these of the same kind."""
+    is_fit = isinstance(env.action, DISTRIBUTIONS[network.distribution].space)
+    distribution = network.distribution if is_fit else None
+    needed = env.policy_spec(hidden_sizes=network.layer_sizes[1:-1], distribution=distribution)
+    takes, gives = network.layer_sizes[0], network.layer_sizes[-1]
+    if (takes, gives, is_fit) != (needed.layer_sizes[0], needed.layer_sizes[-1], True):
+        raise UserError(
+            f"{file.name} does not fit {env.env_id}: it takes {takes} numbers and gives {gives} for "
+            f"{network.distribution} actions, the environment needs {needed.layer_sizes[0]}, "
+            f"{needed.layer_sizes[-1]} and {needed.distribution}; name the right one by --env"
+        )
 
 
 def _whole_number(data: dict[str, Any], name: str) -> int:
@@ -141,9 +151,8 @@ def _tell(console: Console, policy: Policy) -> None:
     spec = policy.spec
     if spec.env_id != spec.trained["env_id"]:
         say(console, f"{spec.trained['env_id']} is retired, its successor {spec.env_id} has the same spaces: used")
-    explores = ", exploring with gSDE" if spec.distribution == "state_dependent_gaussian" else ""
     sizes = " × ".join(map(str, spec.layer_sizes))
-    say(console, f"{spec.trained['algorithm']} of {sizes} units, {spec.network.activation}{explores}")
+    say(console, f"{spec.trained['algorithm']} of {sizes} units, {spec.network.activation}{_exploration(policy)}")
     if spec.network.normalize_observations:
         say(console, f"observations are normalised as {spec.trained['vec_normalize']} says")
     elif spec.trained["vec_normalize"]:
@@ -154,3 +163,15 @@ def _tell(console: Console, policy: Policy) -> None:
             "no statistics of VecNormalize lie beside it; if it was trained with some, it flies badly without: name "
             "their pickle by --vec-normalize",
         )
+
+
+def _exploration(policy: Policy) -> str:
+    """How it samples, where a reader cannot tell from the algorithm's name; to be appended to what its network is."""
+    kind, last = policy.spec.distribution, policy.weights[f"w{len(policy.spec.network.hidden_sizes)}"]
+    if kind == "state_dependent_gaussian":
+        return ", exploring with gSDE"
+    if kind == "epsilon_greedy":
+        return f", exploring with ε = {policy.weights['epsilon'][0]:g}"
+    if kind == "squashed_gaussian" and not np.hsplit(last, 2)[1].any():
+        return "; what it explored with is left behind, so that sampled actions are its greedy ones"
+    return ""

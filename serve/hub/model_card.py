@@ -107,8 +107,12 @@ def _versions(source: Source) -> dict[str, str]:
 
 
 def _hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
-    """Options by the name that the command line gives them; sections are flattened, as it does."""
+    """Options by the name that the command line gives them; sections are flattened, as it does.
+
+    An algorithm's name is there the option that its section is called after.
+    """
     flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= value if isinstance(value, dict) else {name: value}
+    for section, value in config.items():
+        options = value if isinstance(value, dict) else {section: value}
+        flat |= {section if name == "name" else name: option for name, option in options.items()}
     return {name: value for name, value in flat.items() if name != "actor_labels"}

@@ -65,7 +65,7 @@ def write_package(
         if data is not None:
             write_text(directory / f"{name}.json", json_text(data) + "\n")
     if not _draw_training(source, directory / "training_curve.png"):
-        notes.append("no training curve: there is no metrics.jsonl to draw it from")
+        notes.append("no training curve: no metrics.jsonl has two returns to draw it through")
     try:
         record_video(policy, directory / "replay.mp4", score["first_seed"])
     except (

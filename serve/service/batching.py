@@ -117,7 +117,7 @@ class Batcher:
         if all(one.deterministic for one in group):
             return None
         policy = group[0].policy
-        noise = np.zeros((spans[-1][1], policy.spec.layer_sizes[-1]), np.float32)
+        noise = np.zeros((spans[-1][1], len(policy.distribution.labels)), np.float32)
         for one, (start, end) in zip(group, spans, strict=True):
             if not one.deterministic:
                 rng = self._rng if one.seed is None else np.random.default_rng(one.seed)

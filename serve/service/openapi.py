@@ -19,7 +19,7 @@ _OPTIONS = {
     "deterministic": {
         "type": "boolean",
         "default": True,
-        "description": "Take the most likely action; otherwise sample.",
+        "description": "Take the most likely or most valued action; otherwise sample.",
     },
     "seed": {
         "anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, {"type": "null"}],
@@ -71,8 +71,18 @@ _ANSWER = {
             **_NUMBERS,
             "description": "Of each discrete action; of several choices one after another; of switches, to be on.",
         },
+        "q_values": {
+            **_NUMBERS,
+            "description": "Of each discrete action, where a policy goes by them in place of probabilities: the return "
+            "that is expected, discounted and in the units of the rewards that were learned from; -1e30 where a mask "
+            "forbids it.",
+        },
         "mean": {**_NUMBERS, "description": "Of each component of a continuous action."},
-        "std": {**_NUMBERS, "description": "Standard deviations of the components; for many, of each if they differ."},
+        "std": {
+            **_NUMBERS,
+            "description": "Standard deviations of the components; for many, of each if they differ. A policy that "
+            "squashes its actions between the bounds has none to show.",
+        },
     },
 }
 _PROBLEM = {
@@ -109,10 +119,11 @@ def _act() -> dict[str, Any]:
         "sampled": {"summary": "Sampled", "value": {"observation": _LANDER, "deterministic": False, "seed": 7}},
     }
     answer = {"action": 2, "probabilities": [0.01, 0.02, 0.96, 0.01], "policy": "ppo", "version": 153}
+    valued = {"action": 2, "q_values": [41.2, 38.7, 44.9, 40.3], "policy": "dqn", "version": 980}
     responses: dict[str, Any] = {
         "200": {
-            "description": "Action and probabilities, or mean and standard deviation.",
-            "content": {"application/json": _json(_ANSWER, {"one": {"value": answer}})},
+            "description": "An action, and what the policy goes by: probabilities, q-values, or mean and deviation.",
+            "content": {"application/json": _json(_ANSWER, {"one": {"value": answer}, "by value": {"value": valued}})},
         }
     }
     for status, description in _PROBLEMS.items():

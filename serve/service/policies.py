@@ -61,7 +61,7 @@ class ServedPolicy:
             "env_id": spec.env_id,
             "version": spec.version,
             "actions": spec.distribution,
-            "action_size": spec.layer_sizes[-1],
+            "action_size": len(self.policy.distribution.labels),
             "observation_shape": spec.observation.shape,
             "takes": spec.observation.in_words(),
             "does": spec.action.in_words(),

@@ -75,7 +75,8 @@ class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
     chosen: list[int] = []
     """The places of what was chosen among the scene's actions; of a continuous action none."""
     shown: dict[str, list[float]] = {}
-    """What the policy makes of it, whoever flies: probabilities of discrete actions, the mean of a continuous one."""
+    """What the policy makes of it, whoever flies: probabilities or values of discrete actions, the mean of a continuous
+    one."""
     lander: Lander | None = None
     observation: list[float] | None = None
     picture: str | None = None
@@ -238,7 +239,7 @@ class Flight:
         self._pilots.add("policy" if self.stick is None else "you")
         frame = self._frame(served.version, float(reward), action)
         frame.chosen = chosen
-        frame.shown = {name: _rounded(rows[0], 3) for name, rows in step.shown.items()}
+        frame.shown = {name: [float(f"{x:.5g}") for x in rows[0].tolist()] for name, rows in step.shown.items()}
         return frame
 
     def _seen(self) -> Tree:

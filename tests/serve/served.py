@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvicorn
 
+from actors.environments import describe
 from actors.policy import Policy
 from serve.service.http import Service
 from serve.service.policies import Policies
@@ -38,6 +40,13 @@ def save(policy: Policy, directory: Path, version: int = 0) -> Path:
     """A policy of that version in a directory."""
     Policy(dataclasses.replace(policy.spec, version=version), policy.weights).save(directory)
     return directory
+
+
+def valued(env_id: str, *values: float, epsilon: float = 0.1) -> Policy:
+    """A policy that expects the same of each action whatever it sees, and goes by that."""
+    spec = describe(env_id).policy_spec(hidden_sizes=(), distribution="epsilon_greedy")
+    weights = {name: np.zeros(shape, np.float32) for name, shape in spec.weight_shapes().items()}
+    return Policy(spec, weights | {"b0": np.array(values, np.float32), "epsilon": np.array([epsilon], np.float32)})
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig
 from serve.service.tokens import digest
 from tests.actors.examples import policy_for
-from tests.serve.served import LANDER, PATIENCE, PATIENT, running, save, serving
+from tests.serve.served import LANDER, PATIENCE, PATIENT, running, save, serving, valued
 
 TOKEN = "a token of more than sixteen"
 
@@ -47,6 +47,7 @@ def test_one_and_many(address: str) -> None:
         assert many.action.shape == (100,)
         assert many.probabilities is not None
         assert many.probabilities.shape == (100, 4)
+        assert many.q_values is None
         assert client.act(observations[3]).action == many.action[3]
         assert (many.policy, many.version) == ("lander", 7)
         one = pendulum.act(observations[0, :3], deterministic=False, seed=1)
@@ -54,6 +55,16 @@ def test_one_and_many(address: str) -> None:
         assert one.mean is not None
         assert one.std is not None
         assert [served["name"] for served in client.policies()] == ["lander", "pendulum"]
+
+
+def test_values_are_given_where_a_policy_goes_by_them(tmp_path: Path) -> None:
+    service = Service(Policies({"dqn": save(valued("LunarLander-v3", 1, -2, 30, 4), tmp_path)}), HttpConfig())
+    with running(service) as address, PolicyClient(address, **PATIENT) as client:
+        one, many = client.act(LANDER), client.act_many([LANDER] * 3)
+    assert (one.action, many.action.tolist()) == (2, [2, 2, 2])
+    np.testing.assert_array_equal(one.q_values, [1, -2, 30, 4])
+    np.testing.assert_array_equal(many.q_values, [[1, -2, 30, 4]] * 3)
+    assert (one.probabilities, one.mean, one.std) == (None, None, None)
 
 
 def test_asynchronous(address: str) -> None:

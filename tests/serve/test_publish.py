@@ -28,10 +28,11 @@ from learner.keeping.policies import find_policy
 from learner.run.evaluation import summarise
 from learner.run.presets import preset
 from learner.run.run_directory import RunDirectory
+from serve.hub.model_card import write_card
 from serve.hub.package import is_package, write_package
 from serve.hub.source import read_source
 from serve.publish import main
-from tests.actors.examples import policy_for
+from tests.actors.examples import policy_for, random_policy
 from tests.serve.hub_server import Hub, running_hub
 from tests.serve.served import PATIENCE
 
@@ -40,6 +41,12 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 TOKEN = "hf_" + "aLongSecretOfTwentyOrMore"
 REPO = "user/ppo-CartPole-v1"
 QUICK = ("--episodes", 2)
+SCORE = summarise(np.array([9.0, 10.0]), None) | {
+    "n_eval_episodes": 2,
+    "first_seed": 0,
+    "is_deterministic": True,
+    "env_id": "CartPole-v1",
+}
 
 
 @pytest.fixture
@@ -154,6 +161,8 @@ def test_publish_pull_and_publish_again(trained: Path, hub: Hub, tmp_path: Path)
     assert "python -m learner.train --env CartPole-v1 --n-envs 8" in card.text
     assert "--run-dir first --api-key REMOVED --note=REMOVED" in card.text
     assert "| learning_rate | `0.0046` |" in card.text
+    assert "| algorithm | `ppo` |" in card.text
+    assert not re.search(r"[^\n]```", card.text), "each block of code ends on a line of its own"
 
     sent = [*(body for _, _, body in hub.requests), *hub.stored.values()]
     for secret in (TOKEN, "abc123", "laptop", str(trained.parent)):
@@ -203,6 +212,14 @@ def test_the_best_policy_of_a_run_is_told_of_as_the_run(bare: Path) -> None:
     assert find_policy(run / "best").spec == policy.spec
 
 
+def test_the_card_says_what_a_policy_gives_and_how_its_network_is_made(tmp_path: Path) -> None:
+    shape = {"hidden_sizes": (8,), "layer_norm": True}
+    spec = describe("Pendulum-v1").policy_spec(distribution="squashed_gaussian", **shape)
+    write_card(read_source(tmp_path, random_policy(spec)), SCORE, None, None, tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "3 × 8 × 2 units with `tanh`\n(squashed_gaussian actions, hidden layers normalised)." in card
+
+
 def test_the_card_of_a_run_that_went_on_lists_its_commands(trained: Path, bare: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
@@ -212,13 +229,7 @@ def test_the_card_of_a_run_that_went_on_lists_its_commands(trained: Path, bare: 
     (run / "made_by.json").write_text(json.dumps(made_by | {"resumed": resumed}))
     policy = Policy.load(bare)
     (tmp_path / "package").mkdir()
-    score = summarise(np.array([9.0, 10.0]), None) | {
-        "n_eval_episodes": 2,
-        "first_seed": 0,
-        "is_deterministic": True,
-        "env_id": "CartPole-v1",
-    }
-    write_package(read_source(run, policy), score, None, None, tmp_path / "package")
+    write_package(read_source(run, policy), SCORE, None, None, tmp_path / "package")
     card = (tmp_path / "package" / "README.md").read_text()
     assert card.count("--resume first --total-timesteps 9000 --hub-token REMOVED\n") == 1
     kept = json.loads((tmp_path / "package" / "made_by.json").read_text())["resumed"]

@@ -12,14 +12,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from actors.distribution import Distribution
-from actors.distributions import Bernoulli, Categorical, MultiCategorical
+from actors.distributions import Bernoulli, Categorical, EpsilonGreedy, MultiCategorical
 from actors.errors import UserError
 from actors.files import replacing
-from actors.gaussians import VARIANCE_FLOOR, Gaussian, StateDependentGaussian
+from actors.gaussians import VARIANCE_FLOOR, Gaussian, SquashedGaussian, StateDependentGaussian
 from actors.masks import FORBIDDEN, MASK
 from actors.parts import Parts
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
+from actors.spec import LAYER_NORM_EPS
 
 _OPSET, _IR_VERSION = 17, 8
 """Of 2022: old enough for any runtime in use, and the graph needs nothing newer."""
@@ -48,9 +49,9 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     Input ``observation`` [batch, *obs] of ``spec.observation.dtype``; for each part of one that has some, an
     ``observation.part``.
 
-    Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and
-    ``std`` [*act], or [batch, *act] where it depends on the observation, in the actions' units; of others
-    ``probabilities`` [batch, A]; float32.
+    Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and,
+    unless they are squashed, ``std`` [*act], or [batch, *act] where it depends on the observation, in the actions'
+    units; of others ``probabilities`` [batch, A], or ``q_values`` [batch, A] where these decide; float32.
 
     Returns:
         The model, checked.
@@ -82,13 +83,23 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
 
 
 def _categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueInfoProto]:
-    assert isinstance(policy.spec.action, Discrete)
-    graph.add("ArgMax", [logits], "choice", axis=1, keepdims=0)
-    graph.add("Add", ["choice", graph.constant("first", np.array(policy.spec.action.start, np.int64))], "action")
     graph.add("Softmax", [logits], "probabilities", axis=1)
+    return _chosen(policy, graph, logits, "probabilities")
+
+
+def _epsilon_greedy(policy: Policy, graph: _Graph, q_values: str) -> list[onnx.ValueInfoProto]:
+    graph.add("Identity", [q_values], "q_values")
+    return _chosen(policy, graph, q_values, "q_values")
+
+
+def _chosen(policy: Policy, graph: _Graph, parameters: str, shown: str) -> list[onnx.ValueInfoProto]:
+    """The action of the largest parameter, beside what is shown of all."""
+    assert isinstance(policy.spec.action, Discrete)
+    graph.add("ArgMax", [parameters], "choice", axis=1, keepdims=0)
+    graph.add("Add", ["choice", graph.constant("first", np.array(policy.spec.action.start, np.int64))], "action")
     return [
         helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", policy.spec.layer_sizes[-1]]),
+        helper.make_tensor_value_info(shown, TensorProto.FLOAT, ["batch", policy.spec.layer_sizes[-1]]),
     ]
 
 
@@ -115,10 +126,18 @@ def _state_dependent_gaussian(policy: Policy, graph: _Graph, means: str) -> list
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, ["batch", *distribution.shape])]
 
 
+def _squashed_gaussian(policy: Policy, graph: _Graph, parameters: str) -> list[onnx.ValueInfoProto]:
+    components = policy.spec.action.inputs
+    ends = [graph.constant(name, np.array([place], np.int64)) for name, place in (("from", 0), ("to", components))]
+    axis = graph.constant("axis_of_components", np.array([1], np.int64))
+    graph.add("Slice", [parameters, *ends, axis], "unsquashed")
+    return _placed(policy, graph, graph.add("Tanh", ["unsquashed"], "squashed"))
+
+
 def _placed(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
     """The action and the mean, in the action's units."""
     distribution = policy.distribution
-    assert isinstance(distribution, Gaussian)
+    assert isinstance(distribution, Gaussian | SquashedGaussian)
     bounds, action_shape = distribution.bounds, distribution.shape
     shape = graph.constant("action_shape", np.array([-1, *action_shape], np.int64))
     for name in ("low", "high", "scale", "centre"):
@@ -172,10 +191,12 @@ def _bernoulli(policy: Policy, graph: _Graph, log_odds: str) -> list[onnx.ValueI
 
 _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.ValueInfoProto]]] = {
     Categorical: _categorical,
+    EpsilonGreedy: _epsilon_greedy,
     MultiCategorical: _multi_categorical,
     Bernoulli: _bernoulli,
     Gaussian: _gaussian,
     StateDependentGaussian: _state_dependent_gaussian,
+    SquashedGaussian: _squashed_gaussian,
 }
 """Each adds a distribution's outputs to the graph, given the name of its parameters."""
 
@@ -199,6 +220,9 @@ def _network(policy: Policy, graph: _Graph) -> str:
         w, b = (graph.constant(f"{kind}{i}", weights[f"{kind}{i}"]) for kind in "wb")
         product = graph.add("MatMul", [x, w], f"product{i}")
         x = graph.add("Add", [product, b], f"layer{i}")
+        if i < last and spec.network.layer_norm:
+            scale, shift = (graph.constant(f"{kind}{i}", weights[f"{kind}{i}"]) for kind in ("scale", "shift"))
+            x = graph.add("LayerNormalization", [x, scale, shift], f"normalized{i}", axis=-1, epsilon=LAYER_NORM_EPS)
         if i < last:
             x = graph.add(_ACTIVATIONS[spec.network.activation], [x], f"hidden{i}")
     return _masked(x, graph) if spec.is_masked else x

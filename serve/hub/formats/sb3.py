@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickletools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ _LIMITS = {"data": 8 * _MIB, "policy.pth": MOST_BYTES, "_stable_baselines3_versi
 _FILE_LIMIT = 4 * MOST_BYTES
 _PICKLE_LIMIT = 4 * _MIB
 """Bytes of the description of tensors in a policy.pth, which torch reads step by step."""
+_PICKLES = 5
+"""Before torch 1.6 this many came before a file's numbers, of which the fourth describes the tensors."""
 _VERSION = "_stable_baselines3_version"
 
 
@@ -87,14 +90,8 @@ def _tensors(content: bytes) -> dict[str, Array]:
     """The tensors of a state dictionary. torch's own restricted reader makes nothing but tensors and containers."""
     import torch  # here: a bad request is answered before torch is loaded
 
-    if not zipfile.is_zipfile(io.BytesIO(content)):  # torch's format since 1.6 is a zip file too
-        raise UserError("policy.pth is damaged, or of torch before 1.6: load the model and save it with a newer one")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entries = archive.infolist()
-        if sum(entry.file_size for entry in entries) > MOST_BYTES:
-            raise UserError(f"policy.pth unpacks to more than {MOST_BYTES:,} bytes: this is no MlpPolicy")
-        if any(entry.file_size > _PICKLE_LIMIT for entry in entries if entry.filename.endswith(".pkl")):
-            raise UserError(f"policy.pth describes its tensors in more than {_PICKLE_LIMIT:,} bytes")
+    if _description_bytes(content) > _PICKLE_LIMIT:
+        raise UserError(f"policy.pth describes its tensors in more than {_PICKLE_LIMIT:,} bytes")
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError("policy.pth holds something other than a dictionary of tensors")
@@ -104,3 +101,27 @@ def _tensors(content: bytes) -> dict[str, Array]:
     if sum(value.numel() for value in state.values()) * 4 > MOST_BYTES:  # a view can be larger than what it views
         raise UserError(f"policy.pth has tensors of more than {MOST_BYTES:,} bytes: this is no MlpPolicy")
     return {name: value.detach().to(torch.float32).numpy().copy() for name, value in state.items()}
+
+
+def _description_bytes(content: bytes) -> int:
+    """How many bytes of a policy.pth describe its tensors, as opposed to holding their numbers; those beyond the limit
+    are not all counted.
+
+    Raises:
+        UserError: it unpacks to more than a policy ever has.
+    """
+    if not content.startswith(b"PK\x03\x04"):  # as torch tells its format since 1.6, a zip file, from the one before
+        return _bytes_of_pickles(io.BytesIO(content))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+    if sum(entry.file_size for entry in entries) > MOST_BYTES:
+        raise UserError(f"policy.pth unpacks to more than {MOST_BYTES:,} bytes: this is no MlpPolicy")
+    return max((entry.file_size for entry in entries if entry.filename.endswith(".pkl")), default=0)
+
+
+def _bytes_of_pickles(file: io.BytesIO) -> int:
+    for _ in range(_PICKLES):
+        for _, _, position in pickletools.genops(file):
+            if (position or 0) > _PICKLE_LIMIT:
+                return _PICKLE_LIMIT + 1
+    return file.tell()

@@ -14,18 +14,21 @@ from actors.environments import EnvironmentInfo, describe
 from actors.errors import UserError
 from actors.spaces import Discrete
 
-IMPORTABLE = "what can be imported is PPO, A2C or TRPO with MlpPolicy"
-_NAMES = {"td3": "TD3 or DDPG", "qrdqn": "QR-DQN", "crossq": "CrossQ"}
+IMPORTABLE = "what can be imported is PPO, A2C, TRPO, DQN, QR-DQN, SAC, TD3 or DDPG with MlpPolicy"
+_BY_MODULE = {"dqn": "DQN", "qrdqn": "QR-DQN", "sac": "SAC", "td3": "TD3"}
+"""Those whose policies are in modules of their own, by these; of PPO, A2C and TRPO they are not."""
+_NAMES = {"crossq": "CrossQ"}
 """Names of algorithms whose policies ours cannot hold, where they are not their modules' in capitals."""
 _PREFIXES = ("sb3", "ppo", "a2c", "trpo")
 _ID = re.compile(r"[A-Za-z]\w*(?:-\w+)*-v\d+")
 
 
 def algorithm_of(data: dict[str, Any]) -> str:
-    """Which algorithm saved these data, by the options that it alone has: PPO, A2C or TRPO.
+    """Which algorithm saved these data, by its policy's module and by the options that it alone has.
 
-    TRPO's policy is the same network as PPO's and A2C's. MaskablePPO's is too, but flies under masks of its
-    environment, without which it takes actions that it never learned of.
+    TRPO's policy is the same network as PPO's and A2C's, DDPG's the same as TD3's, of which DDPG is a setting.
+    MaskablePPO's is PPO's too, but flies under masks of its environment, without which it takes actions that it never
+    learned of.
 
     Raises:
         UserError: none of those whose policies are ours.
@@ -35,8 +38,11 @@ def algorithm_of(data: dict[str, Any]) -> str:
     if "maskable" in module:
         raise UserError("this is MaskablePPO, whose actions are masked, which ours are not")
     theirs = re.match(r"(?:stable_baselines3|sb3_contrib)\.(?!common|ppo|a2c|trpo)(\w+)", module)
-    if theirs:
+    if theirs and theirs[1] not in _BY_MODULE:
         raise UserError(f"this is {_NAMES.get(theirs[1], theirs[1].upper())}; {IMPORTABLE}")
+    if theirs:
+        is_ddpg = data.get("policy_delay") == 1 and data.get("target_noise_clip") == 0
+        return "DDPG" if theirs[1] == "td3" and is_ddpg else _BY_MODULE[theirs[1]]
     if "cg_max_steps" in data:
         return "TRPO"
     if "clip_range" in data:

@@ -2,6 +2,8 @@
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const KEYS = { left: "←", up: "↑", right: "→" };
+const TITLES = { probabilities: "Action probabilities", q_values: "Action values", mean: "Mean action" };
+const FORBIDDEN = -1e29; // a mask puts values below it
 
 export class Instruments {
   constructor(element) {
@@ -15,7 +17,6 @@ export class Instruments {
     const layout = scene.env_id + scene.actions.join();
     if (this.known === layout) return;
     this.known = layout;
-    this.find(".bars-title").textContent = scene.bounds.length ? "Mean action" : "Action probabilities";
     this.bars = scene.actions.map((name, i) => this.bar(name, i));
     this.find(".bars").replaceChildren(...this.bars.map(({ row }) => row));
     this.find(".bars").classList.toggle("signed", scene.bounds.length > 0);
@@ -49,8 +50,13 @@ export class Instruments {
 
   note(frame) {
     this.frame = frame;
-    const { probabilities, mean: means } = frame.shown ?? {};
-    probabilities?.forEach((share, i) => {
+    const { probabilities, q_values: values, mean: means } = frame.shown ?? {};
+    const kind = Object.keys(TITLES).find((name) => frame.shown?.[name]);
+    if (kind) {
+      set(this.find(".bars-title"), TITLES[kind]);
+      this.find(".bars").classList.toggle("values", kind === "q_values");
+    }
+    (probabilities ?? (values && between(values)))?.forEach((share, i) => {
       this.bars[i].fill.style.transform = `scaleX(${share})`;
     });
     means?.forEach((mean, i) => {
@@ -75,13 +81,27 @@ export class Instruments {
     }
     for (const [name, figure] of Object.entries(figures)) set(figure, ...texts[name]);
     this.version(frame.version);
-    const { probabilities, mean: means } = frame.shown ?? {};
-    const values = probabilities?.map((share) => `${Math.round(100 * share)}%`) ?? means?.map((mean) => mean.toFixed(2));
-    values?.forEach((value, i) => {
+    const { probabilities, q_values: values, mean: means } = frame.shown ?? {};
+    const told = probabilities?.map((share) => `${Math.round(100 * share)}%`) ?? means?.map((mean) => mean.toFixed(2));
+    (told ?? (values && written(values)))?.forEach((value, i) => {
       this.bars[i].value.textContent = value;
       this.bars[i].row.classList.toggle("chosen", Boolean(frame.chosen?.includes(i)));
     });
   }
+}
+
+/** Where values lie from the smallest, 0, to the largest, 1; those that a mask forbids are nowhere. */
+function between(values) {
+  const allowed = values.filter((value) => value > FORBIDDEN);
+  const [low, high] = [Math.min(...allowed), Math.max(...allowed)];
+  return values.map((value) => (value > FORBIDDEN ? (value - low) / (high - low || 1) : 0));
+}
+
+/** Values in as many decimals as the largest has four digits with. */
+function written(values) {
+  const size = Math.max(...values.map((value) => (value > FORBIDDEN ? Math.abs(value) : 0)));
+  const decimals = Math.max(0, Math.min(4, 3 - Math.floor(Math.log10(size || 1))));
+  return values.map((value) => (value > FORBIDDEN ? value.toFixed(decimals).replace("-", "−") : "–"));
 }
 
 function signed(value, digits) {

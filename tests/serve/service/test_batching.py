@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from actors.distributions import Categorical
+from actors.environments import describe
 from actors.policy import Policy
 from serve.service.batching import MOST_WAITING_OBSERVATIONS, Batcher
 from serve.service.protocol import MOST_OBSERVATIONS, Problem
-from tests.actors.examples import policy_for
+from tests.actors.examples import policy_for, random_policy
+from tests.serve.served import valued
 
 RNG = np.random.default_rng(0)
 
@@ -25,6 +27,10 @@ def run(go: Callable[[Batcher], Coroutine[Any, Any, Any]], most: int = 256) -> t
         return await go(Batcher(most, batches.append))
 
     return asyncio.run(main()), batches
+
+
+VALUED = valued("LunarLander-v3", -1, 2.5, 0, 2)
+SQUASHED = random_policy(describe("Pendulum-v1").policy_spec(hidden_sizes=(8,), distribution="squashed_gaussian"))
 
 
 @pytest.mark.parametrize("env_id", ["LunarLander-v3", "Pendulum-v1"])
@@ -80,9 +86,9 @@ def test_a_seed_repeats_whoever_flies_beside() -> None:
     assert len(set(run(sampled(0))[0])) > 1
 
 
-def test_greedy_and_sampled_requests_share_a_forward_pass() -> None:
-    policy = policy_for("Pendulum-v1")
-    rows = RNG.standard_normal((20, 3), np.float32)
+@pytest.mark.parametrize("policy", [policy_for("Pendulum-v1"), SQUASHED, VALUED], ids=["plain", "squashed", "valued"])
+def test_greedy_and_sampled_requests_share_a_forward_pass(policy: Policy) -> None:
+    rows = RNG.standard_normal((20, *policy.spec.observation.shape), np.float32)
 
     async def mixed(batcher: Batcher) -> Any:
         asked = [(True, None), (False, 5), (True, 5), (False, None)]
@@ -94,6 +100,8 @@ def test_greedy_and_sampled_requests_share_a_forward_pass() -> None:
     assert also_greedy.actions == greedy.actions
     np.testing.assert_allclose(seeded.actions, policy.act(rows, np.random.default_rng(5)), rtol=1e-6)
     assert sampled.actions not in (greedy.actions, seeded.actions)
+    ((name, shown),) = greedy.shown.items()
+    np.testing.assert_allclose(shown, policy.step(rows, {}).shown[name], rtol=1e-5)
 
 
 def test_a_mask_is_heeded_and_one_that_forbids_all_is_its_own_requests_problem() -> None:

@@ -16,14 +16,15 @@ import pytest
 import safetensors.numpy
 
 import serve.service.policies
+from actors.environments import describe
 from actors.errors import UserError
 from actors.policy import Policy
 from serve.service.http import Service
 from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig
 from serve.watch.flight import Flight
-from tests.actors.examples import policy_for, stubborn_policy
-from tests.serve.served import running, save
+from tests.actors.examples import policy_for, random_policy, stubborn_policy
+from tests.serve.served import running, save, valued
 
 
 def test_a_run_and_a_bare_directory(tmp_path: Path) -> None:
@@ -61,6 +62,22 @@ def test_standard_deviations_are_told_in_the_actions_units(tmp_path: Path) -> No
     policy = policy_for("Pendulum-v1")  # whose torques lie within ±2
     policies = Policies({"scaled": save(policy, tmp_path / "a")})
     assert policies["scaled"].shown_once == {"std": pytest.approx((2 * np.exp(policy.weights["log_std"])).tolist())}
+
+
+def test_as_many_actions_are_told_as_there_are(tmp_path: Path) -> None:
+    spec = describe("Pendulum-v1").policy_spec(hidden_sizes=(), distribution="squashed_gaussian")
+    policies = {
+        "values": valued("CartPole-v1", 1, 2),
+        "squashed": random_policy(spec),
+        "plain": policy_for("Acrobot-v1"),
+    }
+    served = Policies({name: save(policy, tmp_path / name) for name, policy in policies.items()})
+    told = {name: (one.summary()["actions"], one.summary()["action_size"]) for name, one in served.items()}
+    assert told == {
+        "values": ("epsilon_greedy", 2),
+        "squashed": ("squashed_gaussian", 1),
+        "plain": ("categorical", 3),
+    }
 
 
 def broken(directory: Path, how: str) -> None:

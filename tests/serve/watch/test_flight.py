@@ -17,6 +17,7 @@ from actors.policy import Policy
 from serve.watch.flight import Flight, Frame, Landing
 from serve.watch.lander import engines
 from tests.actors.examples import Counting, policy_for, random_policy, stubborn_policy
+from tests.serve.served import valued
 from tests.serve.watching import saved
 
 LANDER = "LunarLander-v3"
@@ -106,6 +107,13 @@ def test_a_continuous_action_of_rank_0_is_told_as_it_is(tmp_path: Path) -> None:
     frame = flight.step()
     assert frame.action == pytest.approx([float(policy.act(np.zeros((1, 1), np.float32))[0])], abs=1e-3)
     assert frame.chosen == []
+
+
+def test_values_are_told_to_five_digits_whatever_their_size(tmp_path: Path) -> None:
+    policy = valued("CartPole-v1", 123456.7, -0.00012345678)
+    frame = flight_of(tmp_path, policy, seed=0).step()
+    assert frame.shown == {"q_values": [123460, -0.00012346]}
+    assert frame.chosen == [0]
 
 
 def test_what_a_frame_tells(tmp_path: Path) -> None:

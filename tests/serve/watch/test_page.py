@@ -18,7 +18,7 @@ from serve.service.fast_ingress import free_port
 from serve.service.policies import Policies
 from tests.actors import fake_environments  # noqa: F401 registers AimNear-v0
 from tests.actors.examples import policy_for, stubborn_policy
-from tests.serve.served import PATIENCE, wait_for
+from tests.serve.served import PATIENCE, valued, wait_for
 from tests.serve.watching import saved, served
 
 LANDER = "LunarLander-v3"
@@ -69,7 +69,7 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Policies:
     policies |= {"cart": policy_for("CartPole-v1"), "pendulum": policy_for("Pendulum-v1")}
     aim = describe("AimNear-v0").policy_spec(hidden_sizes=())  # acts in the middle of its bounds, 3 and 5
     weights = {name: np.zeros(shape, np.float32) for name, shape in aim.weight_shapes().items()}
-    policies["aim"] = Policy(aim, weights)
+    policies |= {"aim": Policy(aim, weights), "valued": valued(LANDER, -1, -3, 1, 0)}
     return saved(tmp_path_factory.mktemp("policies"), policies)
 
 
@@ -327,6 +327,15 @@ def test_side_by_side_and_other_policies(opened: Any, shots: Path) -> None:
     page.locator(".policy").nth(1).select_option("aim")
     until(page, "document.querySelectorAll('.bars')[1].querySelector('.value').textContent === '4.00'")
     until(page, "document.querySelectorAll('.bars')[1].querySelector('i').style.transform === 'scaleX(0)'")
+    page.locator(".policy").nth(1).select_option("valued")
+    until(page, "document.querySelectorAll('.bars-title')[1].textContent === 'Action values'")
+    until(page, "document.querySelectorAll('.bars')[1].innerText.includes('−3.000')")
+    values = page.locator(".bars").nth(1)
+    assert values.locator(".value").all_inner_texts() == ["−1.000", "−3.000", "1.000", "0.000"]
+    assert values.locator("i").evaluate_all("(bars) => bars.map((bar) => bar.style.transform)") == [
+        *("scaleX(0.5)", "scaleX(0)", "scaleX(1)", "scaleX(0.75)"),
+    ]
+    assert "main engine" in values.locator(".chosen").inner_text()
     page.get_by_role("button", name="Side by side").click()
     flying(page, 1)
 

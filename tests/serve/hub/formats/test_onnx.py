@@ -25,6 +25,12 @@ GAUSSIAN = PolicySpec("Some-v0", Box((2, 3)), ARM, "gaussian")
 STATE_DEPENDENT = dataclasses.replace(GAUSSIAN, distribution="state_dependent_gaussian")
 FAR = dataclasses.replace(ARM, low=(3.0, 0.0, -np.inf, -2.0), high=(5.0, 1000.0, 0.5, np.inf))
 SCALED = dataclasses.replace(GAUSSIAN, action=FAR, scale_actions=True)
+SQUASHED = dataclasses.replace(
+    GAUSSIAN,
+    action=Box((2, 2), low=(3.0, 0.0, -1.0, -2.0), high=(5.0, 1000.0, 0.5, 7.0)),
+    distribution="squashed_gaussian",
+)
+VALUES = dataclasses.replace(CATEGORICAL, distribution="epsilon_greedy")
 OTHERS = {
     "one cell of a grid": PolicySpec("Some-v0", Discrete(16, start=3), Discrete(4), "categorical"),
     "choices": PolicySpec(
@@ -46,6 +52,13 @@ OTHERS = {
     "masked": PolicySpec(
         "Some-v0", Parts({"a": Box((2,)), "action_mask": MultiBinary((4,))}), Discrete(4, start=3), "categorical"
     ),
+    "values": VALUES,
+    "masked values": PolicySpec(
+        "Some-v0", Parts({"a": Box((2,)), "action_mask": MultiBinary((4,))}), Discrete(4, start=3), "epsilon_greedy"
+    ),
+    "squashed": SQUASHED,
+    "normalised layers": dataclasses.replace(VALUES, network=PolicyNetwork(activation="relu", layer_norm=True)),
+    "squashed, normalised layers": dataclasses.replace(SQUASHED, network=PolicyNetwork((8, 3), layer_norm=True)),
     "switches": PolicySpec("Some-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli"),
 }
 
@@ -53,6 +66,8 @@ OTHERS = {
 def made(spec: PolicySpec) -> Policy:
     rng = np.random.default_rng(3)
     weights = {name: rng.standard_normal(shape, np.float32) for name, shape in spec.weight_shapes().items()}
+    if spec.distribution == "epsilon_greedy":
+        weights["epsilon"][:] = 0.1
     if spec.network.normalize_observations:
         weights["observation_std"] = np.abs(weights["observation_std"]) + np.float32(0.01)  # small enough to be clipped
         for name in ("observation_mean", "observation_std"):
@@ -138,9 +153,14 @@ def test_every_space_has_its_form(spec: PolicySpec, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
     inputs = dict(leaves(observations, "observation"))
     assert [given.name for given in session.get_inputs()] == [*inputs]
-    action, probabilities = session.run(["action", "probabilities"], inputs)
     step = policy.step(observations, policy.start(500))
-    np.testing.assert_allclose(probabilities, step.shown["probabilities"], atol=1e-4)
-    differs = (action != step.actions).reshape(500, -1).any(axis=1)
-    assert differs.mean() < 0.01, "but for ties"
+    ((name, expected),) = step.shown.items()
+    assert [given.name for given in session.get_outputs()] == ["action", name]
+    action, shown = session.run(["action", name], inputs)
+    np.testing.assert_allclose(shown, expected.reshape(shown.shape), rtol=1e-4, atol=1e-4)
+    if name == "mean":
+        np.testing.assert_allclose(action, step.actions, rtol=1e-4, atol=1e-4)
+    else:
+        differs = (action != step.actions).reshape(500, -1).any(axis=1)
+        assert differs.mean() < 0.01, "but for ties"
     assert action.dtype == step.actions.dtype
