@@ -3,6 +3,7 @@
 python -m tune_configs.compare_losses
 python -m tune_configs.compare_losses --losses cpg aac ppo --seeds 5 --env LunarLander-v3 --steps 1000000
 python -m tune_configs.compare_losses --peers rllib sb3
+python -m tune_configs.compare_losses --losses dqn pqn ppo --peers sb3-dqn rllib-dqn --env LunarLander-v3 --steps 200000
 python -m tune_configs.compare_losses --resume results/compare_losses/<name>
 """
 

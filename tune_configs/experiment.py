@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
-from gymnasium.spaces import Discrete
 
-from actors.environments import describe
+from actors.environments import EnvironmentInfo, describe
 from actors.errors import UserError, unknown
-from actors.spaces import Box
 from learner.keeping.storage import Disk, Storage, open_storage
 from learner.run.config import TrainConfig, overlay, read_config
+from learner.run.learner_group import LearnerGroup
 from learner.run.presets import PRESETS, preset
 from learner.run.run_directory import json_bytes, versions
-from tune_configs.peers import PEERS, require_peer
+from tune_configs.peers.registry import PEERS, require_peer
 
+COURSE_LOSSES = ("vpg", "bpg", "epg", "cpg", "aac", "a2c", "ppo", "impala")
 COURSE_EPISODES = 6000
 _FILE = "experiment.json"
 
@@ -28,10 +28,11 @@ _FILE = "experiment.json"
 class Experiment:
     """What is compared. Two experiments that are equal here give comparable results."""
 
-    losses: tuple[str, ...] = tuple(PRESETS)
+    losses: tuple[str, ...] = COURSE_LOSSES
     """Presets, or JSON files of options over the ppo preset, which are called by their names without .json."""
     peers: tuple[str, ...] = ()
-    """Other libraries' PPO, with the Deep RL course's settings, on the same budget: rllib, sb3."""
+    """Other libraries on the same budget: their PPO with the Deep RL course's settings (rllib, sb3), their DQN
+    (rllib-dqn, sb3-dqn) and SAC (sb3-sac) with RL Baselines3 Zoo's."""
     seeds: int = 3
     """Runs of each, with seeds from 0."""
     env: str = "Beresheet-v2"
@@ -143,15 +144,26 @@ def require_all(planned: Planned) -> None:
     """Make sure that every trial can at least begin here.
 
     Raises:
-        UserError: a peer is not installed or cannot fly this environment.
+        UserError: a peer is not installed, or something cannot fly this environment.
     """
-    experiment = planned.experiment
-    environment = describe(experiment.env)
-    for peer in experiment.peers:
-        require_peer(peer)
-        seen = environment.observation
-        if not (isinstance(environment.action_space, Discrete) and isinstance(seen, Box) and len(seen.shape) == 1):
-            raise UserError(f"peers fly vectors of observations and discrete actions only; {experiment.env} has others")
+    environment = describe(planned.experiment.env)
+    for name, config in planned.configs.items():
+        if name in planned.experiment.peers:
+            require_peer(name, environment)
+        else:
+            require_learnable(name, overlay(TrainConfig(), config, name), environment)
+
+
+def require_learnable(name: str, config: TrainConfig, environment: EnvironmentInfo) -> None:
+    """Make sure that a configuration's algorithm can learn to fly an environment with its network.
+
+    Raises:
+        UserError: it cannot; one line that begins with its name.
+    """
+    try:
+        LearnerGroup(config, environment, None)  # which starts nothing yet
+    except UserError as error:
+        raise UserError(f"{name} cannot learn {environment.env_id}: {error}") from error
 
 
 def open_experiment(location: str) -> Storage:

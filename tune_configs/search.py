@@ -2,6 +2,7 @@
 
 python -m tune_configs.search --preset ppo --env LunarLander-v3 --trials 40
 python -m tune_configs.search --preset ppo --env LunarLander-v3 --trials 8 --scheduler pbt
+python -m tune_configs.search --preset q_learning --steps 200000
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ from learner.run.ray_session import start_ray
 from learner.run.run_directory import RunDirectory
 from learner.run.spares import Spares
 from learner.run.trainer import Trainer
+from tune_configs.experiment import require_learnable
 from tune_configs.ray_tune import check_room, ending_trials, gpu_share_of, run_config
-from tune_configs.spaces import FIXED_AT_START, nested, space_of
+from tune_configs.spaces import nested, population_space_of, space_of
 from tune_configs.trainable import placement, with_resources
 
 _PROG = "python -m tune_configs.search"
@@ -52,7 +54,6 @@ _FIRST = "first_mean_return"
 EXPLODED = -1e9
 """Reported for settings that made numbers explode: worse than any return."""
 _SPARES = Spares()
-_SEARCHING = {"fleet": {"actors": 1}, "checkpoint": {"checkpoint_seconds": 3600.0}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +62,8 @@ class SearchCommand:
 
     preset: str = "ppo"
     """Where the settings that are not searched come from."""
-    env: str = "LunarLander-v3"
-    """A Gymnasium id."""
+    env: str | None = None
+    """A Gymnasium id; None: the preset's own, LunarLander-v3 of most."""
     trials: int = 40
     """Settings tried; with pbt: the population."""
     steps: int = 400_000
@@ -170,25 +171,28 @@ def search(command: SearchCommand, console: Console) -> Path:
         UserError: the search cannot be run, or nothing that it found is better than the rest.
         EndedBySignal: it was interrupted; the best so far is written.
     """
-    describe(command.env)
+    base = preset(command.preset)
+    environment = describe(command.env or base.env)
     stop = {"total_timesteps": command.steps, "target_return": None}
-    changes = {"env": command.env, "seed": command.seed, "stop": stop, "evaluation": {"eval_every": None}}
-    base = overlay(preset(command.preset), changes, "search")
-    name = command.name or f"{command.preset}-{parse_name(command.env).slug}-{time.strftime('%Y%m%d-%H%M%S')}"
+    changes = {"env": command.env or base.env, "seed": command.seed, "stop": stop, "evaluation": {"eval_every": None}}
+    base = overlay(base, changes, "search")
+    require_learnable(command.preset, base, environment)
+    name = command.name or f"{command.preset}-{parse_name(base.env).slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     directory = command.results / name
     if directory.exists():
         raise UserError(f"{directory} already holds a search: choose another --name")
     start_ray()
     share = gpu_share_of(None, 1, command.trials)
     check_room(placement(1, share))
-    space = space_of(base)
-    if command.scheduler == "pbt":  # members copy each other's weights
-        space = {name: domain for name, domain in space.items() if name not in FIXED_AT_START}
+    is_population = command.scheduler == "pbt"
+    space = population_space_of(base) if is_population else space_of(base)
+    checkpoint = {"checkpoint_seconds": 3600.0, "checkpoint_memory": is_population}  # members copy each other's
+    searching = overlay(base, {"fleet": {"actors": 1}, "checkpoint": checkpoint}, "search")
     settings = {
-        "config": with_resources(overlay(base, _SEARCHING, "search"), share).to_dict(),
+        "config": with_resources(searching, share).to_dict(),
         "directory": str(directory.resolve()),
         "preset": command.preset,
-        "with_checkpoints": command.scheduler == "pbt",
+        "with_checkpoints": is_population,
     }
     trainable = tune.with_parameters(run_search_trial, search=settings)
     tuner = tune.Tuner(
@@ -200,7 +204,7 @@ def search(command: SearchCommand, console: Console) -> Path:
             num_samples=command.trials,
             max_concurrent_trials=command.concurrent,
             scheduler=scheduler_of(command, space),
-            search_alg=_sampler(command) if command.scheduler == "asha" else None,
+            search_alg=None if is_population else _sampler(command),
             reuse_actors=True,
         ),
         run_config=run_config(directory, [SearchLog(console, command.trials)]),
@@ -208,7 +212,7 @@ def search(command: SearchCommand, console: Console) -> Path:
     with ending_trials() as signals:
         results = tuner.fit()
     try:
-        best = best_of(results, command.steps, population=command.scheduler == "pbt")
+        best = best_of(results, command.steps, population=is_population)
     except UserError as error:
         if not signals:
             raise

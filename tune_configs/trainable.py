@@ -29,7 +29,8 @@ from learner.run.spares import Spares
 from learner.run.telemetry import Telemetry
 from learner.run.trainer import Trainer
 from tune_configs.experiment import Trial, train_config
-from tune_configs.peers import PeerRun, train_peer
+from tune_configs.peers.registry import train_peer
+from tune_configs.peers.run import PeerRun
 
 EVALUATION_SEED = 500_000
 """First seed of the final evaluation: training derives none as low."""

@@ -298,3 +298,36 @@ def test_peers_are_trials_like_any_other(tmp_path: Path, capsys: pytest.CaptureF
         rows = read_metrics(tmp_path / "x" / "runs" / f"{peer}-0" / "metrics.jsonl")
         assert {"rollout/ep_rew_mean", "train/policy_gradient_loss", "time/fps"} <= set(rows[-1])
         assert rows[-1]["time/episodes"] == figures["episodes"] > 100
+
+
+@needs_sb3
+@pytest.mark.usefixtures("ray_cluster")
+def test_peers_that_learn_from_a_memory_are_trials_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*SMALL, "--losses", "dqn", "--peers", "sb3-dqn", "rllib-dqn", "--seeds", 1, "--steps", 400]
+    status, out = compared(capsys, *options, "--results", tmp_path, "--name", "x", "--concurrent", 1)
+    assert status == 0, out
+    summary = summary_of(tmp_path / "x")
+    assert set(summary["losses"]) == {"dqn", "rllib-dqn", "sb3-dqn"}
+    for peer in ("rllib-dqn", "sb3-dqn"):
+        figures = summary["losses"][peer]
+        assert figures["steps"] == 400
+        assert figures["evaluation_mean"] > 5
+        rows = read_metrics(tmp_path / "x" / "runs" / f"{peer}-0" / "metrics.jsonl")
+        assert [row["time/total_timesteps"] for row in rows] == [200, 400]
+        assert rows[-1]["time/episodes"] == figures["episodes"] > 4
+        assert rows[-1]["train/loss"] > 0
+        policy = Policy.load(tmp_path / "x" / "runs" / f"{peer}-0" / "policy")
+        assert policy.weights["epsilon"] == pytest.approx(0.1), "it has explored its share of the budget"
+
+
+@needs_sb3
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_peer_flies_continuous_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--env", "Pendulum-v1", "--evaluation-episodes", 3, "--losses", "sac", "--peers", "sb3-sac"]
+    options += ["--seeds", 1, "--steps", 400, "--results", tmp_path, "--name", "x", "--concurrent", 1]
+    status, out = compared(capsys, *options)
+    assert status == 0, out
+    figures = summary_of(tmp_path / "x")["losses"]["sb3-sac"]
+    assert figures["steps"] == 400
+    assert -2000 < figures["evaluation_mean"] < 0
+    assert Policy.load(tmp_path / "x" / "runs" / "sb3-sac-0" / "policy").spec.distribution == "squashed_gaussian"

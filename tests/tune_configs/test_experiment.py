@@ -11,7 +11,6 @@ from actors.errors import UserError
 from actors.seeds import derive
 from learner.keeping.storage import Disk
 from learner.run.config import TrainConfig, overlay
-from learner.run.presets import PRESETS
 from tune_configs.compare_losses import main
 from tune_configs.experiment import Experiment, Planned, configs_of, load, open_experiment, save, trials_of
 from tune_configs.ray_tune import gpu_share_of, room_for
@@ -25,7 +24,8 @@ def planned(experiment: Experiment) -> Planned:
 def test_the_default_is_the_course_work(tmp_path: Path) -> None:
     experiment = Experiment()
     trials = trials_of(planned(experiment), Disk(tmp_path))
-    assert [trial.name for trial in trials] == [f"{loss}-{seed}" for loss in PRESETS for seed in range(3)]
+    losses = ("vpg", "bpg", "epg", "cpg", "aac", "a2c", "ppo", "impala")
+    assert [trial.name for trial in trials] == [f"{loss}-{seed}" for loss in losses for seed in range(3)]
     for trial in trials:
         config = overlay(TrainConfig(), trial.config, "trial")
         assert (config.env, config.seed, config.stop.max_episodes) == ("Beresheet-v2", trial.seed, 6000)
@@ -97,12 +97,17 @@ def test_a_damaged_experiment_is_named(content: str, tmp_path: Path) -> None:
         (["--losses", "no/such.json"], "cannot read no/such.json"),
         (["--losses", "ppo", "ppo"], "ppo is named twice"),
         (["--losses"], "nothing to compare"),
-        (["--peers", "rlib"], "unknown peer 'rlib'; did you mean rllib?"),
+        (["--peers", "rlib"], "unknown peer 'rlib'; did you mean rllib or"),
         (["--env", "Beresheet-v3"], "unknown environment 'Beresheet-v3'"),
         (
             ["--env", "LunarLanderContinuous-v3", "--peers", "rllib"],
-            "peers fly vectors of observations and discrete actions only",
+            "peer 'rllib' learns only discrete actions that count from 0, and those of LunarLanderContinuous-v3 are 2",
         ),
+        (["--losses", "ppo", "--peers", "sb3-sac"], "peer 'sb3-sac' learns only continuous actions between bounds"),
+        (["--losses", "ppo", "--peers", "sb3-dqn", "--env", "Taxi-v3"], "peers see only vectors of numbers, and"),
+        (["--losses", "ppo", "dqn", "--env", "Pendulum-v1"], "dqn cannot learn Pendulum-v1: this algorithm"),
+        (["--losses", "sac", "--env", "CartPole-v1"], "sac cannot learn CartPole-v1: sac learns continuous actions"),
+        (["--losses", "q_learning", "--env", "LunarLander-v3"], "q_learning cannot learn LunarLander-v3: a table"),
         (["--episodes", "0"], "episodes must be 1 or more, not 0"),
         (["--steps", "-5"], "steps must be 1 or more, not -5"),
         (["--seeds", "0"], "seeds must be 1 or more, not 0"),
@@ -133,6 +138,17 @@ def test_a_file_with_an_unknown_loss_is_refused_at_once(tmp_path: Path, capsys: 
         main(["--losses", str(tmp_path / "mine.json"), "--results", str(tmp_path / "results")])
     assert end.value.code == 2
     assert "unknown algorithm 'pppo'; did you mean ppo?" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_file_whose_network_its_algorithm_cannot_learn_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"algorithm": {"name": "tabular"}}))
+    with pytest.raises(SystemExit) as end:
+        main(["--losses", str(tmp_path / "mine.json"), "--env", "Taxi-v3", "--results", str(tmp_path / "results")])
+    assert end.value.code == 2
+    assert "mine cannot learn Taxi-v3: a table has no layers: hidden_sizes must be empty" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 

@@ -1,10 +1,9 @@
-"""Search: what is searched, and both schedulers end to end on real Ray Tune."""
+"""Search: both schedulers end to end on real Ray Tune, and what is said of what they find."""
 
 from __future__ import annotations
 
 import json
 import math
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,74 +11,45 @@ from pathlib import Path
 
 import pytest
 from ray import tune
-from ray.tune.schedulers.pbt import _explore
-from ray.tune.search.sample import Categorical
 
 from actors.errors import UserError
-from learner.run.config import TrainConfig, overlay, read_config
-from learner.run.presets import PRESETS, preset
-from tune_configs.search import EXPLODED, METRIC, best_of, main, mutations_of
-from tune_configs.spaces import FIXED_AT_START, nested, space_of
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_space_has_what_means_something_to_the_preset(name: str) -> None:
-    space = space_of(preset(name))
-    assert ("algorithm.clip_range" in space) == (name == "ppo")
-    assert ("algorithm.n_epochs" in space) == (name == "ppo")
-    assert ("algorithm.gae_lambda" in space) == (name in ("a2c", "ppo", "impala"))
-    assert ("algorithm.vf_coef" in space) == (name in ("aac", "a2c", "ppo", "impala"))
-    for field in space:
-        section, _, leaf = field.partition(".")
-        assert hasattr(getattr(TrainConfig(), section), leaf)
-
-
-def test_a_point_is_a_configuration_file() -> None:
-    point = {"algorithm.gamma": 0.9, "algorithm.clip_range": 0.1, "network.hidden_sizes": "32 32"}
-    assert nested(point) == {"algorithm": {"gamma": 0.9, "clip_range": 0.1}, "network": {"hidden_sizes": [32, 32]}}
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_population_stays_in_the_space(name: str) -> None:
-    """Its mutations of every member are configurations, whatever they are mutated from."""
-    base = preset(name)
-    space = {key: domain for key, domain in space_of(base).items() if key not in FIXED_AT_START}
-    mutations = mutations_of(space)
-    assert set(mutations) == set(space)
-    random.seed(0)
-    point = {key: domain.sample(random_state=0) for key, domain in space.items()}
-    for _ in range(40):
-        point, _operations = _explore(point, mutations, 0.25, (1.2, 0.8), None)  # type: ignore[arg-type]
-        assert overlay(base, nested(point), "point")
-        for key, domain in space.items():
-            if isinstance(domain, Categorical):
-                assert point[key] in domain.categories
+from learner.keeping.checkpoint import load_checkpoint
+from learner.run.config import read_config
+from learner.run.presets import preset
+from learner.run.run_directory import RunDirectory
+from tune_configs.search import EXPLODED, METRIC, best_of, main
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("joined")
 @pytest.mark.parametrize(
-    ("scheduler", "room"),
+    ("name", "scheduler", "room"),
     [
-        ("asha", ["--concurrent", 1]),  # all in one place, whose processes start once
-        ("pbt", []),  # more members than places, so that they take turns
+        ("ppo", "asha", ["--concurrent", 1]),  # all in one place, whose processes start once
+        ("ppo", "pbt", []),  # more members than places, so that they take turns
+        ("dqn", "pbt", []),
     ],
 )
-def test_a_search_writes_a_preset_file(scheduler: str, room: list[object], tmp_path: Path) -> None:
+def test_a_search_writes_a_preset_file(name: str, scheduler: str, room: list[object], tmp_path: Path) -> None:
     out = tmp_path / "best.json"
-    options = ["--env", "CartPole-v1", "--trials", 3, "--steps", 10_000, "--scheduler", scheduler, *room]
-    options += ["--results", tmp_path, "--name", "search", "--out", out]
+    options = ["--preset", name, "--env", "CartPole-v1", "--trials", 3, "--steps", 10_000, "--scheduler", scheduler]
+    options += [*room, "--results", tmp_path, "--name", "search", "--out", out]
     command = [sys.executable, "-m", "tune_configs.search", *map(str, options)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert result.returncode == 0, result.stderr + result.stdout
     assert f"python -m learner.train --config {out}" in result.stdout
     assert "failed" not in result.stdout
-    best = read_config(out, preset("ppo"))
+    best = read_config(out, preset(name))
     assert best.env == "CartPole-v1"
-    assert best.fleet == preset("ppo").fleet
+    assert best.fleet == preset(name).fleet
+    assert best.checkpoint == preset(name).checkpoint
     made_by = json.loads((tmp_path / "search" / "made_by.json").read_text())
     assert "--trials 3" in made_by["command"]
     assert made_by["ep_rew_mean"] > 15
+    if name == "dqn":  # a member takes over what another remembers, not only its weights
+        for member in (tmp_path / "search" / "runs").iterdir():
+            state, counters = load_checkpoint(RunDirectory(member).checkpoints)
+            assert len(state["memory.column.returns"]) == counters["total_timesteps"] >= 10_000
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -145,6 +115,8 @@ def test_members_of_a_population_that_end_as_copies_of_one_have_a_best(ended: En
     [
         (["--preset", "pp"], "unknown preset 'pp'"),
         (["--env", "CartPol-v1"], "unknown environment"),
+        (["--preset", "q_learning", "--env", "LunarLander-v3"], "q_learning cannot learn LunarLander-v3: a table has"),
+        (["--preset", "sac", "--env", "CartPole-v1"], "sac cannot learn CartPole-v1: sac learns continuous actions"),
         (["--trials", "0"], "trials must be 1 or more, not 0"),
         (["--trials", "1", "--scheduler", "pbt"], "pbt needs a population"),
         (["--scheduler", "grid"], "invalid choice 'grid'"),
