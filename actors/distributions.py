@@ -119,10 +119,11 @@ class EpsilonGreedy(Categorical):
 
     def log_prob(self, parameters: Array, actions: Array) -> Array:
         """[B] float32: log(ε / A), with 1 − ε added for the most valued action; A is what a mask leaves."""
-        allowed = (parameters > FORBIDDEN).sum(axis=-1)
-        shares = self.epsilon / allowed + (1 - self.epsilon) * (actions == parameters.argmax(axis=-1))
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(shares, dtype=np.float32))
+        allowed = parameters > FORBIDDEN
+        is_allowed = np.take_along_axis(allowed, actions[..., None], axis=-1)[..., 0]
+        shares = self.epsilon * is_allowed / allowed.sum(axis=-1)
+        shares += (1 - self.epsilon) * (actions == parameters.argmax(axis=-1))
+        return np.asarray(np.log(np.maximum(shares, 1e-30), dtype=np.float32))
 
     def notes(self, parameters: Array, actions: Array) -> dict[str, Array]:  # noqa: ARG002
         """Nothing: what learns by value asks for no probabilities."""

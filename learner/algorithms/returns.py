@@ -134,13 +134,13 @@ def n_step(rewards: Tensor, ends: Tensor, terminated: Tensor, longest: int, gamm
     last = ends[segments]
     after = torch.minimum(steps + n, last + 1)
     leaves = after > last
-    decays = rewards.new_full(rewards.shape, gamma)
+    decays = torch.full_like(rewards, gamma, dtype=torch.float64)  # what is small is left of a difference of large sums
     decays[ends] = 0
-    rest = reverse_scan(rewards, decays, longest)
+    rest = reverse_scan(rewards.double(), decays, longest)
     later = torch.where(leaves, 0.0, rest[after.clamp(max=len(rewards) - 1)])
-    discounts = gamma ** (after - steps).to(rewards.dtype)
+    discounts = gamma ** (after - steps).double()
     return NStep(
-        returns=rest - discounts * later,
-        discounts=torch.where(leaves, 1 - terminated[segments], 1.0) * discounts,
+        returns=(rest - discounts * later).to(rewards.dtype),
+        discounts=(torch.where(leaves, 1 - terminated[segments], 1.0) * discounts).to(rewards.dtype),
         rows=torch.where(leaves, len(rewards) + segments, after),
     )

@@ -93,6 +93,7 @@ class Replay:
         kept = min(count, self._capacity)
         places = (torch.arange(kept) + self._inserted + count - kept) % self._capacity
         for name, column in columns.items():
+            self._columns[name] = self._columns[name].to(column.device)  # where a checkpoint was read it was elsewhere
             self._columns[name][places.to(column.device)] = column[count - kept :]
         if self._tree:
             self._tree.set(places.numpy(), np.full(kept, self._largest))
@@ -173,9 +174,9 @@ class Replay:
         return notes
 
     def state(self) -> dict[str, Array]:
-        """What it holds, oldest step first where it has gone round: as many bytes as it takes."""
-        counts = np.array([self._inserted, self._drawn, self._owed, self._largest])
-        held = {f"column.{name}": column[: len(self)].cpu().numpy() for name, column in self._columns.items()}
+        """What it holds: as many bytes as it takes."""
+        counts = np.array([self._capacity, self._inserted, self._drawn, self._owed, self._largest])
+        held = {f"column.{name}": column[: len(self)].cpu().numpy().copy() for name, column in self._columns.items()}
         priorities = {"priorities": self._tree.get(np.arange(len(self)))} if self._tree else {}
         return {"counts": counts, **held, **priorities}
 
@@ -183,17 +184,19 @@ class Replay:
         """Hold what another of the same options held.
 
         Raises:
-            UserError: it held more than this one can.
+            UserError: it was of another size, or its steps had no priorities.
         """
-        inserted, drawn, self._owed, self._largest = (float(count) for count in state["counts"])
+        capacity, inserted, drawn, owed, largest = (float(count) for count in state["counts"])
+        if capacity != self._capacity:
+            raise UserError(f"the checkpoint's memory is of buffer_size {int(capacity)}, not {self._capacity}")
+        if self._tree and "priorities" not in state:
+            raise UserError("the checkpoint's memory has no priorities: it was drawn from uniformly")
+        self._inserted, self._drawn, self._owed, self._largest = int(inserted), int(drawn), owed, largest
         held = {name.removeprefix("column."): array for name, array in state.items() if name.startswith("column.")}
-        if any(len(array) > self._capacity for array in held.values()):
-            raise UserError(f"the checkpoint's memory holds more than buffer_size, {self._capacity}, steps")
         columns = {name: torch.from_numpy(array.copy()) for name, array in held.items()}
-        if columns:
-            self._columns = self._allocated(columns)
-            for name, column in columns.items():
-                self._columns[name][: len(column)] = column
+        self._columns = self._allocated(columns) if columns else {}
+        for name, column in columns.items():
+            self._columns[name][: len(column)] = column
         if self._tree:
+            self._tree = SumTree(self._capacity)
             self._tree.set(np.arange(len(state["priorities"])), state["priorities"])
-        self._inserted, self._drawn = int(inserted), int(drawn)

@@ -110,5 +110,5 @@ class QNetwork(TorchPolicy):
         with torch.no_grad():
             if self.online.value is not None:
                 for name, own in zip(names, self.online.value.parameters(), strict=True):
-                    own.copy_(torch.from_numpy(weights[name].mean(-1)).expand_as(own))
+                    own.copy_(torch.from_numpy(np.asarray(weights[name].mean(-1))).expand_as(own))
             self.follow(1.0)

@@ -21,6 +21,8 @@ from learner.run.trainer import Trainer
 
 log = logging.getLogger("touchdown")
 
+_SIMULATORS = {"envpool": "EnvPool", "gymnasium": "Gymnasium", "transitions": "its own table of transitions"}
+
 _BAR = 10
 """Columns of the progress bar."""
 _GAP = "  "
@@ -83,7 +85,7 @@ class ProgressDisplay(Callback):
             log.info(
                 "flying %s on %s with %d actors of %d environments; learning on %s",
                 trainer.config.env,
-                {"envpool": "EnvPool", "gymnasium": "Gymnasium"}[trainer.fleet.backend],
+                _SIMULATORS[trainer.fleet.backend],
                 trainer.fleet.size,
                 trainer.config.rollout.n_envs,
                 trainer.learners.device,

@@ -5,11 +5,14 @@ import scipy.stats
 
 from actors.action_bounds import ActionBounds
 from actors.distribution import Distribution
-from actors.distributions import DISTRIBUTIONS, Bernoulli, Categorical, MultiCategorical
+from actors.distributions import DISTRIBUTIONS, Bernoulli, Categorical, EpsilonGreedy, MultiCategorical
 from actors.episode import Array
-from actors.errors import NonFiniteError
-from actors.gaussians import Gaussian, StateDependentGaussian
-from actors.spaces import MultiDiscrete
+from actors.errors import NonFiniteError, UserError
+from actors.gaussians import Gaussian, SquashedGaussian, StateDependentGaussian
+from actors.masks import FORBIDDEN, masked
+from actors.policy import Policy
+from actors.spaces import Box, Discrete, MultiDiscrete
+from actors.spec import PolicyNetwork, PolicySpec
 
 CERTAINLY_WRONG = 1e-6
 """A p-value that a right sampler falls below once in a million seeds."""
@@ -27,12 +30,19 @@ def state_dependent(log_std: Array) -> StateDependentGaussian:
     return StateDependentGaussian(log_std, ActionBounds((-np.inf,) * size, (np.inf,) * size, False), (size,))
 
 
+def squashed(low: tuple[float, ...] = (-1,) * 3, high: tuple[float, ...] = (1,) * 3) -> SquashedGaussian:
+    """Between these bounds."""
+    return SquashedGaussian(ActionBounds(low, high, True), (len(low),))
+
+
 ALL: list[Distribution] = [
     Categorical(3),
+    EpsilonGreedy(3, 0, 1.0),
     MultiCategorical(MultiDiscrete((1, 2), (2,))),
     Bernoulli((3,)),
     gaussian(0, 0, 0),
     state_dependent(np.zeros((3, 3), np.float32)),
+    squashed(),
 ]
 EACH = pytest.mark.parametrize("distribution", ALL, ids=[*DISTRIBUTIONS])
 
@@ -168,10 +178,163 @@ def test_a_variance_that_single_precision_cannot_hold_is_refused() -> None:
         state_dependent(np.full((2, 1), 50, np.float32))
 
 
+Q_VALUES = np.array([[2, -3, 5, 1]], np.float32)
+
+
+def test_without_noise_the_most_valued_action_is_taken() -> None:
+    q_values = np.random.default_rng(0).standard_normal((50, 4), np.float32)
+    for epsilon in (0.0, 0.5, 1.0):
+        np.testing.assert_array_equal(EpsilonGreedy(4, 0, epsilon).sample(q_values, None), q_values.argmax(axis=1))
+    greedy = EpsilonGreedy(4, 0, 0.0)
+    noise = greedy.noise(np.random.default_rng(1), (50,))
+    assert not noise.any()
+    np.testing.assert_array_equal(greedy.sample(q_values, noise), q_values.argmax(axis=1))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize(
+    ("epsilon", "allows"),
+    [(0.3, [1, 1, 1, 1]), (1.0, [1, 1, 1, 1]), (0.3, [1, 1, 0, 1]), (1.0, [1, 0, 1, 0]), (0.05, [1, 1, 1, 1])],
+)
+def test_others_are_taken_for_a_share_epsilon(epsilon: float, allows: list[int], scale: float) -> None:
+    """Each that a mask leaves for ε over their number, however large the values; ``log_prob`` says the same."""
+    count, is_allowed = 40_000, np.array(allows, bool)
+    distribution, q_values = EpsilonGreedy(4, 0, epsilon), masked(Q_VALUES * np.float32(scale), is_allowed[None])
+    noise = distribution.noise(np.random.default_rng(2), (count,))
+    actions = distribution.sample(np.tile(q_values, (count, 1)), noise)
+    shares = np.where(is_allowed, epsilon / is_allowed.sum(), 0)
+    shares[q_values.argmax()] += 1 - epsilon
+    observed = np.bincount(actions, minlength=4)
+    assert not observed[~is_allowed].any()
+    assert scipy.stats.chisquare(observed[is_allowed], count * shares[is_allowed]).pvalue > CERTAINLY_WRONG
+    each = np.flatnonzero(is_allowed)
+    log_probs = distribution.log_prob(np.tile(q_values, (len(each), 1)), each)
+    np.testing.assert_allclose(log_probs, np.log(shares[each]), rtol=1e-5)
+    assert log_probs.dtype == np.float32
+
+
+def test_what_is_forbidden_has_no_probability() -> None:
+    q_values = np.array([[1, FORBIDDEN, 3]], np.float32)
+    assert EpsilonGreedy(3, 0, 0.3).log_prob(q_values, np.array([1]))[0] < -60
+
+
+def test_what_is_never_done_has_no_probability() -> None:
+    assert EpsilonGreedy(4, 0, 0.0).log_prob(np.tile(Q_VALUES, (2, 1)), np.array([2, 0])).tolist() == [
+        0,
+        pytest.approx(np.log(1e-30)),
+    ]
+
+
+def test_exploring_is_of_whole_rows_and_independent() -> None:
+    noise = EpsilonGreedy(2, 0, 0.25).noise(np.random.default_rng(3), (100, 200))
+    explores = (noise != 0).any(axis=2)
+    assert ((noise != 0).all(axis=2) == explores).all()
+    assert scipy.stats.binomtest(int(explores.sum()), 20_000, 0.25).pvalue > CERTAINLY_WRONG
+    both = int((explores[:, 1::2] & explores[:, ::2]).sum())
+    assert scipy.stats.binomtest(both, 10_000, 0.25**2).pvalue > CERTAINLY_WRONG
+
+
+def test_what_is_shown_and_noted_of_values() -> None:
+    distribution = EpsilonGreedy(4, 10, 0.5)
+    np.testing.assert_array_equal(distribution.shown(Q_VALUES)["q_values"], Q_VALUES)
+    assert distribution.notes(Q_VALUES, np.array([0])) == {}
+    assert distribution.flyable(np.array([0, 3])).tolist() == [10, 13]
+    assert distribution.labels == ["action 10", "action 11", "action 12", "action 13"]
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, 1.5, float("nan")])
+def test_an_epsilon_that_is_no_share_is_refused_in_one_line(epsilon: float) -> None:
+    with pytest.raises(UserError, match=r"^policy weight epsilon must lie between 0 and 1, not .*$") as error:
+        EpsilonGreedy(3, 0, epsilon)
+    assert "\n" not in str(error.value)
+
+
+def test_a_policy_has_its_epsilon_among_its_weights() -> None:
+    spec = PolicySpec("X-v0", Box((2,)), Discrete(3, 5), "epsilon_greedy", network=PolicyNetwork(()))
+    weights = {"w0": np.eye(2, 3, dtype=np.float32), "b0": np.zeros(3, np.float32)}
+    policy = Policy(spec, weights | {"epsilon": np.array([0.75], np.float32)})
+    assert isinstance(policy.distribution, EpsilonGreedy)
+    assert (policy.distribution.epsilon, policy.distribution.start) == (0.75, 5)
+    assert (spec.weight_shapes()["epsilon"], spec.num_learned) == ((1,), 9)
+    with pytest.raises(UserError, match="policy weight epsilon must lie between 0 and 1, not 2"):
+        Policy(spec, weights | {"epsilon": np.array([2], np.float32)})
+
+
+def test_squashed_log_prob_is_the_slope_of_the_distribution_function() -> None:
+    """P(tanh u < a) = Φ((atanh a − μ) / σ), by differences; of independent components the sum."""
+    rng = np.random.default_rng(0)
+    means, log_stds = rng.normal(size=(2, 200, 2)), rng.uniform(-1.5, 0.5, size=(2, 200, 2))
+    parameters = np.concatenate([means[0], log_stds[0]], axis=1).astype(np.float32)
+    distribution = squashed((-1, -1), (1, 1))
+    actions = distribution.sample(parameters, distribution.noise(rng, (200,))).clip(-0.999, 0.999)
+
+    def below(a: Array) -> Array:
+        return np.asarray(scipy.stats.norm.cdf(np.arctanh(a), means[0], np.exp(log_stds[0])))
+
+    step = 1e-6
+    exact = actions.astype(np.float64)
+    expected = np.log((below(exact + step) - below(exact - step)) / (2 * step)).sum(axis=1)
+    log_probs = distribution.log_prob(parameters, actions)
+    np.testing.assert_allclose(log_probs, expected, rtol=1e-3, atol=1e-3)
+    assert log_probs.dtype == np.float32
+
+
+def test_squashed_samples_are_a_normals_tanh() -> None:
+    distribution, parameters = (
+        squashed((-1, -1), (1, 1)),
+        np.tile(np.array([[0.5, -1, 0, -1]], np.float32), (10_000, 1)),
+    )
+    samples = distribution.sample(parameters, distribution.noise(np.random.default_rng(1), (10_000,)))
+    assert np.abs(samples).max() <= 1
+    for component, (mean, std) in enumerate([(0.5, 1), (-1, np.exp(-1))]):
+        normal = scipy.stats.norm(mean, std)
+        assert scipy.stats.kstest(np.arctanh(samples[:, component]), normal.cdf).pvalue > CERTAINLY_WRONG
+    np.testing.assert_allclose(distribution.sample(parameters[:1], None), np.tanh([[0.5, -1]]), rtol=1e-6)
+
+
+def test_squashed_actions_lie_between_their_bounds_and_reach_them() -> None:
+    low, high = (-2.0, 0.1, -1e-3), (5.0, 0.3, 7e4)
+    distribution = squashed(low, high)
+    parameters = np.zeros((1_000, 6), np.float32)
+    parameters[:, :3] = np.random.default_rng(2).uniform(-30, 30, size=(1_000, 1))
+    for noise in (None, distribution.noise(np.random.default_rng(3), (1_000,))):
+        flown = distribution.flyable(distribution.sample(parameters, noise))
+        assert flown.dtype == np.float32
+        np.testing.assert_array_equal(flown.min(axis=0), np.float32(low))
+        np.testing.assert_array_equal(flown.max(axis=0), np.float32(high))
+    middle = distribution.shown(np.zeros((1, 6), np.float32))["mean"]
+    np.testing.assert_allclose(middle, [np.add(low, high) / 2], rtol=1e-6)
+    assert distribution.notes(parameters, distribution.sample(parameters, None)) == {}
+
+
+def test_the_squashed_log_std_is_kept_in_its_range() -> None:
+    distribution, noise = squashed((-1,), (1,)), np.full((4, 1), 0.5, np.float32)
+    parameters = np.array([[0, -50], [0, -20], [0, 2], [0, 9]], np.float32)
+    samples = distribution.sample(parameters, noise).ravel()
+    np.testing.assert_allclose(samples, np.tanh(0.5 * np.exp([-20, -20, 2, 2])), rtol=1e-6)
+    log_probs = distribution.log_prob(parameters, np.zeros((4, 1), np.float32))
+    np.testing.assert_allclose(log_probs, -np.array([-20, -20, 2, 2]) - 0.5 * np.log(2 * np.pi), rtol=1e-6)
+
+
+def test_a_squashed_action_at_a_bound_has_a_finite_probability() -> None:
+    log_probs = squashed((-1,), (1,)).log_prob(np.zeros((2, 2), np.float32), np.array([[1], [-1]], np.float32))
+    assert np.isfinite(log_probs).all()
+    assert log_probs[0] == pytest.approx(log_probs[1])
+
+
+@pytest.mark.parametrize(("low", "high"), [((-1, -np.inf), (1, 1)), ((-1, -1), (1, np.inf))])
+def test_squashed_actions_need_all_bounds(low: tuple[float, ...], high: tuple[float, ...]) -> None:
+    spec = PolicySpec("X-v0", Box((2,)), Box((2,), low=low, high=high), "squashed_gaussian", network=PolicyNetwork(()))
+    weights = {"w0": np.zeros((2, 4), np.float32), "b0": np.zeros(4, np.float32)}
+    with pytest.raises(UserError, match=r"^squashed actions lie between bounds, and a component of these lacks one$"):
+        Policy(spec, weights)
+
+
 @EACH
 def test_a_row_of_zeros_for_noise_takes_the_most_likely_action(distribution: Distribution) -> None:
     rng = np.random.default_rng(6)
-    parameters = distribution.complete(*rng.standard_normal((2, 50, 3), np.float32))
+    width = 6 if isinstance(distribution, SquashedGaussian) else 3
+    parameters = distribution.complete(*rng.standard_normal((2, 50, width), np.float32)[..., :width])
     noise = distribution.noise(rng, (50,))
     noise[::2] = 0
     sampled, likely = distribution.sample(parameters, noise), distribution.sample(parameters, None)

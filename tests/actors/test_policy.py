@@ -46,6 +46,9 @@ STATE_DEPENDENT = dataclasses.replace(GAUSSIAN, distribution="state_dependent_ga
 PARTS = Parts(
     {"near": Box((2,), "float64"), "far": Parts({"0": Discrete(4, -1), "1": MultiBinary((2,))}, is_tuple=True)}
 )
+EPSILON_GREEDY = dataclasses.replace(CATEGORICAL, distribution="epsilon_greedy")
+BOUNDED = dataclasses.replace(ARM, high=(1.0, 3.0, 0.5, 9.0))
+SQUASHED = dataclasses.replace(GAUSSIAN, action=BOUNDED, distribution="squashed_gaussian")
 NESTED = PolicySpec("Odd-v0", PARTS, ARM, "gaussian", network=PolicyNetwork((8,), normalize_observations=True))
 SPECS = {
     "categorical": CATEGORICAL,
@@ -54,6 +57,8 @@ SPECS = {
     "multi_categorical": MULTI,
     "bernoulli": BITS,
     "state_dependent_gaussian": STATE_DEPENDENT,
+    "epsilon_greedy": EPSILON_GREEDY,
+    "squashed_gaussian": SQUASHED,
     "a cell of a grid": dataclasses.replace(
         CATEGORICAL, observation=Discrete(16, start=2), action=Discrete(3, start=-1)
     ),
@@ -65,6 +70,8 @@ SPECS = {
     "scaled": dataclasses.replace(
         GAUSSIAN, action=dataclasses.replace(ARM, high=(5.0, 0.0, -0.5, np.inf)), scale_actions=True
     ),
+    "layer norm": reshaped(CATEGORICAL, layer_norm=True),
+    "layer norm before noise": reshaped(STATE_DEPENDENT, layer_norm=True),
     **{f"categorical {name}": reshaped(CATEGORICAL, activation=name) for name in ACTIVATIONS},
     **{f"gaussian {name}": reshaped(GAUSSIAN, activation=name) for name in ACTIVATIONS},
 }
@@ -168,11 +175,12 @@ def test_weights_that_are_not_contiguous_are_saved_right(tmp_path: Path) -> None
         np.testing.assert_array_equal(array, policy.weights[name], err_msg=name)
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("spec", [CATEGORICAL, GAUSSIAN], ids=["categorical", "gaussian"])
-def test_numpy_and_torch_networks_agree(spec: PolicySpec, activation: str) -> None:
+def test_numpy_and_torch_networks_agree(spec: PolicySpec, activation: str, layer_norm: bool) -> None:
     torch.manual_seed(8)
-    spec = reshaped(spec, activation=activation)
+    spec = reshaped(spec, activation=activation, layer_norm=layer_norm)
     network = ActorCritic(spec, has_critic=True)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -191,6 +199,8 @@ def test_numpy_and_torch_log_probs_agree(spec: PolicySpec) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.5 * torch.randn_like(parameter))
+        if spec is EPSILON_GREEDY:
+            network.distribution.epsilon.fill_(0.3)
     policy = Policy(spec, network.policy_weights())
     o = observations(spec)
     parameters = policy.forward(o)
@@ -199,6 +209,33 @@ def test_numpy_and_torch_log_probs_agree(spec: PolicySpec) -> None:
         features = torch.from_numpy(spec.observation.encode(o))
         expected = network(features, torch.from_numpy(actions)).log_probs.numpy()
     np.testing.assert_allclose(policy.distribution.log_prob(parameters, actions), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4], ids=["small sums", "sums", "large sums"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_layer_norm_is_pytorchs(activation: str, scale: float) -> None:
+    """Of each hidden layer's sums and of no other; before the activation; with PyTorch's ε where sums are small."""
+    policy = random_policy(reshaped(CATEGORICAL, layer_norm=True, activation=activation))
+    policy.weights["b0"] *= np.float32(scale)
+    weights = {name: torch.from_numpy(array) for name, array in policy.weights.items()}
+    activate = {"tanh": torch.tanh, "relu": torch.relu, "elu": torch.nn.functional.elu}[activation]
+    o = np.float32(scale) * observations(CATEGORICAL)
+    x = torch.from_numpy(o)
+    for i, units in enumerate(DEEP.hidden_sizes):
+        x = x @ weights[f"w{i}"] + weights[f"b{i}"]
+        x = activate(torch.nn.functional.layer_norm(x, (units,), weights[f"scale{i}"], weights[f"shift{i}"]))
+    expected = x @ weights["w2"] + weights["b2"]
+    np.testing.assert_allclose(policy.forward(o), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_layer_norm_adds_a_scale_and_a_shift_to_each_hidden_layer() -> None:
+    shapes = reshaped(CATEGORICAL, layer_norm=True).weight_shapes()
+    assert shapes == CATEGORICAL.weight_shapes() | {
+        **{"scale0": (16,), "shift0": (16,), "scale1": (8,), "shift1": (8,)},
+    }
+    assert reshaped(CATEGORICAL, layer_norm=True).num_learned == CATEGORICAL.num_learned + 48
+    with pytest.raises(UserError, match=r"weights do not fit the policy: scale0 is missing, \(16,\) is needed"):
+        Policy(reshaped(CATEGORICAL, layer_norm=True), random_policy(CATEGORICAL).weights)
 
 
 def test_observations_are_standardised_and_clipped() -> None:

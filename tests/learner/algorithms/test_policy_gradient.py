@@ -17,7 +17,6 @@ from learner.algorithms.policy_gradient import PolicyGradient, standardised
 from learner.algorithms.ppo import PPO
 from learner.algorithms.returns import Trajectories, discounted_returns, gae, lambda_returns, vtrace
 from learner.networks.actor_critic import Outputs
-from learner.optimisation.step import check_answer
 from tests.learner import make_batch, make_spec
 from tests.learner.learners import make_learner
 
@@ -280,26 +279,4 @@ def test_an_estimator_of_ones_own() -> None:
 def test_an_estimator_that_is_not_there(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
         PPO(advantage=name)
-    assert "\n" not in str(error.value)
-
-
-LOSS = torch.tensor(1.0, requires_grad=True)
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (LOSS, "must be a tensor and a dict of metrics, not Tensor"),
-        ((LOSS, {"kl": 0.5}), "kl is a float; it must be a tensor of one number"),
-        ((LOSS, {"kl": torch.zeros(3)}), r"kl has shape \[3\]; give one number, its mean\(\) say"),
-        ((LOSS, {"grad_norm": LOSS}), "the learner itself logs a metric grad_norm; call yours by another name"),
-        ((LOSS, {"loss": LOSS}), "the learner itself logs a metric loss"),
-        ((0.5, {}), "what is descended is a float"),
-        ((LOSS[None], {}), r"what is descended has shape \[1\]"),
-        ((torch.zeros(()), {}), "does not depend on the networks' outputs"),
-    ],
-)
-def test_what_no_loss_may_answer_is_one_line(answer: object, said: str) -> None:
-    with pytest.raises(UserError, match=f"^the loss of 'mine'.*{said}") as error:
-        check_answer("mine", answer)
     assert "\n" not in str(error.value)

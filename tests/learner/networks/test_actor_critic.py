@@ -14,8 +14,8 @@ from actors.errors import UserError
 from actors.policy import Policy
 from actors.spec import ACTIVATIONS
 from learner.networks.actor_critic import ActorCritic
-from learner.networks.distributions import DISTRIBUTIONS
-from learner.networks.torch_policy import perceptron
+from learner.networks.distributions import DISTRIBUTIONS, EpsilonGreedy
+from learner.networks.torch_policy import LayerNorm, perceptron
 from tests.learner import make_spec
 
 
@@ -56,6 +56,14 @@ def test_critic_sizes() -> None:
     assert sizes(None) == [(8, 4), (1, 8)]
     assert sizes((32, 16)) == [(32, 4), (16, 32), (1, 16)]
     assert sizes(()) == [(1, 4)]
+
+
+def test_the_critics_hidden_layers_are_normalised_too() -> None:
+    network = ActorCritic(make_spec(layer_norm=True), has_critic=True, critic_sizes=(16,))
+    for layers, units in ((network.actor, [8, 8]), (network.critic, [16])):
+        assert layers is not None
+        assert [len(layer.scale) for layer in layers.modules() if isinstance(layer, LayerNorm)] == units
+        assert isinstance(layers[-1], nn.Linear)
 
 
 def test_without_a_critic_values_are_zero() -> None:
@@ -113,14 +121,17 @@ def test_weights_of_another_distribution_are_refused_in_one_line() -> None:
         ActorCritic(make_spec("gaussian"), has_critic=False).load_policy_weights(other)
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("actions", DISTRIBUTIONS)
-def test_the_numpy_policy_is_the_torch_network(actions: str, activation: str) -> None:
+def test_the_numpy_policy_is_the_torch_network(actions: str, activation: str, layer_norm: bool) -> None:
     torch.manual_seed(0)
-    spec = make_spec(actions, activation=activation)
+    spec = make_spec(actions, activation=activation, layer_norm=layer_norm)
     network = ActorCritic(spec, has_critic=True)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.5)  # biases and log σ too
+    if isinstance(network.distribution, EpsilonGreedy):
+        network.distribution.epsilon.fill_(0.3)
     policy = Policy(spec, network.policy_weights())
     observations = np.random.default_rng(0).standard_normal((30, 4), dtype=np.float32)
     parameters = policy.forward(observations)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import actors.distributions
+from actors.action_bounds import ActionBounds
+from actors.gaussians import LOG_STD_RANGE
 from actors.masks import FORBIDDEN
 from actors.spaces import Discrete
-from learner.networks.distributions import DISTRIBUTIONS
+from learner.networks.distributions import DISTRIBUTIONS, EpsilonGreedy, SquashedGaussian
 from tests.learner import make_spec
 
 
@@ -82,6 +85,111 @@ def test_what_is_forbidden_has_no_part_in_entropies_or_gradients(name: str) -> N
     torch.testing.assert_close(torch.stack([log_probs, entropies], 1), expected)
     (same,) = torch.autograd.grad(expected.sum(), logits)
     torch.testing.assert_close(gradient, same)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_epsilon_greedy_is_a_categorical_of_its_probabilities(epsilon: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q_values, allows = torch.randn(50, 3, generator=generator), torch.rand(50, 3, generator=generator) < 0.7
+    allows[:, 1] = True
+    masked = torch.where(allows, q_values, FORBIDDEN)
+    distribution = EpsilonGreedy(make_spec("epsilon_greedy"))
+    distribution.epsilon.fill_(epsilon)
+    probabilities = distribution.probabilities(masked)
+    expected = torch.where(allows, epsilon / allows.sum(1, keepdim=True), 0.0)
+    expected[torch.arange(50), masked.argmax(1)] += 1 - epsilon
+    torch.testing.assert_close(probabilities, expected)
+    twin = actors.distributions.EpsilonGreedy(3, 0, epsilon)
+    for action in range(3):
+        taken = torch.full((50,), action)
+        log_probs, entropies = distribution.evaluate(masked, taken)
+        likely = allows[:, action] & (expected[:, action] > 0)
+        torch.testing.assert_close(log_probs[likely], expected[likely, action].log())
+        assert (log_probs[~likely] < -60).all()
+        in_numpy = twin.log_prob(masked[likely].numpy(), taken[likely].numpy())
+        torch.testing.assert_close(log_probs[likely], torch.from_numpy(in_numpy))
+        torch.testing.assert_close(entropies, torch.distributions.Categorical(expected).entropy(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_uniform_epsilon_greedy_has_the_largest_entropy() -> None:
+    distribution = EpsilonGreedy(make_spec("epsilon_greedy", action=Discrete(5)))
+    distribution.epsilon.fill_(1.0)
+    _, entropies = distribution.evaluate(torch.randn(1, 5), torch.zeros(1, dtype=torch.int64))
+    assert entropies.item() == pytest.approx(distribution.max_entropy)
+
+
+SQUASHED = make_spec("squashed_gaussian")
+
+
+def squashed_parameters(scale: float = 1.0, count: int = 40) -> torch.Tensor:
+    """Means and log σ, [B, 4] float64, to differentiate by."""
+    generator = torch.Generator().manual_seed(0)
+    return (scale * torch.randn(count, 4, dtype=torch.float64, generator=generator)).requires_grad_()
+
+
+def pytorchs_squashed(parameters: torch.Tensor) -> torch.distributions.TransformedDistribution:
+    means, log_stds = parameters.chunk(2, dim=1)
+    tanh = torch.distributions.transforms.TanhTransform(cache_size=1)
+    return torch.distributions.TransformedDistribution(torch.distributions.Normal(means, log_stds.exp()), [tanh])
+
+
+def test_squashed_samples_and_their_probabilities_are_pytorchs_own() -> None:
+    """And so are the gradients of both by the parameters, as those that reparametrise take them."""
+    parameters, noise = squashed_parameters(0.7), squashed_parameters().detach()[:, :2].flip(0)
+    assert parameters[:, 2:].max() < LOG_STD_RANGE[1]
+    actions, log_probs = SquashedGaussian(SQUASHED).sample(parameters, noise)
+    theirs = pytorchs_squashed(parameters)
+    means, log_stds = parameters.chunk(2, dim=1)
+    their_actions = theirs.transforms[0](means + log_stds.exp() * noise)
+    their_log_probs = theirs.log_prob(their_actions).sum(1)
+    torch.testing.assert_close(actions, their_actions)
+    torch.testing.assert_close(log_probs, their_log_probs)
+    up = torch.linspace(-1, 1, 40, dtype=torch.float64)
+    gradients = [
+        torch.autograd.grad((a * up[:, None]).sum() + (up * log).sum(), parameters, retain_graph=True)[0]
+        for a, log in ((actions, log_probs), (their_actions, their_log_probs))
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_squashed_probabilities_are_of_the_change_of_variables() -> None:
+    """log π(a) = log N(u) − log |da/du|, with the slope of tanh by autograd."""
+    parameters = squashed_parameters(0.5)
+    u = squashed_parameters().detach()[:, 2:].requires_grad_()
+    (slopes,) = torch.autograd.grad(u.tanh().sum(), u)
+    means, log_stds = parameters.chunk(2, dim=1)
+    expected = (torch.distributions.Normal(means, log_stds.exp()).log_prob(u) - slopes.log()).sum(1)
+    log_probs, surprises = SquashedGaussian(SQUASHED).evaluate(parameters, u.tanh())
+    torch.testing.assert_close(log_probs, expected)
+    torch.testing.assert_close(surprises, -log_probs)
+
+
+def test_squashed_probabilities_keep_their_digits_where_tanh_saturates() -> None:
+    """In single precision tanh 12 is 1, and 1 − tanh² nothing; log (1 − tanh² u) is log 4 − 2 |u| to nine digits."""
+    parameters = torch.tensor([[12.0, -12.0, 0.0, 0.0]], requires_grad=True)
+    actions, log_probs = SquashedGaussian(SQUASHED).sample(parameters, torch.zeros(1, 2))
+    assert actions.tolist() == [[1, -1]]
+    expected = 2 * (-0.5 * math.log(2 * math.pi) - math.log(4) + 24)
+    assert log_probs.item() == pytest.approx(expected, rel=1e-6)
+    (gradient,) = torch.autograd.grad(log_probs, parameters)
+    torch.testing.assert_close(gradient, torch.tensor([[2.0, -2.0, -1.0, -1.0]]))
+
+
+def test_squashed_actions_of_numpy_and_torch_agree() -> None:
+    parameters, noise = squashed_parameters(2.0).detach().float(), squashed_parameters().detach()[:, :2].float()
+    parameters[0, 2:], parameters[1, 2:] = -30.0, 5.0  # beyond what log σ may be
+    actions, log_probs = SquashedGaussian(SQUASHED).sample(parameters, noise)
+    assert actions.abs().max() <= 1
+    twin = actors.distributions.SquashedGaussian(ActionBounds((-1, -1), (1, 1), True), (2,))
+    sampled = twin.sample(parameters.numpy(), noise.numpy())
+    np.testing.assert_allclose(sampled, actions, rtol=1e-5, atol=1e-6)
+    clear = (actions.abs() < 0.99).all(1) & (parameters[:, 2:] > -3).all(1)  # elsewhere a has too few digits for u
+    assert clear.sum() > 10
+    np.testing.assert_allclose(
+        twin.log_prob(parameters.numpy(), actions.numpy())[clear], log_probs[clear], rtol=1e-3, atol=1e-3
+    )
+    evaluated, _ = SquashedGaussian(SQUASHED).evaluate(parameters, actions)
+    np.testing.assert_allclose(twin.log_prob(parameters.numpy(), actions.numpy()), evaluated, rtol=1e-3, atol=1e-3)
 
 
 def test_one_choice_has_an_entropy_that_can_be_divided_by() -> None:

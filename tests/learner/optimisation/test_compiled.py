@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,13 +13,16 @@ from torch import Tensor
 
 from actors.episode import Array
 from learner.algorithms.algorithm import Algorithm
+from learner.algorithms.dqn import DQN
 from learner.algorithms.policy_gradient import PolicyGradient
 from learner.algorithms.ppo import PPO
+from learner.algorithms.pqn import PQN
 from learner.networks.actor_critic import Outputs
 from learner.networks.distributions import DISTRIBUTIONS
 from learner.optimisation.compiled import RecordedStep
 from learner.run.presets import preset
 from tests.learner import make_batch, make_spec, unrecordable
+from tests.learner.algorithms.valued import small_dqn, value_learner, valued_spec
 from tests.learner.learners import Metrics, OwnFunction, OwnLoss, Steps, make_learner
 
 torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
@@ -28,6 +32,21 @@ DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 LOSSES = {
     "ppo": PPO(ent_coef=0.01),
     "policy_gradient": PolicyGradient(ent_coef=0.01, normalize_entropy=True),
+}
+BY_GRADIENT = [name for name in DISTRIBUTIONS if name not in ("epsilon_greedy", "squashed_gaussian")]
+VALUES: dict[str, tuple[DQN | PQN, dict[str, Any]]] = {
+    "dqn": (small_dqn(), {}),
+    "squared": (small_dqn(td_loss="squared"), {}),
+    "double and dueling": (small_dqn(double=True, dueling=True, n_step=3), {}),
+    "quantiles": (small_dqn(n_quantiles=5), {}),
+    "prioritised": (small_dqn(prioritized=True), {}),
+    "layer norm": (small_dqn(), {"layer_norm": True, "activation": "relu"}),
+    "normalised": (small_dqn(), {"normalize_observations": True}),
+    "all of it": (
+        small_dqn(double=True, dueling=True, n_quantiles=5, prioritized=True, n_step=3),
+        {"layer_norm": True, "normalize_observations": True},
+    ),
+    "pqn": (PQN(batch_size=16, n_epochs=2), {"layer_norm": True, "normalize_observations": True}),
 }
 
 
@@ -75,13 +94,35 @@ def after_updates(
     return learner.state()["parameters"], metrics
 
 
-@pytest.mark.parametrize("actions", DISTRIBUTIONS)
+@pytest.mark.parametrize("actions", BY_GRADIENT)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_recorded_updates_are_eager_ones_bit_for_bit(loss: str, actions: str) -> None:
     recorded, recorded_metrics = after_updates(LOSSES[loss], actions, compile=True)
     eager, eager_metrics = after_updates(LOSSES[loss], actions, compile=False)
     np.testing.assert_array_equal(recorded, eager)
     assert recorded_metrics == eager_metrics
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_are_learned_recorded_as_they_are_eagerly(name: str) -> None:
+    """While statistics of observations and a target network change between recorded steps."""
+    algorithm, network = VALUES[name]
+    if isinstance(algorithm, DQN):
+        algorithm = dataclasses.replace(algorithm, target_update_interval=3, tau=0.5)
+    options: dict[str, Any] = {"learning_rate": 0.01, "seed": 3, "keeps_memory": True}
+    spec = valued_spec(**network)
+    recorded, eager = (value_learner(spec, algorithm, compile=compile_, **options) for compile_ in (True, False))
+    policy = recorded.policy()
+    for seed in range(6):
+        batch = make_batch(policy, [20, 11 + seed, 7], seed=seed, terminated=[True, False, False])
+        policy, metrics = recorded.update(batch)
+        assert eager.update(batch)[1] == metrics
+        assert metrics["train/gradient_steps"] > 3
+    for key, array in recorded.state().items():
+        np.testing.assert_array_equal(eager.state()[key], array, err_msg=key)
+    assert [note for note in recorded.notes() if "unrecorded" in note] == []
+    assert recorded._step._recorded is not None
+    assert recorded._step._recorded.obstacle is None
 
 
 # On a GPU sums may be taken in another order. Adam would blow a gradient of almost 0 up to a full step; SGD does not.

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from actors.episode import Array, EpisodeBatch
 from actors.errors import LostContactError, UserError
 from learner.algorithms.algorithm import Algorithm
 from learner.algorithms.ppo import PPO
+from learner.algorithms.pqn import PQN
 from learner.optimisation.sharding import Shard
 from learner.run.callback import Callback
 from learner.run.config import TrainConfig
@@ -27,6 +28,7 @@ from learner.run.placement import PlacementConfig
 from learner.run.presets import preset
 from learner.run.trainer import Trainer
 from tests.learner import make_batch, make_spec
+from tests.learner.algorithms.valued import small_dqn, value_learner, valued_spec
 from tests.learner.learners import make_learner
 from tests.learner.run.test_trainer import Act, cartpole, check_consistent
 
@@ -52,10 +54,32 @@ def learn(
     return [learner.update(batch)[1] for batch in batches], learner.state()
 
 
-def together(count: int, *arguments: Any) -> list[tuple[list[dict[str, float]], dict[str, Array]]]:
-    """``learn`` in as many processes."""
+def learn_values(
+    rank: int, count: int, address: str, algorithm: Algorithm, options: dict[str, Any], batches: list[EpisodeBatch]
+) -> tuple[list[dict[str, float]], dict[str, Array]]:
+    """The same of action values; the state has the memory, and its priorities."""
+    shard = Shard(rank, count, address)
+    learner = value_learner(valued_spec(), algorithm, **options, seed=3, shard=shard, keeps_memory=True)
+    return [learner.update(batch)[1] for batch in batches], learner.state()
+
+
+def together(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What a function of a rank, the count and an address gives in as many processes."""
     with meeting_place() as address, PROCESSES.Pool(count) as pool:
-        return pool.starmap(learn, [(rank, count, address, *arguments) for rank in range(count)], chunksize=1)
+        return pool.starmap(function, [(rank, count, address, *arguments) for rank in range(count)], chunksize=1)
+
+
+Learned = tuple[list[dict[str, float]], dict[str, Array]]
+
+
+def assert_as_one_alone(shared: list[Learned], alone: list[dict[str, float]], state: dict[str, Array]) -> None:
+    """That all of them have the metrics and the state of one, to float error; and among themselves to the bit."""
+    for metrics, others in shared:
+        for mine, one in zip(metrics, alone, strict=True):
+            assert mine == pytest.approx(one, rel=1e-3, abs=1e-5)
+        for key, array in others.items():
+            np.testing.assert_allclose(array, state[key], rtol=1e-3, atol=1e-6, err_msg=key)
+            np.testing.assert_array_equal(array, shared[0][1][key], err_msg=key)
 
 
 WHOLE = [[20, 7, 33]] * 4
@@ -83,14 +107,50 @@ def test_they_learn_what_one_learns(name: str, count: int, changes: dict[str, An
     policy = make_learner(make_spec(), algorithm, **options, seed=3).policy()
     batches = [make_batch(policy, segments, seed=seed) for seed, segments in enumerate(lengths)]
     alone, state = learn(0, 1, "", algorithm, options, batches)
-    shared = together(count, algorithm, options, batches)
-    for metrics, _ in shared:
-        for mine, one in zip(metrics, alone, strict=True):
-            assert mine == pytest.approx(one, rel=1e-3, abs=1e-5)
-    for other in shared:
-        for key, array in other[1].items():
-            np.testing.assert_allclose(array, state[key], rtol=1e-3, atol=1e-6, err_msg=key)
-            np.testing.assert_array_equal(array, shared[0][1][key], err_msg=key)  # among themselves to the bit
+    shared = together(count, learn, algorithm, options, batches)
+    assert_as_one_alone(shared, alone, state)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "count", "options", "lengths"),
+    [
+        (small_dqn(prioritized=True), 2, {}, WHOLE),
+        # shares of 3, 3 and 2 of recorded steps; with a memory that goes round
+        (small_dqn(prioritized=True, double=True, dueling=True, n_quantiles=3, buffer_size=100), 3, {}, WHOLE),
+        # of batches of 33 the last minibatch is filled up; one of 5 steps is not recorded, nor one of 2, which all take
+        (PQN(batch_size=20, n_epochs=2), 3, {"optimizer": "sgd"}, [[20, 13], [5], [20], [2], [33]]),
+        (small_dqn(prioritized=True, batch_size=2), 3, {"optimizer": "sgd", "compile": False}, [[9, 7], [8]]),
+    ],
+    ids=["prioritised", "uneven shares", "pqn", "fewer steps than learners"],
+)
+def test_they_learn_the_values_that_one_learns(
+    algorithm: Algorithm, count: int, options: dict[str, Any], lengths: list[list[int]]
+) -> None:
+    """What each tells of its steps comes together: all of them draw by the same priorities."""
+    policy = value_learner(valued_spec(), algorithm, seed=3).policy()
+    batches = [
+        make_batch(policy, segments, seed=seed, terminated=[seed % 2 == 0] * len(segments))
+        for seed, segments in enumerate(lengths)
+    ]
+    options = {"learning_rate": 1e-3, **options}
+    alone, state = learn_values(0, 1, "", algorithm, options, batches)
+    assert sum(metrics["train/gradient_steps"] for metrics in alone) >= 3
+    assert_as_one_alone(together(count, learn_values, algorithm, options, batches), alone, state)
+
+
+def gather(rank: int, count: int, address: str, counts: list[int]) -> list[list[float]]:
+    """What comes together of shares of numbers that tell their places."""
+    shard = Shard(rank, count, address)
+    shares = [(shard.share({"x": torch.arange(steps) * 1.5})["x"], steps) for steps in counts]
+    return [shard.gathered(share, steps).tolist() for share, steps in shares]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_each_has_of_its_share_comes_together_in_order(count: int) -> None:
+    counts = [1, 2, 3, 4, 7, 9]  # some of them fewer than learners, which all of them have then
+    expected = [[1.5 * step for step in range(steps)] for steps in counts]
+    gathered = [gather(0, 1, "", counts)] if count == 1 else together(count, gather, counts)
+    assert gathered == [expected] * count
 
 
 def leave(rank: int, address: str) -> str:

@@ -105,7 +105,12 @@ def test_what_does_not_fit_is_one_line(
 def test_the_command_takes_over_the_network_and_nothing_else(tmp_path: Path) -> None:
     policy_for("CartPole-v1", hidden_sizes=(7, 5), activation="elu", normalize_observations=True).save(tmp_path)
     config = read_command(["--env", "CartPole-v1", "--init-from", str(tmp_path), "--critic-sizes", "3"]).options
-    network: dict[str, Any] = {"hidden_sizes": (7, 5), "activation": "elu", "normalize_observations": True}
+    network: dict[str, Any] = {
+        "hidden_sizes": (7, 5),
+        "activation": "elu",
+        "normalize_observations": True,
+        "layer_norm": False,
+    }
     assert dataclasses.asdict(config.network) == {**network, "critic_sizes": (3,)}
     plain = read_command(["--env", "CartPole-v1"]).options
     assert dataclasses.replace(config, network=plain.network) == plain

@@ -125,7 +125,6 @@ def test_the_target_follows_by_steps_that_were_taken_before() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.xfail(reason="what the memory holds is given as views", strict=True)
 def test_a_state_is_a_copy(kind: str) -> None:
     algorithm, network = KINDS[kind]
     learner = value_learner(valued_spec(**network), dataclasses.replace(algorithm, buffer_size=30), keeps_memory=True)
@@ -224,7 +223,7 @@ def test_a_small_signal_on_a_large_offset_goes_through_the_memory() -> None:
     assert held.dtype == np.float64
 
 
-@pytest.mark.parametrize("dueling", [False, pytest.param(True, marks=pytest.mark.xfail(raises=TypeError, strict=True))])
+@pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("normalised", [False, True])
 def test_a_learner_acts_at_first_as_the_policy_did(normalised: bool, dueling: bool) -> None:
     """But for ε, which is the run's own; its target says the same."""
