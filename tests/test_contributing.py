@@ -49,7 +49,7 @@ def run_block(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_examples_are_short() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     assert all(len(block.splitlines()) < 40 for block in BLOCKS)
 
 
@@ -63,6 +63,24 @@ def test_an_algorithm_with_an_option_of_its_own(run_block: Any) -> None:
     assert metrics["train/penalty"] > 0
     assert not learner.notes()  # it is recorded
     assert policy.spec.version == 1
+
+
+def test_targets_of_ones_own(run_block: Any) -> None:
+    munchausen = run_block("class Munchausen").Munchausen
+    config = overlay(preset("nature_dqn"), {"algorithm": {"name": "contributed:Munchausen", "share": 0.5}}, "mine.json")
+    assert (config.algorithm.share, config.algorithm.buffer_size) == (0.5, preset("nature_dqn").algorithm.buffer_size)
+    kind = munchausen(batch_size=16, learning_starts=1, replay_ratio=0.5, temperature=0.5)
+    learner = make_learner(make_spec("epsilon_greedy"), kind)
+    _, metrics = learner.update(make_batch(learner.policy(), [20, 11, 7]))
+    assert metrics["train/gradient_steps"] == 19
+    assert not [note for note in learner.notes() if "unrecorded" in note]
+    steps = {"observations": torch.eye(3, 4), "next_observations": torch.eye(3, 4), "actions": torch.tensor([0, 1, 2])}
+    steps |= {"returns": torch.ones(3), "discounts": torch.full((3,), 0.9)}
+    q_values = learner.network.q_values(torch.eye(3, 4), of_target=True).double()
+    soft = 0.5 * torch.logsumexp(q_values / 0.5, 1)  # Σ π (q − τ log π)
+    sure = (q_values.diagonal() - soft).clamp(min=-1)  # τ log π
+    expected = 1 + 0.9 * sure + 0.9 * soft
+    assert kind.targets(learner.network, steps).squeeze(1).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_a_distribution(run_block: Any) -> None:

@@ -43,6 +43,9 @@ _LAKE: dict[str, Any] = {
 }
 """Where actions slip: the whole batch is a pass, so that a cell's step is the mean over all that was seen of it."""
 
+_OFTEN: dict[str, Any] = {"replay_ratio": 1 / 8, "batch_size": 128}
+"""Four times the gradient steps, of a quarter of the size."""
+
 
 def _of(steps: int, origin: str = _TRIALS, **sections: Any) -> Tuned:
     return Tuned({"stop": {"total_timesteps": steps}, **sections}, origin)
@@ -85,6 +88,16 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ),
     ("q_learning", "FrozenLake-v1"): _of(600_000, **_LAKE),
     ("q_learning", "FrozenLake8x8-v1"): _of(600_000, **_LAKE),
+    ("dqn", "CartPole-v1"): _of(100_000, algorithm={"reward_scale": 0.05, **_OFTEN}),
+    ("dqn", "Acrobot-v1"): _of(
+        150_000, algorithm={"exploration_steps": 60_000, **_OFTEN}, optimisation={"schedule": "linear"}
+    ),
+    ("dqn", "MountainCar-v0"): _of(200_000, algorithm={"exploration_steps": 100_000, **_OFTEN}),
+    ("dqn", "LunarLander-v3"): _of(500_000, _AS_IT_IS),
+    ("pqn", "CartPole-v1"): _of(150_000, algorithm={"reward_scale": 0.05}),
+    ("pqn", "LunarLander-v3"): _of(500_000, _AS_IT_IS),
+    ("sac", "Pendulum-v1"): _of(30_000, rollout={"n_envs": 8}, algorithm={"n_step": 1, "batch_size": 256}),
+    ("sac", "LunarLanderContinuous-v3"): _of(250_000, _AS_IT_IS),
     ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),
     ("ppo", "Walker2d-v5"): _of(1_000_000, **_MUJOCO),
 }
