@@ -73,7 +73,7 @@ def test_targets_of_ones_own(run_block: Any) -> None:
     learner = make_learner(make_spec("epsilon_greedy"), kind)
     _, metrics = learner.update(make_batch(learner.policy(), [20, 11, 7]))
     assert metrics["train/gradient_steps"] == 19
-    assert not [note for note in learner.notes() if "unrecorded" in note]
+    assert not [note for _, note in learner.notes() if "unrecorded" in note]
     steps = {"observations": torch.eye(3, 4), "next_observations": torch.eye(3, 4), "actions": torch.tensor([0, 1, 2])}
     steps |= {"returns": torch.ones(3), "discounts": torch.full((3,), 0.9)}
     q_values = learner.network.q_values(torch.eye(3, 4), of_target=True).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import math
 import random
 from collections.abc import Iterator
@@ -181,9 +182,10 @@ class Learner:
         metrics = {f"train/{name}": mean for name, mean in zip(self._step.metric_names, means, strict=bool(means))}
         return metrics | {"train/gradient_steps": steps, "train/epochs": passes}
 
-    def notes(self) -> list[str]:
-        """What a person who trains should know, a line each, since the last call."""
-        return [*self._memory.notes(), *self._step.notes()]
+    def notes(self) -> list[tuple[int, str]]:
+        """What a person who trains should know, since the last call: levels of the log, and a line each."""
+        told = [(logging.INFO, note) for note in self._memory.notes()]
+        return told + [(logging.WARNING, note) for note in self._step.notes()]
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:

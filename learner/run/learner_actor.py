@@ -62,7 +62,7 @@ class LearnerActor:
 
     def update(
         self, *batches: EpisodeBatch, progress_remaining: float
-    ) -> tuple[Policy, tuple[dict[str, float], list[str]]]:
+    ) -> tuple[Policy, tuple[dict[str, float], list[tuple[int, str]]]]:
         """Learn from batches; returns the new policy, then metrics (with seconds waited and busy) and notes."""
         start = time.perf_counter()
         waited = 0.0 if self._idle_since is None else start - self._idle_since

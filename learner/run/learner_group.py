@@ -196,8 +196,8 @@ class LearnerGroup:
         """``result`` of an update; what the learner noted on the way joins the log."""
         metrics: dict[str, float]
         metrics, notes = self.result(answers)
-        for note in notes:
-            log.warning(note)
+        for level, note in notes:
+            log.log(level, note)
         return metrics
 
     def state(self) -> dict[str, Array]:

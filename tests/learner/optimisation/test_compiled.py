@@ -213,7 +213,7 @@ def learned(loss: OwnFunction, updates: int = 4, **changes: Any) -> tuple[Array,
     metrics: dict[str, float] = {}
     for i in range(updates):
         policy, metrics = learner.update(make_batch(policy, [20, 11, 7], seed=i))
-    return learner.state()["parameters"], metrics, learner.notes()
+    return learner.state()["parameters"], metrics, [note for _, note in learner.notes()]
 
 
 @pytest.mark.parametrize("kind", unrecordable.KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
 import numpy as np
@@ -248,7 +249,7 @@ def test_notes_tell_the_size_of_the_memory_once() -> None:
     assert learner.notes() == []
     go_on(learner)
     # Four numbers and four that follow, an action, a return and a discount
-    assert learner.notes() == ["replay memory of 50,000 steps of 48 bytes: 2 MB"]
+    assert learner.notes() == [(logging.INFO, "replay memory of 50,000 steps of 48 bytes: 2 MB")]
     go_on(learner)
     assert learner.notes() == []
 
