@@ -168,7 +168,7 @@ def main() -> None:
         for seed in range(FIRST_RUN, FIRST_RUN + options.seeds):
             measured[part][seed] = measures[part](seed, spares)
             print(part, seed, json.dumps(measured[part][seed]), flush=True)
-        write_text(RESULTS, json.dumps(measured, indent=1) + "\n")
+            write_text(RESULTS, json.dumps(measured, indent=1) + "\n")
 
 
 if __name__ == "__main__":
