@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from actors.environment_name import parse
 from actors.environments import EnvironmentInfo
@@ -84,7 +86,8 @@ def tells_transitions(info: EnvironmentInfo) -> bool:
     """Whether all that an environment does is in its table: one of Gymnasium's three, without wrappers."""
     if parse(info.env_id).wrappers:
         return False
-    env = make_gymnasium(info.env_id)
-    bare = env.unwrapped
+    env = bare = make_gymnasium(info.env_id)
+    while isinstance(bare, gymnasium.Wrapper) and type(bare) in (OrderEnforcing, PassiveEnvChecker, TimeLimit):
+        bare = bare.env
     env.close()
     return type(bare) in (CliffWalkingEnv, FrozenLakeEnv, TaxiEnv) and not getattr(bare, "fickle_passenger", False)

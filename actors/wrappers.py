@@ -91,7 +91,7 @@ class Tabular(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.Recor
 
     def observation(self, observation: Any) -> np.int64:
         """The number of an observation, the last of its own numbers counting fastest."""
-        numbers = np.concatenate([np.ravel(part) for part in _parts(observation)]) - self._first
+        numbers = np.concatenate([*_numbers(self.env.observation_space, observation)]) - self._first
         return np.int64(np.ravel_multi_index([int(number) for number in numbers], self._sizes))
 
 
@@ -109,10 +109,13 @@ def _ranges(space: gymnasium.Space[Any]) -> list[tuple[int, int]] | None:
     return None
 
 
-def _parts(observation: Any) -> Iterator[Any]:
-    """An observation's numbers and arrays, in the order of its space."""
-    if isinstance(observation, dict | tuple):
-        for part in observation.values() if isinstance(observation, dict) else observation:
-            yield from _parts(part)
+def _numbers(space: gymnasium.Space[Any], observation: Any) -> Iterator[Any]:
+    """An observation's whole numbers, [n] each, in the order of its space."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        for name, part in space.items():
+            yield from _numbers(part, observation[name])
+    elif isinstance(space, gymnasium.spaces.Tuple):
+        for part, value in zip(space, observation, strict=True):
+            yield from _numbers(part, value)
     else:
-        yield observation
+        yield np.ravel(observation)

@@ -35,6 +35,7 @@ from actors.environment_name import parse as parse_name
 from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import record_video
+from learner.algorithms.registry import name_of
 from learner.commands.command_line import fail, one_line_errors, parse
 from learner.commands.console import say
 from learner.commands.signals import EndedBySignal, ended_by, keeping
@@ -126,7 +127,8 @@ def read_command(arguments: list[str]) -> TrainCommand:
     base = stored or preset(known.preset or "ppo")
     file = known.config if known.config not in (None, "None") else None
     env = known.env or (read_config(file, base) if file else base).env
-    if not (resume or known.no_tuned) and (tuned := tuned_for(known.preset or "ppo", env)):
+    others = known.algorithm not in (None, "None", name_of(base.algorithm))  # settings are of the preset's own
+    if not (resume or known.no_tuned or others) and (tuned := tuned_for(known.preset or "ppo", env)):
         base = with_tuned(base, tuned, env)
     if file:
         base = read_config(file, base)
@@ -219,7 +221,8 @@ def main(arguments: list[str] | None = None) -> None:
         display = ProgressDisplay(console)
         resume = command.resume is not None
         initial = read_initial(command.init_from) if command.init_from and not resume else None
-        tuned = tuned_for(command.preset, command.options.env) if command.tuned and not resume else None
+        own = name_of(preset(command.preset).algorithm) == name_of(command.options.algorithm)
+        tuned = tuned_for(command.preset, command.options.env) if command.tuned and own and not resume else None
         callbacks: list[Callback] = [display, Telemetry()]
         if command.video_every:
             callbacks.append(Films(command.video_every))

@@ -196,14 +196,16 @@ def require_positive(name: str, value: float) -> None:
         raise UserError(f"{name} must be positive, not {value}")
 
 
-def require_count(name: str, value: int, least: int = 1) -> None:
+def require_count(name: str, value: int, least: int = 1, most: int = 10**9) -> None:
     """Make sure that an option is a number of things.
 
     Raises:
-        UserError: it is less than the least.
+        UserError: it is less than the least, or more than the most.
     """
     if value < least:
         raise UserError(f"{name} must be {least} or more, not {value}")
+    if value > most:
+        raise UserError(f"{name} must be {most:,} at most, not {value:,}")
 
 
 def require_weight(name: str, value: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
-from actors.errors import unknown
+from actors.errors import UserError, unknown
 from learner.algorithms.algorithm import require_count
 from learner.algorithms.off_policy import OffPolicy
 from learner.algorithms.value_based import ValueBased
@@ -26,7 +26,8 @@ class DQN(OffPolicy, ValueBased):
     double: bool = False
     """The learned network chooses the action that the target network values (van Hasselt et al. 2016)."""
     dueling: bool = False
-    """Learn a state's value and its actions' advantages in streams of their own (Wang et al. 2016)."""
+    """Learn a state's value and its actions' advantages by last layers of their own (Wang et al. 2016, whose streams
+    have a hidden layer each too)."""
     n_quantiles: int = 1
     """Quantiles that are learned of each action's return, 200 customarily (QR-DQN, Dabney et al. 2018); 1: its mean."""
     td_loss: Literal["huber", "squared"] = "huber"
@@ -34,9 +35,23 @@ class DQN(OffPolicy, ValueBased):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("n_quantiles", self.n_quantiles)
+        require_count("n_quantiles", self.n_quantiles, most=10_000)
         if self.td_loss not in ("huber", "squared"):
             raise unknown("td_loss", self.td_loss, ("huber", "squared"))
+
+    @property
+    def idle_options(self) -> frozenset[str]:
+        """Those of priorities without them, and the loss of a mean where quantiles have their own."""
+        return super().idle_options | ({"td_loss"} if self.n_quantiles > 1 else frozenset())
+
+    def require_fit(self, spec: PolicySpec) -> None:
+        """Make sure that it can learn such a policy.
+
+        Raises:
+            UserError: streams are to part after a hidden layer, and there is none.
+        """
+        if self.dueling and not spec.network.hidden_sizes:
+            raise UserError("dueling streams part after the last hidden layer: hidden_sizes must have one")
 
     def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> QNetwork:  # noqa: ARG002
         """Action values and a target network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from actors.action_bounds import ActionBounds
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SAC(OffPolicy):
-    """Maximises return + α · entropy; twin critics, squashed Gaussian (Haarnoja et al. 2018, arXiv:1812.05905)."""
+    """Maximises return + α · entropy; twin critics, squashed Gaussian (Haarnoja et al. 2018, arXiv:1812.05905).
+
+    With n steps only the entropy where they lead counts, not those on the way.
+    """
 
     ent_coef: float | None = None
     """The temperature α; None: it is learned, from 1."""
@@ -33,6 +37,8 @@ class SAC(OffPolicy):
         super().__post_init__()
         if self.ent_coef is not None:
             require_positive("ent_coef", self.ent_coef)
+        if self.target_entropy is not None and not math.isfinite(self.target_entropy):
+            raise UserError(f"target_entropy must be a number, or None, not {self.target_entropy}")
 
     @property
     def idle_options(self) -> frozenset[str]:
@@ -68,7 +74,7 @@ class SAC(OffPolicy):
         assert isinstance(network.distribution, SquashedGaussian)
         observations = network.standardised(steps["observations"])
         following = network.standardised(steps["next_observations"])
-        ent_coef = network.log_ent_coef.exp().detach()
+        ent_coef = network.temperature.log_value.exp().detach()
 
         parameters = network.parameters_of(observations)
         noise = torch.randn_like(steps["actions"])
@@ -87,7 +93,7 @@ class SAC(OffPolicy):
 
         goal = -float(actions.shape[1]) if self.target_entropy is None else self.target_entropy
         entropy = -log_probs.detach().mean()
-        ent_coef_loss = network.log_ent_coef * (entropy - goal)
+        ent_coef_loss = network.temperature.log_value * (entropy - goal)
         metrics = {
             "actor_loss": actor_loss,
             "critic_loss": critic_loss,

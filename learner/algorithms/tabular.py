@@ -64,7 +64,7 @@ class Tabular(ValueBased):
         if not isinstance(spec.observation, Discrete):
             raise UserError(
                 f"a table has a row for each of a number of observations, and those of {spec.env_id} are "
-                f"{spec.observation.in_words()}: --wrappers Tabular numbers what is whole, preset dqn takes any"
+                f"{spec.observation.in_words()}: preset dqn takes any; --wrappers Tabular numbers whole numbers"
             )
         network = spec.network
         if network.hidden_sizes or network.normalize_observations or network.layer_norm:
@@ -80,7 +80,7 @@ class Tabular(ValueBased):
         """The last batch, ``n_epochs`` times over."""
         from learner.memory.latest import Latest
 
-        return Latest(self.n_epochs, self.batch_size, generator)
+        return Latest(self.n_epochs, self.batch_size, generator, weighed)
 
     def encode(self, seen: Space, observations: Tree) -> Array:
         """Row numbers, [T] int64."""
@@ -98,6 +98,7 @@ class Tabular(ValueBased):
         network.visits.index_add_(0, cells, torch.ones_like(flown.rewards))
         columns = {
             "states": flown.encoded,
+            "cells": cells,
             "actions": flown.actions,
             "rewards": flown.rewards,
             "discounts": ahead.discounts,
@@ -108,17 +109,15 @@ class Tabular(ValueBased):
         return columns, {"states_visited": float((network.visits.view_as(network.q_values) > 0).any(1).sum())}
 
     def loss(self, network: Table, steps: Columns) -> tuple[Tensor, Metrics]:
-        """½ Σ rate · TD² / steps of the cell in the minibatch: its gradient is −rate · mean TD, cell by cell."""
+        """½ mean weight · rate · TD²: its gradient is −rate · mean TD, cell by cell."""
         import torch
 
         table = network.q_values
         predicted = table[steps["states"]].gather(1, steps["actions"][:, None]).squeeze(1)
         with torch.no_grad():
             errors = steps["rewards"] + steps["discounts"] * self.following(network, steps) - predicted
-            cells = network.cells(steps["states"], steps["actions"])
-            counts = torch.zeros_like(network.visits).index_add(0, cells, torch.ones_like(errors))
-            shares = steps["rates"] * errors / counts[cells]
-        return -(shares * predicted).sum(), {"q_values": predicted.mean(), "td_error": errors.abs().mean()}
+            directions = steps["weights"] * steps["rates"] * errors
+        return -(directions * predicted).mean(), {"q_values": predicted.mean(), "td_error": errors.abs().mean()}
 
     def following(self, network: Table, steps: Columns) -> Tensor:
         """[B]: the value of where the steps lead.
@@ -138,3 +137,17 @@ class Tabular(ValueBased):
             return expected
         taken = values.gather(1, steps["next_actions"].clamp(min=0)[:, None]).squeeze(1)
         return torch.where(steps["next_actions"] < 0, expected, taken)
+
+
+def weighed(minibatches: Columns) -> Columns:
+    """With weights of the steps of [minibatches, B], B over how many of a minibatch are of one's cell.
+
+    A mean with these weights is a sum over cells of the mean of each, however the minibatch is shared among learners.
+    """
+    import torch
+
+    cells = minibatches["cells"]
+    rows, size = cells.shape
+    places = (cells + (cells.max() + 1) * torch.arange(rows, device=cells.device)[:, None]).flatten()
+    counts = torch.bincount(places)[places].view(rows, size)
+    return minibatches | {"weights": size / counts}

@@ -38,7 +38,7 @@ class ValueBased(Algorithm):
         """
         if not isinstance(action, Discrete):
             raise UserError(
-                f"this algorithm values each of a number of actions, and these are {action.in_words()}: "
+                f"each of a number of actions gets a value, and an action here is {action.in_words()}: "
                 "presets sac and ppo learn such"
             )
         return "epsilon_greedy"

@@ -69,9 +69,9 @@ class Replay:
         self._owed = 0.0
         """Minibatches for steps that came in, and were not drawn yet: less than one between updates."""
         self._priorities = priorities
-        self._tree = SumTree(capacity) if priorities else None
-        self._largest = 1.0
-        """The largest p^α so far."""
+        self._tree: SumTree | None = None
+        self._largest = 0.0
+        """The largest p^α so far; 0: nothing was told yet."""
         self._places: Array = np.zeros(0, np.int64)
         """[B]: where the steps of the last minibatch are."""
         self._notes: list[str] = []
@@ -87,7 +87,7 @@ class Replay:
             UserError: so many steps do not fit into this machine's memory.
         """
         if not self._columns:
-            self._columns = self._allocated(columns)
+            self._allocate(columns)
         count = len(next(iter(columns.values())))
         self._owed += self._ratio * count
         kept = min(count, self._capacity)
@@ -96,22 +96,27 @@ class Replay:
             self._columns[name] = self._columns[name].to(column.device)  # where a checkpoint was read it was elsewhere
             self._columns[name][places.to(column.device)] = column[count - kept :]
         if self._tree:
-            self._tree.set(places.numpy(), np.full(kept, self._largest))
+            self._tree.set(places.numpy(), np.full(kept, self._largest or 1.0))
         self._inserted += count
 
-    def _allocated(self, columns: Columns) -> Columns:
+    def _allocate(self, columns: Columns) -> None:
+        """Make room for ``capacity`` steps with such columns, and their priorities."""
         sizes = {name: column.element_size() * math.prod(column.shape[1:]) for name, column in columns.items()}
         step, device = sum(sizes.values()), next(iter(columns.values())).device
         total = step * self._capacity
+        needs = total + (SumTree.bytes_for(self._capacity) if self._priorities else 0)
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
         words = f"{self._capacity:,} steps of {step:,} bytes: {total / 1e6:,.0f} MB"
-        if total > _MOST_OF_MEMORY * free:
+        if needs > _MOST_OF_MEMORY * free:
             raise UserError(
                 f"buffer_size is too large for the learner's machine: {words}, and {free / 1e6:,.0f} MB are free; "
-                f"{int(_MOST_OF_MEMORY * free / step):,} would fit"
+                f"{int(_MOST_OF_MEMORY * free / (needs / self._capacity)):,} would fit"
             )
         self._notes.append(f"replay memory of {words}")
-        return {name: column.new_empty((self._capacity, *column.shape[1:])) for name, column in columns.items()}
+        self._tree = SumTree(self._capacity) if self._priorities else None
+        self._columns = {
+            name: column.new_empty((self._capacity, *column.shape[1:])) for name, column in columns.items()
+        }
 
     def draw(self) -> Iterator[Iterable[Columns]]:
         """One pass, of as many minibatches as the steps that came in since are worth; none before it holds enough."""
@@ -181,22 +186,26 @@ class Replay:
         return {"counts": counts, **held, **priorities}
 
     def load_state(self, state: dict[str, Array]) -> None:
-        """Hold what another of the same options held.
+        """Hold what another of the same options held; of a state that is empty nothing.
 
         Raises:
             UserError: it was of another size, or its steps had no priorities.
         """
+        if not state:
+            self._notes.append("the checkpoint holds no replay memory: it is filled anew before anything is learned")
+            return
         capacity, inserted, drawn, owed, largest = (float(count) for count in state["counts"])
+        arrays = {name.removeprefix("column."): array for name, array in state.items() if name.startswith("column.")}
+        held = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         if capacity != self._capacity:
             raise UserError(f"the checkpoint's memory is of buffer_size {int(capacity)}, not {self._capacity}")
-        if self._tree and "priorities" not in state:
+        if self._priorities and held and "priorities" not in state:
             raise UserError("the checkpoint's memory has no priorities: it was drawn from uniformly")
         self._inserted, self._drawn, self._owed, self._largest = int(inserted), int(drawn), owed, largest
-        held = {name.removeprefix("column."): array for name, array in state.items() if name.startswith("column.")}
-        columns = {name: torch.from_numpy(array.copy()) for name, array in held.items()}
-        self._columns = self._allocated(columns) if columns else {}
-        for name, column in columns.items():
+        self._columns, self._tree = {}, None
+        if held:
+            self._allocate(held)
+        for name, column in held.items():
             self._columns[name][: len(column)] = column
         if self._tree:
-            self._tree = SumTree(self._capacity)
             self._tree.set(np.arange(len(state["priorities"])), state["priorities"])

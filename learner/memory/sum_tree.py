@@ -22,6 +22,11 @@ class SumTree:
         self._sums = np.zeros(2 * self._leaves)
         """Node 1 is the root, 2i and 2i + 1 are the children of node i; float64."""
 
+    @staticmethod
+    def bytes_for(capacity: int) -> int:
+        """What one of so many places takes."""
+        return 16 << max(1, (capacity - 1).bit_length())
+
     @property
     def total(self) -> float:
         """The sum of all weights."""

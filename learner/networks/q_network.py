@@ -87,6 +87,11 @@ class QNetwork(TorchPolicy):
         values = self.quantiles(observations, of_target).mean(2)
         return values if allows is None else torch.where(allows, values, FORBIDDEN)
 
+    def catch_up(self) -> None:
+        """The target is what is learned."""
+        with torch.no_grad():
+            self.follow(1.0)
+
     def follow(self, tau: float) -> None:
         """Move the target network's weights by a share τ towards the learned ones: 1 copies them."""
         torch._foreach_lerp_([*self.target.parameters()], [own.detach() for own in self.online.parameters()], tau)
@@ -111,4 +116,4 @@ class QNetwork(TorchPolicy):
             if self.online.value is not None:
                 for name, own in zip(names, self.online.value.parameters(), strict=True):
                     own.copy_(torch.from_numpy(np.asarray(weights[name].mean(-1))).expand_as(own))
-            self.follow(1.0)
+        self.catch_up()

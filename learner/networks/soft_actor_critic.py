@@ -31,6 +31,14 @@ class TwinCritics(nn.Module):
         return torch.cat([twin(inputs) for twin in self.twins], dim=1)
 
 
+class Temperature(nn.Module):
+    """The weight α of the policy's entropy, by its logarithm."""
+
+    def __init__(self, initial: float, is_learned: bool) -> None:
+        super().__init__()
+        self.log_value = nn.Parameter(torch.tensor(math.log(initial)), requires_grad=is_learned)
+
+
 class SoftActorCritic(TorchPolicy):
     """π(a | o), q(o, a) twice and once more as targets, and the temperature α.
 
@@ -48,7 +56,7 @@ class SoftActorCritic(TorchPolicy):
         hidden = spec.network.hidden_sizes if critic_sizes is None else critic_sizes
         sizes = (spec.layer_sizes[0] + spec.action.inputs, *hidden, 1)
         self.critics = TwinCritics(sizes, spec.network.activation, spec.network.layer_norm)
-        self.log_ent_coef = nn.Parameter(torch.tensor(math.log(ent_coef_init)), requires_grad=learns_ent_coef)
+        self.temperature = Temperature(ent_coef_init, learns_ent_coef)
         self.target = copy.deepcopy(self.critics).requires_grad_(False)
 
     def held_critics(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -56,6 +64,11 @@ class SoftActorCritic(TorchPolicy):
         held = {name: own.detach() for name, own in self.critics.named_parameters()}
         values: Tensor = torch.func.functional_call(self.critics, held, (observations, actions))
         return values
+
+    def catch_up(self) -> None:
+        """The targets are the critics."""
+        with torch.no_grad():
+            self.follow(1.0)
 
     def follow(self, tau: float) -> None:
         """Move the targets' weights by a share τ towards the critics': 1 copies them."""

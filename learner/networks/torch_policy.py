@@ -106,6 +106,9 @@ class TorchPolicy(nn.Module):
         parameters: Tensor = self.actor(observations)
         return parameters if allows is None else torch.where(allows, parameters, FORBIDDEN)
 
+    def catch_up(self) -> None:
+        """Have what follows the weights, such as a target network, be where they are, once they were taken over."""
+
     def load_policy_weights(self, weights: dict[str, Array]) -> None:
         """Take over the weights of a policy of the same shape.
 

@@ -127,8 +127,8 @@ class TrainConfig:
             )
         if algorithm.most_lag is not None and lag > algorithm.most_lag:
             raise UserError(
-                f"max_policy_lag {lag} is more than the {algorithm.most_lag} that this algorithm takes; "
-                "advantage 'vtrace' (preset impala) corrects for any"
+                f"max_policy_lag {lag} is more than the {algorithm.most_lag} that this {name_of(algorithm)} takes; "
+                "V-trace (preset impala) corrects for any, and a replay memory (dqn, sac) takes any"
             )
         if algorithm.batch_size is not None and algorithm.batch_size < learners:
             raise UserError(f"a minibatch of batch_size {algorithm.batch_size} cannot be shared by {learners} learners")

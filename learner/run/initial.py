@@ -9,6 +9,7 @@ from actors.environments import EnvironmentInfo
 from actors.episode import Array
 from actors.errors import UserError
 from actors.policy import Policy
+from learner.algorithms.registry import name_of
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.policies import find_policy
 from learner.run.config import TrainConfig
@@ -44,7 +45,8 @@ class Initial:
         own, usual = self.policy.spec.distribution, config.algorithm.distribution(environment.action)
         if own != usual:
             raise UserError(
-                f"the policy in {self.origin} has {own} actions, which can be flown and served; a run's are {usual}"
+                f"the policy in {self.origin} has {own} actions, and a run of {name_of(config.algorithm)} has {usual}: "
+                "such a one can be flown and served, or trained on by a preset of its kind"
             )
         if with_network_of(self.policy, config) != config:
             raise UserError(f"a run that starts from {self.origin} has its network, {self.policy.spec.network}")

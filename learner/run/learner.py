@@ -103,6 +103,7 @@ class Learner:
         critic = self._step.parameters[self.network.num_policy_parameters :]  # the policy's come first
         if initial.critic is not None and initial.critic.size == critic.numel():
             critic.copy_(torch.from_numpy(initial.critic.copy()))
+        self.network.catch_up()
         if self._normalizer and initial.statistics:
             self._normalizer.load_state(initial.statistics)
         elif self._normalizer:
@@ -151,7 +152,8 @@ class Learner:
         columns, estimates = check_prepared(name_of(self.algorithm), prepared)
         self._memory.add(columns)
         metrics = self._descend(columns)
-        self._shard.agree(self._step.parameters)
+        for tensor in (self._step.parameters, *(own for _, own in self._unlearned())):
+            self._shard.agree(tensor)
         self._check_finite(metrics)
         self.version += 1
         self._steps += batch.num_steps
@@ -289,8 +291,7 @@ class Learner:
         for name, tensor in self._unlearned():
             if f"network.{name}" in state:
                 tensor.copy_(torch.from_numpy(state[f"network.{name}"].copy()))
-        if memory := _part(state, "memory."):
-            self._memory.load_state(memory)
+        self._memory.load_state(_part(state, "memory."))
         self._begin()
 
 

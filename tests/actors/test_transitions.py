@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.toy_text.taxi import TaxiEnv
 
 from actors.environments import describe
 from actors.making import make_gymnasium
@@ -83,3 +85,16 @@ def test_who_tells() -> None:
     assert not tells_transitions(describe("Blackjack-v1"))
     backends = [make_environments("Taxi-v3", 1, 0, backend).backend for backend in ("auto", "gymnasium")]
     assert backends == ["transitions", "gymnasium"]
+
+
+def always_seven() -> Any:
+    """Taxi with another reward."""
+    return gymnasium.wrappers.TransformReward(TaxiEnv(), lambda _: -7.0)
+
+
+gymnasium.register("SevenTaxi-v0", always_seven, max_episode_steps=50)
+
+
+def test_what_a_wrapper_changes_is_not_told() -> None:
+    assert not tells_transitions(describe("SevenTaxi-v0"))
+    assert make_environments("SevenTaxi-v0", 1, 0).backend == "gymnasium"

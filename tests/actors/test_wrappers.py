@@ -135,6 +135,12 @@ def test_every_observation_has_its_own_number() -> None:
     assert sorted(found.values()) == [*range(96)]
 
 
+def test_the_order_of_a_dictionary_is_its_spaces() -> None:
+    env = Tabular(Numbers())
+    seen = env.unwrapped.reset(seed=1)[0]
+    assert env.observation({name: seen[name] for name in reversed(seen)}) == env.observation(seen)
+
+
 def test_what_no_table_can_number() -> None:
     with pytest.raises(UserError, match=r"observations Box\(.* are not of whole numbers alone"):
         describe("CartPole-v1 | Tabular")

@@ -218,7 +218,7 @@ def test_arguments_and_wrappers_join_the_environments_name(tmp_path: Path) -> No
         (["--resume", ""], "--init-from take a directory; an empty name was given"),
         (["--learners", "2", "--gpu-share", "0.5"], "several learners need a GPU each"),
         (["--config", "no/such/file"], "cannot read no/such/file"),
-        (["--max-policy-lag", "3"], "advantage 'vtrace' (preset impala) corrects for any"),
+        (["--max-policy-lag", "3"], "V-trace (preset impala) corrects for any"),
         (["--total-timesteps", "None"], "a run needs an end"),
     ],
 )

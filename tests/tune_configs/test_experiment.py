@@ -113,7 +113,7 @@ def test_a_damaged_experiment_is_named(content: str, tmp_path: Path) -> None:
         (["--seeds", "0"], "seeds must be 1 or more, not 0"),
         (["--concurrent", "0"], "concurrent must be 1 or more, not 0"),
         (["--gpu-share", "2"], "gpu_share must lie between 0 and 1, not 2"),
-        (["--max-policy-lag", "3"], "advantage 'vtrace' (preset impala) corrects for any"),
+        (["--max-policy-lag", "3"], "V-trace (preset impala) corrects for any"),
         (["--resume", "no/such"], "no experiment in no/such"),
         (["--resume", "gopher://hole/x"], "cannot use gopher://hole/x"),
         (["--resume", "s3://bucket/x?region=eu-west-1"], "give endpoint and region in AWS_ENDPOINT_URL"),

@@ -17,6 +17,7 @@ from actors.spaces import Box, Discrete
 from learner.algorithms.sac import SAC
 from learner.networks.soft_actor_critic import SoftActorCritic
 from learner.optimisation.config import OptimisationConfig
+from learner.run.initial import Initial
 from learner.run.learner import Learner
 from tests.learner import make_batch, make_spec
 
@@ -116,6 +117,20 @@ def test_targets_follow_by_tau() -> None:
         assert torch.allclose(target, old + 0.1 * (own - old), atol=1e-6)
 
 
+def test_a_learner_goes_on_from_another_critics_targets_and_temperature() -> None:
+    """The policy's parameters come first, whatever else is learned."""
+    first = sac_learner()
+    for seed in range(3):
+        first.update(make_batch(first.policy(), [20, 11, 7], seed=seed))
+    policy, parameters = first.policy(), first.state()["parameters"]
+    assert np.array_equal(parameters[:32], first.network.actor[0].weight.detach().numpy().ravel())
+    initial = Initial("runs/first", policy, parameters[policy.spec.num_learned :])
+    second = Learner(first.spec, first.algorithm, first.optimisation, seed=9, device="cpu", initial=initial)
+    assert np.array_equal(second.state()["parameters"], parameters)
+    for target, own in zip(second.network.target.parameters(), first.network.critics.parameters(), strict=True):
+        assert torch.equal(target, own)
+
+
 def bandit(policy: Policy, seed: int, steps: int = 100) -> EpisodeBatch:
     """Episodes of one step; the closer to (0.5, −0.5), the better."""
     batch = make_batch(policy, [1] * steps, seed=seed)
@@ -155,6 +170,8 @@ def test_actions_that_it_cannot_learn(action: Any, message: str) -> None:
         SAC().distribution(action)
 
 
-def test_a_temperature_that_cannot_be() -> None:
+def test_temperatures_that_cannot_be() -> None:
     with pytest.raises(UserError, match=r"ent_coef must be positive, not 0"):
         SAC(ent_coef=0.0)
+    with pytest.raises(UserError, match=r"target_entropy must be a number, or None, not nan"):
+        SAC(target_entropy=math.nan)

@@ -17,7 +17,7 @@ from actors.policy import Policy
 from actors.rollout import Rollout
 from actors.spaces import Discrete, MultiDiscrete
 from actors.vectors import make_environments
-from learner.algorithms.tabular import Tabular
+from learner.algorithms.tabular import Tabular, weighed
 from learner.optimisation.config import OptimisationConfig
 from learner.run.learner import Learner
 from learner.run.presets import preset
@@ -106,6 +106,31 @@ def test_optimism_is_where_a_table_starts() -> None:
     assert (table_of(table_learner(3, 2, Tabular(initial_value=7.5))) == 7.5).all()
 
 
+def test_shares_of_a_minibatch_make_the_step_of_the_whole() -> None:
+    """What two learners descend, each a mean over every other step, averages to what one does."""
+    algorithm = Tabular(0.9, 1.0, 8)
+    learner = table_learner(3, 2, algorithm, TABLE)
+    columns = {
+        "states": torch.tensor([0, 0, 1, 2, 0, 1, 1, 2]),
+        "actions": torch.tensor([0, 0, 1, 1, 0, 0, 1, 1]),
+        "rewards": torch.arange(8.0),
+        "discounts": torch.full((8,), 0.9),
+        "next_states": torch.tensor([1, 2, 0, 1, 2, 0, 1, 2]),
+        "next_actions": torch.full((8,), -1),
+        "rates": torch.ones(8),
+    }
+    columns["cells"] = learner.network.cells(columns["states"], columns["actions"])
+    both = weighed({name: column[None] for name, column in columns.items()})
+    whole = {name: column[0] for name, column in both.items()}
+
+    def gradient(steps: dict[str, Any]) -> Any:
+        loss, _ = algorithm.loss(learner.network, steps)
+        return torch.autograd.grad(loss, [learner.network.actor[0].weight])[0]
+
+    halves = [gradient({name: column[rank::2] for name, column in whole.items()}) for rank in range(2)]
+    assert torch.allclose(sum(halves) / 2, gradient(whole), atol=1e-6)
+
+
 def test_visits_are_in_the_state() -> None:
     algorithm = Tabular(0.9, 1.0, 4, visit_exponent=1.0)
     learner, other = (table_learner(3, 2, algorithm) for _ in range(2))
@@ -148,7 +173,7 @@ def test_a_policy_that_is_a_table_flies_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({}, "a table has a row for each .* --wrappers Tabular numbers what is whole, preset dqn takes any"),
+        ({}, "a table has a row for each .* preset dqn takes any; --wrappers Tabular numbers whole numbers"),
         ({"observation": MultiDiscrete((3, 2), (2,))}, "those of Synthetic-v0 are 2 whole numbers"),
         ({"observation": Discrete(3), "hidden_sizes": (8,)}, "hidden_sizes must be empty"),
         ({"observation": Discrete(3), "hidden_sizes": (), "normalize_observations": True}, "nothing be normalised"),

@@ -62,7 +62,7 @@ def test_it_takes_the_actions_of_a_number(kind: type[DQN | PQN]) -> None:
     ids=["continuous", "several", "switches"],
 )
 def test_other_actions_are_refused_in_one_line(kind: type[DQN | PQN], action: Space, said: str) -> None:
-    with pytest.raises(UserError, match=r"^this algorithm values each of a number of actions, and these are") as error:
+    with pytest.raises(UserError, match=r"^each of a number of actions gets a value, and an action here is") as error:
         kind().distribution(action)
     assert said in str(error.value)
     assert "ppo" in str(error.value)

@@ -64,7 +64,7 @@ def test_steps_without_an_error_can_still_be_drawn() -> None:
     assert next(minibatches)["step"].tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("errors", "largest"), [([0.25, 0.04, 0.01, 0.09], 1), ([0.25, 16, 0.01, 0.09], 4)])
+@pytest.mark.parametrize(("errors", "largest"), [([0.25, 0.04, 0.01, 0.09], 0.5), ([0.25, 16, 0.01, 0.09], 4)])
 def test_new_steps_get_the_largest_priority_so_far(errors: list[float], largest: float) -> None:
     memory, _ = told(priorities(alpha=0.5), errors, capacity=6)
     memory.add(numbered(4, 3))  # the last over the first of all

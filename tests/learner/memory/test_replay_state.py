@@ -82,8 +82,19 @@ def test_one_of_another_size_cannot_hold_it(capacity: int, priorities: Prioritie
 
 
 def test_what_had_no_priorities_cannot_be_drawn_by_them() -> None:
+    uniform = make_replay()
+    uniform.add(steps(0, 3))
     with pytest.raises(UserError, match=r"^the checkpoint's memory has no priorities: it was drawn from uniformly$"):
-        make_replay(priorities=BY_ERROR).load_state(make_replay().state())
+        make_replay(priorities=BY_ERROR).load_state(uniform.state())
+
+
+@EITHER
+def test_a_checkpoint_without_it_is_told_of(priorities: Priorities | None) -> None:
+    memory = make_replay(priorities=priorities)
+    memory.load_state({})
+    assert memory.notes() == ["the checkpoint holds no replay memory: it is filled anew before anything is learned"]
+    memory.add(steps(0, 3))
+    assert held(memory) == [0, 1, 2]
 
 
 @EITHER
