@@ -29,7 +29,7 @@ def run(go: Callable[[Batcher], Coroutine[Any, Any, Any]], most: int = 256) -> t
     return asyncio.run(main()), batches
 
 
-VALUED = valued("LunarLander-v3", -1, 2.5, 0, 2)
+VALUED = valued("LunarLander-v3", -1, 2.5, 0, 2, epsilon=0.9)
 SQUASHED = random_policy(describe("Pendulum-v1").policy_spec(hidden_sizes=(8,), distribution="squashed_gaussian"))
 
 
