@@ -22,6 +22,7 @@ class Tuned:
 
 _NORMALIZED = {"normalize_observations": True}
 _TRIALS = "trials of two or three seeds a setting, November 2026"
+_ONE_TRIAL = "a single trial, November 2026"
 _AS_IT_IS = "the preset itself, and a budget that is enough (trials, November 2026)"
 
 _MUJOCO: dict[str, Any] = {
@@ -98,6 +99,10 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ("pqn", "LunarLander-v3"): _of(500_000, _AS_IT_IS),
     ("sac", "Pendulum-v1"): _of(30_000, rollout={"n_envs": 8}, algorithm={"n_step": 1, "batch_size": 256}),
     ("sac", "LunarLanderContinuous-v3"): _of(250_000, _AS_IT_IS),
+    ("sac", "BipedalWalker-v3"): _of(300_000, _ONE_TRIAL, algorithm={"n_step": 3, "batch_size": 256, "gamma": 0.98}),
+    ("sac", "HalfCheetah-v5"): _of(
+        300_000, _ONE_TRIAL, network={"hidden_sizes": [128, 128]}, algorithm={"n_step": 1, "batch_size": 256}
+    ),
     ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),
     ("ppo", "Walker2d-v5"): _of(1_000_000, **_MUJOCO),
 }
