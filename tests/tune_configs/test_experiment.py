@@ -105,7 +105,10 @@ def test_a_damaged_experiment_is_named(content: str, tmp_path: Path) -> None:
         ),
         (["--losses", "ppo", "--peers", "sb3-sac"], "peer 'sb3-sac' learns only continuous actions between bounds"),
         (["--losses", "ppo", "--peers", "sb3-dqn", "--env", "Taxi-v3"], "peers see only vectors of numbers, and"),
-        (["--losses", "ppo", "dqn", "--env", "Pendulum-v1"], "dqn cannot learn Pendulum-v1: each of a number of actions gets a value"),
+        (
+            ["--losses", "ppo", "dqn", "--env", "Pendulum-v1"],
+            "dqn cannot learn Pendulum-v1: each of a number of actions gets a value",
+        ),
         (["--losses", "sac", "--env", "CartPole-v1"], "sac cannot learn CartPole-v1: sac learns continuous actions"),
         (["--losses", "q_learning", "--env", "LunarLander-v3"], "q_learning cannot learn LunarLander-v3: a table"),
         (["--episodes", "0"], "episodes must be 1 or more, not 0"),
