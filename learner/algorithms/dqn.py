@@ -31,7 +31,7 @@ class DQN(OffPolicy, ValueBased):
     n_quantiles: int = 1
     """Quantiles that are learned of each action's return, 200 customarily (QR-DQN, Dabney et al. 2018); 1: its mean."""
     td_loss: Literal["huber", "squared"] = "huber"
-    """Of TD errors; huber grows on a line beyond 1."""
+    """What is made of a TD error: half its square, or huber, which grows on a line beyond 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,7 +88,7 @@ class DQN(OffPolicy, ValueBased):
 
 
 def chosen(quantiles: Tensor, actions: Tensor) -> Tensor:
-    """Of [B, A, N] those of the actions [B]: [B, N]."""
+    """The quantiles of the actions [B], [B, N], among those of all actions, [B, A, N]."""
     return quantiles.gather(1, actions[:, None, None].expand(-1, 1, quantiles.shape[2])).squeeze(1)
 
 

@@ -35,7 +35,7 @@ class Tabular(ValueBased):
     """What follows r + γ: the best value, Q-learning (Watkins 1989); that of the action taken next, SARSA (Rummery and
     Niranjan 1994); the mean over ε-greedy actions, expected SARSA (van Seijen et al. 2009)."""
     initial_value: float = 0.0
-    """Of all cells at first; above what can be had it is optimistic, and explores."""
+    """The value of every cell at first; one above what can be had is optimistic, and explores."""
     visit_exponent: float = 0.0
     """α is divided by a cell's steps so far to this power: above ½ and up to 1 averages out what is random."""
     n_epochs: int = 1
@@ -140,7 +140,7 @@ class Tabular(ValueBased):
 
 
 def weighed(minibatches: Columns) -> Columns:
-    """With weights of the steps of [minibatches, B], B over how many of a minibatch are of one's cell.
+    """Weigh the steps of [minibatches, B] by B over the number of those of the same cell in their minibatch.
 
     A mean with these weights is a sum over cells of the mean of each, however the minibatch is shared among learners.
     """

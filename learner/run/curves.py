@@ -12,7 +12,7 @@ from actors.episode import Array
 from learner.run.statistics import mean_curve
 
 Rows = Sequence[Mapping[str, Any]]
-"""Of a run's metrics.jsonl."""
+"""The rows of a run's metrics.jsonl."""
 
 _COLOURS = (
     "#0072B2",

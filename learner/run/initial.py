@@ -26,10 +26,10 @@ class Initial:
     critic: Array | None = None
     """[weights of the critic] float32, in a learner's order; None: there is none."""
     statistics: dict[str, Array] | None = None
-    """Of observations, as a Normalizer keeps them; None: those in the policy are all there is."""
+    """Statistics of observations, as a Normalizer keeps them; None: those in the policy are all there is."""
 
     def record(self) -> dict[str, Any]:
-        """For the new policy's record of how it was trained."""
+        """What the new policy's record of how it was trained says of it."""
         return {"origin": self.origin, "env_id": self.policy.spec.env_id, "version": self.policy.spec.version}
 
     def require_fit(self, config: TrainConfig, environment: EnvironmentInfo) -> None:

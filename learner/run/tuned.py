@@ -106,7 +106,7 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),
     ("ppo", "Walker2d-v5"): _of(1_000_000, **_MUJOCO),
 }
-"""By preset and environment; one that is named without arguments stands for itself with any."""
+"""The settings known of (preset, environment); an environment without arguments stands for itself with any."""
 
 
 def tuned_for(preset: str, env: str) -> Tuned | None:

@@ -15,7 +15,7 @@ import torch
 
 from tests.benchmarks.recorder import Recorder, add_run_arguments
 from tune_configs import recipe
-from tune_configs.peers import rllib_config, rllib_policy
+from tune_configs.peers.rllib import ppo_config, ppo_policy
 
 CORES = 2
 ENV_RUNNERS = 2
@@ -30,7 +30,7 @@ def train(minibatch_size: int, seed: int, recorder: Recorder) -> dict[str, Any]:
     """Train until the recorder has had enough; returns what describes the run."""
     torch.set_num_threads(TORCH_THREADS)
     ray.init("local", num_cpus=CORES, include_dashboard=False)
-    config = rllib_config(recipe.ENV_ID, seed, minibatch_size)
+    config = ppo_config(recipe.ENV_ID, seed, minibatch_size)
     config.env_runners(num_env_runners=ENV_RUNNERS, num_envs_per_env_runner=ENVS_PER_RUNNER)
     algorithm = config.build_algo()
     recorder.start()
@@ -39,7 +39,7 @@ def train(minibatch_size: int, seed: int, recorder: Recorder) -> dict[str, Any]:
         recorder.record(
             int(sampled["num_env_steps_sampled_lifetime"]),
             float(sampled.get("episode_return_mean", float("nan"))),
-            rllib_policy(algorithm, recipe.ENV_ID),
+            ppo_policy(algorithm, recipe.ENV_ID),
         )
     algorithm.stop()
     ray.shutdown()

@@ -17,7 +17,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from tests.benchmarks.recorder import Recorder, add_run_arguments
 from tune_configs import recipe
-from tune_configs.peers import sb3_model, sb3_policy
+from tune_configs.peers.sb3 import ppo_model, ppo_policy
 
 TORCH_THREADS = 1
 """The faster setting on two cores: matrices of 64 are too small to share out."""
@@ -36,7 +36,7 @@ class RecordIterations(BaseCallback):  # type: ignore[misc]  # Any to the type c
             return
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         mean_return = float(np.mean(returns)) if returns else float("nan")
-        self._recorder.record(self.num_timesteps, mean_return, sb3_policy(self.model, recipe.ENV_ID))
+        self._recorder.record(self.num_timesteps, mean_return, ppo_policy(self.model, recipe.ENV_ID))
 
     def _on_step(self) -> bool:
         return not self._recorder.finished
@@ -50,7 +50,7 @@ def train(render_mode: str | None, seed: int, recorder: Recorder) -> dict[str, A
     """
     torch.set_num_threads(TORCH_THREADS)
     env = make_vec_env(recipe.ENV_ID, n_envs=recipe.N_ENVS, env_kwargs={"render_mode": render_mode})
-    model = sb3_model(env, seed)
+    model = ppo_model(env, seed)
     model.learn(total_timesteps=sys.maxsize, callback=RecordIterations(recorder))
     env.close()
     return {
