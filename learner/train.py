@@ -52,7 +52,7 @@ from learner.run.result import Result
 from learner.run.run_directory import RunDirectory, json_bytes
 from learner.run.telemetry import Telemetry
 from learner.run.trainer import Trainer
-from learner.run.tuned import tuned_for, with_tuned
+from learner.run.tuned import Tuned, tuned_for, with_tuned
 
 _PROG = "python -m learner.train"
 _MORE = "a larger budget, such as --total-timesteps, or another --target-return has it go on"
@@ -127,8 +127,8 @@ def read_command(arguments: list[str]) -> TrainCommand:
     base = stored or preset(known.preset or "ppo")
     file = known.config if known.config not in (None, "None") else None
     env = known.env or (read_config(file, base) if file else base).env
-    others = known.algorithm not in (None, "None", name_of(base.algorithm))  # settings are of the preset's own
-    if not (resume or known.no_tuned or others) and (tuned := tuned_for(known.preset or "ppo", env)):
+    algorithm = known.algorithm if known.algorithm not in (None, "None") else name_of(base.algorithm)
+    if not (resume or known.no_tuned) and (tuned := _settings(known.preset or "ppo", algorithm, env)):
         base = with_tuned(base, tuned, env)
     if file:
         base = read_config(file, base)
@@ -151,6 +151,11 @@ def read_command(arguments: list[str]) -> TrainCommand:
     if command.resume and command.run_dir not in (None, command.resume):
         raise UserError("--resume goes on in the run's own directory: leave --run-dir out")
     return command
+
+
+def _settings(name: str, algorithm: str, env: str) -> Tuned | None:
+    """The settings that are known of a preset on an environment; None: there are none, or the algorithm is another."""
+    return tuned_for(name, env) if algorithm == name_of(preset(name).algorithm) else None
 
 
 def _going_on(asked: TrainConfig, stored: TrainConfig) -> TrainConfig:
@@ -221,8 +226,9 @@ def main(arguments: list[str] | None = None) -> None:
         display = ProgressDisplay(console)
         resume = command.resume is not None
         initial = read_initial(command.init_from) if command.init_from and not resume else None
-        own = name_of(preset(command.preset).algorithm) == name_of(command.options.algorithm)
-        tuned = tuned_for(command.preset, command.options.env) if command.tuned and own and not resume else None
+        options = command.options
+        asked = command.tuned and not resume
+        tuned = _settings(command.preset, name_of(options.algorithm), options.env) if asked else None
         callbacks: list[Callback] = [display, Telemetry()]
         if command.video_every:
             callbacks.append(Films(command.video_every))

@@ -42,6 +42,8 @@ class Latest:
         for _ in range(self._n_epochs):
             yield self._minibatches()
 
+    heeds_errors = False
+
     def told(self, errors: Tensor) -> None:
         """Nothing follows from it."""
 

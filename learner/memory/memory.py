@@ -24,6 +24,10 @@ class Memory(Protocol):
         and has drawn no random numbers then.
         """
 
+    @property
+    def heeds_errors(self) -> bool:
+        """Whether anything follows from ``told``, which is called only then."""
+
     def told(self, errors: Tensor) -> None:
         """Take note of how wrong each step of the minibatch was that was drawn last, [B]."""
 

@@ -160,6 +160,11 @@ class Replay:
     def _at(self, places: Tensor) -> Columns:
         return {name: column.index_select(0, places.to(column.device)) for name, column in self._columns.items()}
 
+    @property
+    def heeds_errors(self) -> bool:
+        """Whether steps are drawn by them."""
+        return self._priorities is not None
+
     def told(self, errors: Tensor) -> None:
         """Steps of the last minibatch are drawn by these errors from now on, [B]; uniform drawing heeds none."""
         if not self._tree:

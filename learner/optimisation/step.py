@@ -75,10 +75,19 @@ class GradientStep:
         self._recorded: RecordedStep | None = None
         self.metric_names: list[str] = []
         """The names of the metrics that a step answers, in order; known after the first step."""
-        self.errors: Tensor | None = None
-        """[B]: what the loss told of each step of the last minibatch, if it does; the next call may overwrite it."""
+        self._errors: Tensor | None = None
+        self._steps = 0
+        """In the last minibatch."""
         self._tells_errors = False
         self._notes: list[str] = []
+
+    @property
+    def errors(self) -> Tensor | None:
+        """[B]: what the loss told of each step of the last minibatch, if it does; all learners must ask for it at once.
+
+        The next step may overwrite it.
+        """
+        return None if self._errors is None else self._shard.gathered(self._errors, self._steps)
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Set the learning rate of the steps from now on."""
@@ -122,7 +131,7 @@ class GradientStep:
         """The metrics of what a step gave; keeps the errors that come before them."""
         if not self._tells_errors:
             return terms
-        self.errors = self._shard.gathered(terms[: _length(mine)], steps)
+        self._errors, self._steps = terms[: _length(mine)], steps
         return terms[_length(mine) :]
 
     def _gradient(self, steps: Columns) -> tuple[Tensor, Tensor]:

@@ -176,8 +176,8 @@ class Learner:
                 sums = terms.clone() if sums is None else sums.add_(terms)
                 steps += 1
                 self._gradient_steps += 1
-                if self._step.errors is not None:
-                    self._memory.told(self._step.errors)
+                if self._memory.heeds_errors and (errors := self._step.errors) is not None:
+                    self._memory.told(errors)
                 with torch.no_grad():
                     self.algorithm.follow(self.network, self._gradient_steps)
         means = [] if sums is None else (sums / steps).tolist()  # a replay that is filled before it is learned from
