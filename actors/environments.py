@@ -120,25 +120,20 @@ def observation_of(env_id: str, space: gymnasium.Space[Any]) -> Space:
         UserError: it is not supported.
     """
     try:
-        found = space_of(space)
+        found = space_of(space, _frames(env_id))
     except UserError as error:
         raise UserError(f"{env_id} has observations {space}: {error}") from error
     if found is None:
         raise UserError(f"{env_id} has observations {space}; supported are {_SUPPORTED}, Dict and Tuple")
-    if (shape := _picture(space)) is not None:
-        raise UserError(
-            f"{env_id} has pictures of {' × '.join(map(str, shape))} as observations, and no network here takes "
-            "pictures yet; make a short Box of them with a wrapper of yours, registered under a name of its own"
-        )
     return found
 
 
-def _picture(space: gymnasium.Space[Any]) -> tuple[int, ...] | None:
-    """The shape of a picture in it; None: it has none."""
-    if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
-        parts = space.values() if isinstance(space, gymnasium.spaces.Dict) else space
-        return next(filter(None, map(_picture, parts)), None)
-    return space.shape if space.dtype == np.uint8 and len(space.shape or ()) in (2, 3) else None
+def _frames(env_id: str) -> int:
+    """Observations that its outermost wrapper puts together; 1: none does."""
+    wrappers = parse(env_id).wrappers
+    if wrappers and wrappers[-1].name == "FrameStackObservation":
+        return int(wrappers[-1].arguments.get("stack_size", 1))
+    return 1
 
 
 def action_of(env_id: str, space: gymnasium.Space[Any]) -> Space:

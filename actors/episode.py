@@ -14,7 +14,10 @@ from actors.trees import Array, Tree
 __all__ = ["Array", "EpisodeBatch"]
 
 _PER_STEP = ("observations", "actions", "rewards", "notes")
-_PER_SEGMENT = ("segment_lengths", "final_observations", "memories", "terminated", "truncated", "policy_version")
+_PER_SEGMENT = (
+    *("segment_lengths", "final_observations", "earlier", "memories"),
+    *("terminated", "truncated", "policy_version"),
+)
 _PER_EPISODE = ("episode_returns", "episode_lengths")
 _FLAT = ("rewards", "segment_lengths", "terminated", "truncated", "policy_version")
 _FINITE = ("observations", "actions", "rewards", "notes", "final_observations", "memories")
@@ -33,7 +36,8 @@ class EpisodeBatch:
     """
 
     observations: Tree
-    """[T, *obs] of the policy's observation space, an array or a tree of arrays: o_t."""
+    """[T, *obs] of the policy's observation space, an array or a tree of arrays: o_t; of frames that are seen together
+    the newest."""
     actions: Array
     """[T, …]: a_t as the policy's distribution sampled it, before any clipping to bounds, and from 0 where discrete."""
     rewards: Array
@@ -54,6 +58,9 @@ class EpisodeBatch:
     """[finished episodes] float64: undiscounted return of each whole episode, in the order of their last segments."""
     episode_lengths: Array
     """[finished episodes] int64: steps of each whole episode."""
+    earlier: Tree = dataclasses.field(default_factory=dict)
+    """[E, k - 1, *frame] where frames are seen together: those before the newest, at each segment's first step; see
+    ``pictures``."""
     memories: dict[str, Array] = dataclasses.field(default_factory=dict)
     """{name: [E, …]}: the policy's memory before each segment's first step; empty for one that has none."""
 
@@ -75,7 +82,7 @@ class EpisodeBatch:
             )
         for column in _FINITE:
             for name, leaf in trees.leaves(getattr(self, column), column):
-                if not np.isfinite(leaf).all():
+                if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
                     raise NonFiniteError(f"{name} holds a NaN or an infinity")
 
     @property

@@ -9,13 +9,21 @@ import numpy as np
 
 from actors.errors import UserError
 from actors.parts import Parts
+from actors.pictures import Picture
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
 
-def space_of(space: gymnasium.Space[Any]) -> Space | None:
-    """A space of Gymnasium's as one of ours, a Box without its bounds; None: there is none like it."""
+def space_of(space: gymnasium.Space[Any], frames: int = 1) -> Space | None:
+    """A space of Gymnasium's as one of ours, a Box without its bounds; None: there is none like it.
+
+    Args:
+        space: Gymnasium's.
+        frames: pictures of as many steps that it holds, where it holds pictures.
+    """
     spaces = gymnasium.spaces
     if isinstance(space, spaces.Box):
+        if space.dtype == np.uint8 and len(space.shape) - (frames > 1) in (2, 3):
+            return Picture(tuple(space.shape), frames)
         exact = np.can_cast(np.dtype(space.dtype), np.float32)
         return Box(tuple(space.shape), "float32" if exact else "float64")
     if isinstance(space, spaces.Discrete):

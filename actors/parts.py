@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from actors.errors import UserError
-from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from actors.spaces import Space
 from actors.trees import Array
 
 _NOT_IN_NAMES = '."\\'
@@ -60,7 +60,7 @@ class Parts(Space):
 
     def encode(self, values: Any) -> Array:
         """What a network sees of all parts, in a row: [B, inputs]."""
-        return np.concatenate([space.encode(values[name]) for name, space in self.spaces.items()], axis=1)
+        return np.concatenate([space.numbers(values[name]) for name, space in self.spaces.items()], axis=1)
 
     def project(self, values: Any, weights: Array) -> Array:
         """The sum of what each part makes of its own rows of the weights: [B, units]."""
@@ -87,6 +87,27 @@ class Parts(Space):
         """A copy of each part's column, in the part's types."""
         return {name: space.copied(values[name]) for name, space in self.spaces.items()}
 
+    @property
+    def has_frames(self) -> bool:  # type: ignore[override]
+        """Whether a part holds frames of steps before."""
+        return any(space.has_frames for space in self.spaces.values())
+
+    def newest(self, values: Any) -> Any:
+        """A copy of each part's column, without frames of steps before."""
+        return {name: space.newest(values[name]) for name, space in self.spaces.items()}
+
+    def earlier(self, values: Any) -> Any:
+        """A copy of the frames of steps before, of the parts that have some."""
+        return {name: space.earlier(values[name]) for name, space in self.spaces.items() if space.has_frames}
+
+    def restored(self, newest: Any, final: Any, earlier: Any, lengths: Array) -> tuple[Any, Any]:
+        """Whole columns of each part."""
+        whole = {
+            name: space.restored(newest[name], final[name], earlier.get(name, {}), lengths)
+            for name, space in self.spaces.items()
+        }
+        return {name: steps for name, (steps, _) in whole.items()}, {name: after for name, (_, after) in whole.items()}
+
     def without(self, name: str) -> Parts:
         """The space of all parts but one."""
         return Parts({other: space for other, space in self.spaces.items() if other != name})
@@ -108,13 +129,3 @@ class Parts(Space):
         """What each part of a value is, for a person."""
         parts = "; ".join(f"{name}: {space.in_words()}" for name, space in self.spaces.items())
         return f"{'a list' if self.is_tuple else 'an object'} of ({parts})"
-
-
-SPACES: dict[str, type[Space]] = {
-    "parts": Parts,
-    "box": Box,
-    "discrete": Discrete,
-    "multi_discrete": MultiDiscrete,
-    "multi_binary": MultiBinary,
-}
-"""The kinds of spaces, by the name that files have for them."""

@@ -76,7 +76,13 @@ class Policy:
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
         sees_hidden = DISTRIBUTIONS[spec.distribution].sees_hidden
         self._last = self._layers.pop() if sees_hidden else None  # the distribution has to see what comes before it
-        self._encode, self._project = spec.seen.encode, spec.seen.project
+        self._encode = spec.seen.encode
+        self._project: Callable[[Tree, Array], Array] = spec.seen.project
+        if spec.network.trunk:
+            from actors.trunk_graph import Encoder  # here: others act without ONNX
+
+            encode = Encoder(spec.seen, spec.network.trunk, weights)
+            self._project = lambda observations, w: encode(observations) @ w
         self._normalizes = spec.network.normalize_observations
         self._is_masked = spec.is_masked
         self.distribution = DISTRIBUTIONS[spec.distribution].of(spec, weights)

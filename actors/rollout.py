@@ -108,14 +108,22 @@ class Rollout:
         flying: Array | slice = slice(None)  # a view of all slots while all fly, an index of those that still do later
         to_fly = np.full(environments.num_envs, episodes_per_slot or 0)
         rows: list[dict[str, Tree]] = []
+        space = policy.spec.observation
+        begins = np.ones(environments.num_envs, bool)  # a segment, with the slot's next step
+        earlier: list[tuple[Array, Tree]] = []
         while len(slots) and len(rows) != n_steps:
             row = len(rows) % _NOISE_STEPS
             if row == 0:
                 noise = policy.distribution.noise(self._rng, (_NOISE_STEPS, environments.num_envs))
-            observations = policy.spec.observation.copied(trees.rows(current, flying))
+            observations = space.copied(trees.rows(current, flying))
             step = policy.step(observations, memory, noise[row][flying])
             following, rewards, terminated, truncated = environments.step(step.actions, slots)
             is_step = ~self._done[flying]  # a slot whose episode had ended was reset by this call: not experience
+            if space.has_frames:
+                first = np.flatnonzero(begins[slots] & is_step)
+                earlier.append((slots[first], space.earlier(trees.rows(observations, first))))
+                begins[slots] = ~is_step
+                observations = space.newest(observations)
             rows.append(
                 {
                     "slots": slots,
@@ -124,7 +132,7 @@ class Rollout:
                     "parameters": step.parameters,
                     "actions": step.sampled,
                     "rewards": rewards,
-                    "following": following,
+                    "following": space.newest(following) if space.has_frames else following,
                     "terminated": terminated,
                     "truncated": truncated,
                     "memory": memory,
@@ -138,10 +146,16 @@ class Rollout:
                 memory = trees.rows(memory, to_fly[slots] > 0)
                 flying = slots = np.flatnonzero(to_fly > 0)
         self._memory = memory if episodes_per_slot is None else None
-        return self._batch(policy, rows)
+        return self._batch(policy, rows, earlier)
 
-    def _batch(self, policy: Policy, rows: list[dict[str, Tree]]) -> EpisodeBatch:
-        """Turn rows of slots into slots of rows, and mark where segments end."""
+    def _batch(self, policy: Policy, rows: list[dict[str, Tree]], earlier: list[tuple[Array, Tree]]) -> EpisodeBatch:
+        """Turn rows of slots into slots of rows, and mark where segments end.
+
+        Args:
+            policy: who flew.
+            rows: of each step, columns of the slots that flew.
+            earlier: slots where segments began, and what was seen there of steps before, in the order of steps.
+        """
         columns = trees.concatenate(rows)
         order = np.argsort(columns["slots"], kind="stable")
         order = order[columns["is_step"][order]]
@@ -149,8 +163,8 @@ class Rollout:
         slots, parameters, actions = columns["slots"], columns["parameters"], columns["actions"]
         terminated, truncated = columns["terminated"], columns["truncated"]
         if not np.isfinite(parameters).all():
-            seen = policy.spec.observation.encode(columns["observations"])
-            bad = "policy output" if np.isfinite(seen).all() else "observation"
+            seen = trees.leaves(columns["observations"])
+            bad = "policy output" if all(np.isfinite(leaf).all() for _, leaf in seen) else "observation"
             raise NonFiniteError(f"{policy.spec.env_id}: the {bad} holds a NaN or an infinity")
         policy.require_actions(columns["observations"])  # of those after an episode's last step nobody asks for one
         done = terminated | truncated
@@ -167,6 +181,7 @@ class Rollout:
                 notes=policy.distribution.notes(parameters, actions),
                 segment_lengths=lengths.astype(np.int32),
                 final_observations=policy.spec.observation.copied(trees.rows(columns["following"], ends)),
+                earlier=_in_order_of_slots(earlier) if earlier else {},
                 memories=trees.rows(columns["memory"], starts),
                 terminated=terminated[ends],
                 truncated=truncated[ends],
@@ -189,3 +204,10 @@ class Rollout:
         self._returns[:], self._lengths[:] = 0, 0
         self._returns[slots[goes_on]], self._lengths[slots[goes_on]] = returns[goes_on], lengths[goes_on]
         return returns[done], lengths[done]
+
+
+def _in_order_of_slots(begun: list[tuple[Array, Tree]]) -> Tree:
+    """What belongs to segments, in the order of the slots, and of steps in each, of what came in that of steps."""
+    order = np.argsort(np.concatenate([slots for slots, _ in begun]), kind="stable")
+    in_order: Tree = trees.rows(trees.concatenate([tree for _, tree in begun]), order)
+    return in_order

@@ -37,6 +37,10 @@ class Space(ABC):
     def encode(self, values: Any) -> Array:
         """What a network sees: [B, *shape] -> [B, inputs]; float64 where values are, else float32."""
 
+    def numbers(self, values: Any) -> Array:
+        """What a network without convolutions sees of it, [B, inputs]."""
+        return self.encode(values)
+
     def project(self, values: Any, weights: Array) -> Array:
         """``encode(values) @ weights``, [B, units], of float32: a network's first layer."""
         return np.asarray(self.encode(values) @ weights)
@@ -69,6 +73,28 @@ class Space(ABC):
     def copied(self, values: Any) -> Any:
         """A copy of a column, in this space's types."""
         return values.astype(self.dtype)
+
+    has_frames = False
+    """Whether values hold frames of steps before, of which a batch keeps each once: see ``pictures``."""
+
+    def newest(self, values: Any) -> Any:
+        """What a batch keeps of a column, as a copy: all of it, but for frames of steps before."""
+        return self.copied(values)
+
+    def earlier(self, values: Any) -> Any:  # noqa: ARG002
+        """What of a column is of steps before, as a copy: nothing, but for frames."""
+        return {}
+
+    def restored(self, newest: Any, final: Any, earlier: Any, lengths: Array) -> tuple[Any, Any]:  # noqa: ARG002
+        """Whole columns of a batch's steps and of what comes after its segments.
+
+        Args:
+            newest: [T, …] of steps, as ``newest`` gave them.
+            final: [E, …], of what comes after segments, likewise.
+            earlier: [E, …] of the first step of each segment, as ``earlier`` gave them.
+            lengths: [E]: steps of each segment.
+        """
+        return newest, final
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, count: int) -> Any:
@@ -105,7 +131,7 @@ class Box(Space):
     kind: Literal["box"] = "box"
 
     def __post_init__(self) -> None:
-        _check_sizes(self.shape)
+        check_sizes(self.shape)
         if self.dtype not in ("float32", "float64"):
             raise unknown("dtype", self.dtype, ("float32", "float64"))
         if self.low == self.high == ():
@@ -148,7 +174,7 @@ class Discrete(Space):
     dtype = "int64"
 
     def __post_init__(self) -> None:
-        _check_sizes((self.n,))
+        check_sizes((self.n,))
         if not -_MOST < self.start < _MOST:
             raise UserError(f"start must be a 32-bit number, not {self.start}")
 
@@ -195,7 +221,7 @@ class MultiDiscrete(Space):
     dtype = "int64"
 
     def __post_init__(self) -> None:
-        _check_sizes(self.shape)
+        check_sizes(self.shape)
         if any(not 0 < n < _MOST for n in self.nvec):
             raise UserError(f"sizes must be positive, and below 2**31: nvec is {self.nvec}")
         if not math.prod(self.shape) == len(self.nvec) == len(self.start or self.nvec):
@@ -250,7 +276,7 @@ class MultiBinary(Space):
     dtype = "int8"
 
     def __post_init__(self) -> None:
-        _check_sizes(self.shape)
+        check_sizes(self.shape)
 
     @property
     def inputs(self) -> int:
@@ -297,7 +323,12 @@ def _several(shape: tuple[int, ...], noun: str, one: str = "") -> str:
     return f"{' × '.join(map(str, shape))} {noun}{'' if one else 's'}"
 
 
-def _check_sizes(sizes: tuple[int, ...]) -> None:
+def check_sizes(sizes: tuple[int, ...]) -> None:
+    """Make sure that a space can be of these sizes.
+
+    Raises:
+        UserError: it cannot.
+    """
     if not all(0 < size < _MOST for size in sizes):
         raise UserError(f"sizes must be positive, and below 2**31: {sizes}")
     if len(sizes) > _MOST_DIMENSIONS:

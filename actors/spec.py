@@ -17,9 +17,11 @@ from actors.environment_name import parse
 from actors.errors import UserError, unknown
 from actors.files import INFINITIES
 from actors.masks import MASK, has_mask
-from actors.parts import SPACES
-from actors.spaces import Box, Space
+from actors.parts import Parts
+from actors.pictures import Picture, pictures_in
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.trees import Array
+from actors.trunks import features_of, read_trunk, trunk_shapes
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
@@ -30,6 +32,17 @@ LAYER_NORM_EPS = 1e-5
 """What is added to a layer's variance before it is divided by, as PyTorch does."""
 MOST_BYTES = 256 * 1024**2
 """In a policy's file: a thousand times what one of the usual sizes needs."""
+
+
+SPACES: dict[str, type[Space]] = {
+    "parts": Parts,
+    "box": Box,
+    "discrete": Discrete,
+    "multi_discrete": MultiDiscrete,
+    "multi_binary": MultiBinary,
+    "picture": Picture,
+}
+"""The kinds of spaces, by the name that files have for them."""
 
 _MOST_TRAINED = 64 * 1024
 """What ``gymnasium.make`` can make: [module:][namespace/]name-v0."""
@@ -52,12 +65,15 @@ class PolicyNetwork:
     layer_norm: bool = False
     """Each hidden layer is normalised before its activation: over its units, to mean 0 and standard deviation 1, then
     scaled and shifted (Ba et al. 2016, arXiv:1607.06450)."""
+    trunk: str = ""
+    """The convolutions that each picture in an observation goes through first: see ``trunks``; empty: none."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
         if not all(0 < size < 2**31 for size in self.hidden_sizes):
             raise UserError(f"sizes must be positive: hidden_sizes is {self.hidden_sizes}")
+        read_trunk(self.trunk)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +119,11 @@ class PolicySpec:
             numbers = math.prod(self.observation.spaces[MASK].shape)  # type: ignore[attr-defined]
             if numbers != kind.size(self):
                 raise UserError(f"{MASK} has {numbers} numbers, one for each of {kind.size(self)} is needed")
+        pictures = [*pictures_in(self.seen)]
+        if self.network.trunk and not pictures:
+            raise UserError(f"convolutions are for pictures, and observations are {self.seen.in_words()}: network mlp")
+        if pictures and self.network.normalize_observations:
+            raise UserError("observations with pictures are not standardised: normalize_observations must be false")
         if self.seen.dtype == "float64" and not self.network.normalize_observations:
             raise UserError("observations of float64 are of policies that normalise them, and this one does not")
         size = 4 * sum(math.prod(shape) for shape in self.weight_shapes().values())
@@ -130,9 +151,9 @@ class PolicySpec:
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        """Units from input to output: (numbers seen, *hidden, parameters of the distribution)."""
+        """Units from input to output: (numbers seen or features of a trunk, *hidden, the distribution's parameters)."""
         outputs = DISTRIBUTIONS[self.distribution].size(self)
-        return (self.seen.inputs, *self.network.hidden_sizes, outputs)
+        return (features_of(self.seen, self.network.trunk), *self.network.hidden_sizes, outputs)
 
     @property
     def statistics_dtype(self) -> Literal["float32", "float64"]:
@@ -150,8 +171,11 @@ class PolicySpec:
                 raise UserError(f"its {name} is {mine.in_words()}, {env_id} has {theirs.in_words()}")
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The name and shape of every weight: a layer is ``x @ w{i} + b{i}``."""
+        """The name and shape of every weight: a layer is ``x @ w{i} + b{i}``; those of trunks come first."""
         shapes: dict[str, tuple[int, ...]] = {}
+        if self.network.trunk:
+            for name, picture in pictures_in(self.seen):
+                shapes |= trunk_shapes(name, picture.planes, self.network.trunk)
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.layer_sizes)):
             shapes |= {f"w{i}": (fan_in, fan_out), f"b{i}": (fan_out,)}
             if self.network.layer_norm and i < len(self.network.hidden_sizes):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from actors.spec import PolicySpec
     from actors.trees import Array, Tree
     from learner.memory.memory import Columns, Memory
+    from learner.networks.config import Critic
     from learner.networks.torch_policy import TorchPolicy
 
     Metrics = dict[str, Tensor]
@@ -107,12 +108,12 @@ class Algorithm(ABC):
         return frozenset()
 
     @abstractmethod
-    def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> TorchPolicy:
+    def make_network(self, spec: PolicySpec, critic: Critic) -> TorchPolicy:
         """The policy's network with all else that is learned, weights drawn from torch's random numbers.
 
         Args:
             spec: of the policy.
-            critic_sizes: units of the hidden layers of what judges it; None: as the policy's.
+            critic: what judges it.
         """
 
     @abstractmethod

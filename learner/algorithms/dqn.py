@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from actors.spec import PolicySpec
     from learner.algorithms.algorithm import Metrics
     from learner.memory.memory import Columns
+    from learner.networks.config import Critic
     from learner.networks.q_network import QNetwork
 
 
@@ -53,7 +54,7 @@ class DQN(OffPolicy, ValueBased):
         if self.dueling and not spec.network.hidden_sizes:
             raise UserError("dueling streams part after the last hidden layer: hidden_sizes must have one")
 
-    def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> QNetwork:  # noqa: ARG002
+    def make_network(self, spec: PolicySpec, critic: Critic) -> QNetwork:  # noqa: ARG002
         """Action values and a target network."""
         from learner.networks.q_network import QNetwork
 

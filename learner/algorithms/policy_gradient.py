@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from learner.memory.latest import Latest
     from learner.memory.memory import Columns
     from learner.networks.actor_critic import ActorCritic, Outputs
+    from learner.networks.config import Critic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +81,11 @@ class PolicyGradient(Algorithm):
         idle |= {"n_epochs": self.batch_size is None, "batch_size": self.batch_size is None}
         return frozenset(name for name, is_idle in idle.items() if is_idle)
 
-    def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> ActorCritic:
+    def make_network(self, spec: PolicySpec, critic: Critic) -> ActorCritic:
         """A policy, and a critic where the advantage has one."""
         from learner.networks.actor_critic import ActorCritic
 
-        return ActorCritic(spec, self.estimator.has_critic, critic_sizes)
+        return ActorCritic(spec, self.estimator.has_critic, critic)
 
     def make_memory(self, generator: torch.Generator) -> Latest:
         """The last batch, ``n_epochs`` times over."""

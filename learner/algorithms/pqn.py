@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from learner.algorithms.algorithm import Metrics
     from learner.memory.latest import Latest
     from learner.memory.memory import Columns
+    from learner.networks.config import Critic
     from learner.networks.q_network import QNetwork
 
 
@@ -35,7 +36,7 @@ class PQN(ValueBased):
         require_between("q_lambda", self.q_lambda, 0, 1)
         require_count("n_epochs", self.n_epochs)
 
-    def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> QNetwork:  # noqa: ARG002
+    def make_network(self, spec: PolicySpec, critic: Critic) -> QNetwork:  # noqa: ARG002
         """Action values."""
         from learner.networks.q_network import QNetwork
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from actors.action_bounds import ActionBounds
 from actors.errors import UserError
+from actors.pictures import pictures_in
 from actors.spaces import Box, Space
 from learner.algorithms.algorithm import require_positive
 from learner.algorithms.off_policy import OffPolicy
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from actors.spec import PolicySpec
     from learner.algorithms.algorithm import Metrics
     from learner.memory.memory import Columns
+    from learner.networks.config import Critic
     from learner.networks.soft_actor_critic import SoftActorCritic
 
 
@@ -59,11 +61,20 @@ class SAC(OffPolicy):
             raise UserError("sac's actions lie between bounds, and a component of these lacks one: take preset ppo")
         return "squashed_gaussian"
 
-    def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> SoftActorCritic:
+    def require_fit(self, spec: PolicySpec) -> None:
+        """Make sure that it can learn such a policy.
+
+        Raises:
+            UserError: it sees pictures.
+        """
+        if any(pictures_in(spec.seen)):
+            raise UserError("sac's critics see no pictures yet: take preset ppo")
+
+    def make_network(self, spec: PolicySpec, critic: Critic) -> SoftActorCritic:
         """A policy, its critics and their targets."""
         from learner.networks.soft_actor_critic import SoftActorCritic
 
-        return SoftActorCritic(spec, critic_sizes, self.ent_coef or 1.0, self.ent_coef is None)
+        return SoftActorCritic(spec, critic, self.ent_coef or 1.0, self.ent_coef is None)
 
     def loss(self, network: SoftActorCritic, steps: Columns) -> tuple[Tensor, Metrics, Tensor]:
         """The losses of critics, policy and temperature, which share no gradient; each step's mean |TD| is told."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from learner.algorithms.algorithm import Metrics
     from learner.memory.latest import Latest
     from learner.memory.memory import Columns
+    from learner.networks.config import Critic
     from learner.networks.table import Table
 
 TARGETS = ("max", "sarsa", "expected")
@@ -70,7 +71,7 @@ class Tabular(ValueBased):
         if network.hidden_sizes or network.normalize_observations or network.layer_norm:
             raise UserError("a table has no layers: hidden_sizes must be empty, and nothing be normalised")
 
-    def make_network(self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None) -> Table:  # noqa: ARG002
+    def make_network(self, spec: PolicySpec, critic: Critic) -> Table:  # noqa: ARG002
         """The table."""
         from learner.networks.table import Table
 

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from actors.errors import UserError, unknown
+from actors.spaces import Space
 from actors.spec import ACTIVATIONS
+from actors.trunks import AUTO, MLP, find_trunk
+
+
+@dataclasses.dataclass(frozen=True)
+class Critic:
+    """What judges a policy, beside what the algorithm says of it."""
+
+    sizes: tuple[int, ...] | None = None
+    """Units of its hidden layers; None: as the policy's, or none where it shares these."""
+    shares: bool = False
+    """It sees the policy's last hidden layer, in place of observations."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
     """The policy's network and the critic's."""
 
+    network: str = AUTO
+    """Convolutions that pictures go through before the hidden layers: mlp has none; small, nature, impala, or your own
+    such as '32x8/4 64x4/2', or package.module:NAME of such a text. auto: nature for pictures of 64 pixels and more,
+    small for smaller ones."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of each hidden layer of the policy."""
     critic_sizes: tuple[int, ...] | None = None
-    """Units of each hidden layer of the critic; None: as the policy's."""
+    """Units of each hidden layer of the critic; None: as the policy's, or none where it shares these."""
+    share_trunk: bool | None = None
+    """The critic judges what the policy's last hidden layer makes of observations, instead of the observations; None:
+    where there are convolutions."""
     activation: str = "tanh"
     """tanh, relu or elu."""
     normalize_observations: bool = False
@@ -30,3 +50,21 @@ class NetworkConfig:
             raise UserError(
                 f"hidden_sizes and critic_sizes must be positive, not {self.hidden_sizes}, {self.critic_sizes}"
             )
+
+    def of_policy(self, observation: Space) -> dict[str, Any]:
+        """The fields of a policy's own network, where such observations are seen.
+
+        Raises:
+            UserError: there is no such network, or it does not fit.
+        """
+        own = {"hidden_sizes", "activation", "normalize_observations", "layer_norm"}
+        return {name: getattr(self, name) for name in sorted(own)} | {"trunk": find_trunk(self.network, observation)}
+
+    def with_policys(self, network: dict[str, Any]) -> NetworkConfig:
+        """These options with the fields of a policy's own network."""
+        own = dict(network)
+        return dataclasses.replace(self, network=own.pop("trunk") or MLP, **own)
+
+    def critic(self, has_trunk: bool) -> Critic:
+        """The critic beside a policy whose network has convolutions, or none."""
+        return Critic(self.critic_sizes, has_trunk if self.share_trunk is None else self.share_trunk)

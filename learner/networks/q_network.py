@@ -74,7 +74,8 @@ class QNetwork(TorchPolicy):
         last = self.actor[-1]
         assert isinstance(last, nn.Linear)
         self._last_name = len(spec.network.hidden_sizes)
-        self.online = ActionValues(nn.Sequential(*[*self.actor][:-1]), last, value, num_actions)
+        before: list[nn.Module] = [*([self.encoder] if self.encoder else []), *[*self.actor][:-1]]
+        self.online = ActionValues(nn.Sequential(*before), last, value, num_actions)
         self.target = copy.deepcopy(self.online).requires_grad_(False) if has_target else self.online
 
     def quantiles(self, observations: Tensor, of_target: bool = False) -> Tensor:

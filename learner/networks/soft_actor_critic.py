@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.spec import PolicySpec
+from learner.networks.config import Critic
 from learner.networks.torch_policy import TorchPolicy, perceptron
 
 
@@ -44,16 +45,14 @@ class SoftActorCritic(TorchPolicy):
 
     Args:
         spec: of the policy.
-        critic_sizes: units of the critics' hidden layers; None: as the policy's.
+        critic: the hidden layers of both.
         ent_coef_init: α at first.
         learns_ent_coef: whether α is learned.
     """
 
-    def __init__(
-        self, spec: PolicySpec, critic_sizes: tuple[int, ...] | None, ent_coef_init: float, learns_ent_coef: bool
-    ) -> None:
+    def __init__(self, spec: PolicySpec, critic: Critic, ent_coef_init: float, learns_ent_coef: bool) -> None:
         super().__init__(spec)
-        hidden = spec.network.hidden_sizes if critic_sizes is None else critic_sizes
+        hidden = spec.network.hidden_sizes if critic.sizes is None else critic.sizes
         sizes = (spec.layer_sizes[0] + spec.action.inputs, *hidden, 1)
         self.critics = TwinCritics(sizes, spec.network.activation, spec.network.layer_norm)
         self.temperature = Temperature(ent_coef_init, learns_ent_coef)

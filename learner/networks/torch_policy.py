@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from actors.episode import Array
 from actors.errors import UserError
 from actors.masks import FORBIDDEN
+from actors.pictures import pictures_in
 from actors.policy import NORMALIZED_LIMIT
 from actors.spec import LAYER_NORM_EPS, PolicySpec
 from learner.networks.distributions import DISTRIBUTIONS
+from learner.networks.encoder import Encoder
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 
@@ -73,6 +75,7 @@ class TorchPolicy(nn.Module):
     def __init__(self, spec: PolicySpec, last_gain: float = 0.01, outputs: int | None = None) -> None:
         super().__init__()
         self.distribution = DISTRIBUTIONS[spec.distribution](spec)
+        self.encoder = Encoder(spec) if any(pictures_in(spec.seen)) else None
         sizes = (*spec.layer_sizes[:-1], spec.layer_sizes[-1] if outputs is None else outputs)
         self.actor = perceptron(sizes, spec.network.activation, last_gain, spec.network.layer_norm)
         self._weight_names = [name for name in spec.weight_shapes() if not name.startswith("observation_")]
@@ -81,7 +84,8 @@ class TorchPolicy(nn.Module):
     @property
     def num_policy_parameters(self) -> int:
         """Numbers of the learner's vector that the policy is made of; they come first."""
-        return sum(own.numel() for own in (*self.distribution.parameters(), *self.actor.parameters()))
+        parts = (self.distribution, self.encoder, self.actor)
+        return sum(own.numel() for part in parts if part for own in part.parameters())
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the statistics of observations, [inputs] each, that ``standardised`` uses; later ones in their place."""
@@ -98,12 +102,19 @@ class TorchPolicy(nn.Module):
         mean, std = self._statistics
         return ((encoded - mean) / std).clamp(-NORMALIZED_LIMIT, NORMALIZED_LIMIT).float()
 
+    def encoded(self, observations: Tensor) -> Tensor:
+        """What its layers see of observations: [B, features]; these themselves, [B, inputs], but for pictures."""
+        return observations if self.encoder is None else self.encoder(observations)
+
     def parameters_of(self, observations: Tensor, allows: Tensor | None = None) -> Tensor:
         """The distribution's parameters, [B, A] or [B, P], for observations [B, inputs] and masks [B, A] bool."""
+        return self.parameters_after(self.actor[:-1](self.encoded(observations)), allows)
+
+    def parameters_after(self, hidden: Tensor, allows: Tensor | None = None) -> Tensor:
+        """The distribution's parameters, [B, A] or [B, P], of the last hidden layer [B, H] and masks [B, A] bool."""
+        parameters: Tensor = self.actor[-1](hidden)
         if self.distribution.sees_hidden:
-            hidden = self.actor[:-1](observations)
-            return self.distribution.complete(self.actor[-1](hidden), hidden)
-        parameters: Tensor = self.actor(observations)
+            return self.distribution.complete(parameters, hidden)
         return parameters if allows is None else torch.where(allows, parameters, FORBIDDEN)
 
     def catch_up(self) -> None:
@@ -134,6 +145,8 @@ class TorchPolicy(nn.Module):
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         """What is learned, by the names that Policy gives it, in its layout."""
+        if self.encoder is not None:
+            yield from self.encoder.named_weights()
         for i, linear in enumerate(layer for layer in self.actor if isinstance(layer, nn.Linear)):
             yield f"w{i}", linear.weight.T
             yield f"b{i}", linear.bias

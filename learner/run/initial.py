@@ -48,13 +48,13 @@ class Initial:
                 f"the policy in {self.origin} has {own} actions, and a run of {name_of(config.algorithm)} has {usual}: "
                 "such a one can be flown and served, or trained on by a preset of its kind"
             )
-        if with_network_of(self.policy, config) != config:
+        if config.network.of_policy(environment.observation) != dataclasses.asdict(self.policy.spec.network):
             raise UserError(f"a run that starts from {self.origin} has its network, {self.policy.spec.network}")
 
 
 def with_network_of(policy: Policy, config: TrainConfig) -> TrainConfig:
     """The configuration with a policy's own network; the critic's sizes stay."""
-    network = dataclasses.replace(config.network, **dataclasses.asdict(policy.spec.network))
+    network = config.network.with_policys(dataclasses.asdict(policy.spec.network))
     return dataclasses.replace(config, network=network)
 
 

@@ -24,6 +24,7 @@ from actors.trees import Tree
 from learner.algorithms.algorithm import Algorithm, Experience
 from learner.algorithms.registry import name_of
 from learner.memory.memory import Columns
+from learner.networks.config import Critic
 from learner.networks.normalizer import Normalizer
 from learner.optimisation.config import OptimisationConfig
 from learner.optimisation.sharding import Shard
@@ -41,7 +42,7 @@ class Learner:
         algorithm: what is learned from batches, and how.
         optimisation: how a gradient becomes a step.
         seed: of the initial weights and of what the memory draws.
-        critic_sizes: units of the critic's hidden layers; None: as the policy's.
+        critic: what judges the policy; None: layers as the policy's.
         device: where to compute: auto, cpu or cuda.
         shard: its place among learners that share the work; None: it is alone.
         initial: what it starts from; None: random weights.
@@ -57,7 +58,7 @@ class Learner:
         algorithm: Algorithm,
         optimisation: OptimisationConfig,
         seed: int = 0,
-        critic_sizes: tuple[int, ...] | None = None,
+        critic: Critic | None = None,
         device: str = "auto",
         shard: Shard | None = None,
         initial: Initial | None = None,
@@ -72,10 +73,12 @@ class Learner:
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = algorithm.make_network(spec, critic_sizes).to(self.device)
+            self.network = algorithm.make_network(spec, critic or Critic()).to(self.device)
         self._memory = algorithm.make_memory(self._generator)
         loss = functools.partial(algorithm.loss, self.network)
         name, size = name_of(algorithm), algorithm.batch_size
+        if self.network.encoder is not None and self.device.type == "cpu":
+            optimisation = dataclasses.replace(optimisation, compile=False)  # convolutions gain nothing by a recording
         self._step = GradientStep(self.network, loss, optimisation, size, self._shard, name, algorithm.loss)
         self._normalizer = (
             Normalizer(spec.seen.inputs, spec.statistics_dtype) if spec.network.normalize_observations else None
@@ -214,7 +217,8 @@ class Learner:
         def upload(array: Array) -> Tensor:
             return torch.tensor(array, device=device) if device.type == "cuda" else torch.from_numpy(array.copy())
 
-        columns = [batch.observations, batch.final_observations]
+        whole = self.spec.observation.restored
+        columns = whole(batch.observations, batch.final_observations, batch.earlier, batch.segment_lengths)
         encoded = [upload(self.algorithm.encode(self.spec.seen, column)) for column in columns]
         standard = [upload(self._normalized(column)) for column in columns] if self._normalizer else encoded
         allows = [upload(allowed(column)) if self.spec.is_masked else None for column in columns]

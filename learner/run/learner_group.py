@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import os
@@ -66,17 +65,16 @@ class LearnerGroup:
         spares: list[Any] | None = None,
         initial: Initial | None = None,
     ) -> None:
-        network = dataclasses.asdict(config.network)
+        network = config.network.of_policy(environment.observation)
         trained: dict[str, Any] = {"preset": preset, "seed": config.seed, "algorithm": name_of(config.algorithm)}
         if initial:
             network["scale_actions"] = initial.policy.spec.scale_actions
             trained["init_from"] = initial.record()
         distribution = config.algorithm.distribution(environment.action)
-        critic_sizes = network.pop("critic_sizes")
         spec = environment.policy_spec(**network, trained=trained, distribution=distribution)
         config.algorithm.require_fit(spec)
         self._arguments = {
-            "critic_sizes": critic_sizes,
+            "critic": config.network.critic(bool(spec.network.trunk)),
             "spec": spec,
             "algorithm": config.algorithm,
             "optimisation": config.optimisation,

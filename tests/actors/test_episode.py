@@ -35,6 +35,7 @@ def make_columns(
         },
         "segment_lengths": np.array(lengths, np.int32),
         "final_observations": rng.standard_normal((segments, *observation_shape), dtype=np.float32),
+        "earlier": {"eye": rng.integers(0, 256, (segments, 3, 2, 2), np.uint8)},
         "memories": {"state": rng.standard_normal((segments, 4), dtype=np.float32)},
         "terminated": np.array([end == TERMINATED for end in ends], bool),
         "truncated": np.array([end == TRUNCATED for end in ends], bool),

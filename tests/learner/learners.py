@@ -37,7 +37,7 @@ class OwnLoss(PPO):
         return answer
 
 
-OF_LEARNERS = ("seed", "critic_sizes", "device", "shard", "initial")
+OF_LEARNERS = ("seed", "critic", "device", "shard", "initial")
 
 
 def make_learner(spec: PolicySpec, kind: type[Algorithm] | Algorithm = PPO, **options: Any) -> Learner:

@@ -14,6 +14,7 @@ from actors.errors import UserError
 from actors.policy import Policy
 from actors.spec import ACTIVATIONS
 from learner.networks.actor_critic import ActorCritic
+from learner.networks.config import Critic
 from learner.networks.distributions import DISTRIBUTIONS, EpsilonGreedy
 from learner.networks.torch_policy import LayerNorm, perceptron
 from tests.learner import make_spec
@@ -50,7 +51,7 @@ def test_the_policy_starts_near_uniform_and_the_critic_does_not() -> None:
 
 def test_critic_sizes() -> None:
     def sizes(critic_sizes: tuple[int, ...] | None) -> list[tuple[int, ...]]:
-        network = ActorCritic(make_spec(hidden_sizes=(8,)), has_critic=True, critic_sizes=critic_sizes)
+        network = ActorCritic(make_spec(hidden_sizes=(8,)), has_critic=True, critic=Critic(critic_sizes))
         return [tuple(layer.weight.shape) for layer in linears(network.critic)]
 
     assert sizes(None) == [(8, 4), (1, 8)]
@@ -59,7 +60,7 @@ def test_critic_sizes() -> None:
 
 
 def test_the_critics_hidden_layers_are_normalised_too() -> None:
-    network = ActorCritic(make_spec(layer_norm=True), has_critic=True, critic_sizes=(16,))
+    network = ActorCritic(make_spec(layer_norm=True), has_critic=True, critic=Critic((16,)))
     for layers, units in ((network.actor, [8, 8]), (network.critic, [16])):
         assert layers is not None
         assert [len(layer.scale) for layer in layers.modules() if isinstance(layer, LayerNorm)] == units

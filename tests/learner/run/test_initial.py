@@ -13,6 +13,7 @@ import torch
 
 from actors.policy import Policy
 from learner.algorithms.policy_gradient import PolicyGradient
+from learner.networks.config import Critic
 from learner.run.initial import Initial, read_initial
 from learner.run.trainer import Trainer
 from learner.train import main, read_command
@@ -54,7 +55,7 @@ def test_a_runs_critic_and_statistics_are_taken_over_where_they_fit(tmp_path: Pa
     mine = torch.cat([weight.flatten() for weight in learner.network.critic.parameters()])
     np.testing.assert_array_equal(mine.detach().numpy(), initial.critic)
     np.testing.assert_array_equal(learner.state()["normalizer.count"], initial.statistics["count"])
-    other = make_learner(spec, config.algorithm, critic_sizes=(5,), initial=initial)
+    other = make_learner(spec, config.algorithm, critic=Critic((5,)), initial=initial)
     assert other.network.critic is not None
     without = {"kind": PolicyGradient, "advantage": "baseline"}
     assert make_learner(spec, **without, initial=initial).network.critic is None
@@ -110,6 +111,8 @@ def test_the_command_takes_over_the_network_and_nothing_else(tmp_path: Path) -> 
         "activation": "elu",
         "normalize_observations": True,
         "layer_norm": False,
+        "network": "mlp",
+        "share_trunk": None,
     }
     assert dataclasses.asdict(config.network) == {**network, "critic_sizes": (3,)}
     plain = read_command(["--env", "CartPole-v1"]).options

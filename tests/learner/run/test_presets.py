@@ -14,7 +14,7 @@ import torch
 from actors.distributions import Categorical
 from actors.episode import Array, EpisodeBatch
 from actors.policy import Policy
-from actors.spaces import Discrete
+from actors.spaces import Box, Discrete
 from learner.algorithms.off_policy import OffPolicy
 from learner.algorithms.policy_gradient import PolicyGradient
 from learner.algorithms.ppo import PPO
@@ -44,9 +44,8 @@ BY_VALUE = [name for name in PRESETS if isinstance(preset(name).algorithm, Value
 def preset_learner(name: str, **changes: Any) -> Learner:
     """A learner as a run of that preset makes it, for the synthetic environment."""
     config = preset(name)
-    network = dataclasses.asdict(config.network)
-    critic_sizes = network.pop("critic_sizes")
-    options = {**dataclasses.asdict(config.optimisation), **changes, "critic_sizes": critic_sizes}
+    network = config.network.of_policy(Box((4,)))
+    options = {**dataclasses.asdict(config.optimisation), **changes, "critic": config.network.critic(False)}
     return make_learner(make_spec(**network), config.algorithm, **options)
 
 
@@ -90,9 +89,8 @@ def value_learner(name: str, **changes: Any) -> Learner:
         options |= {"visit_exponent": 1.0}
     if isinstance(config.algorithm, OffPolicy):
         options |= {"learning_starts": 16, "replay_ratio": 1 / 8}
-    network = dataclasses.asdict(config.network)
+    network = config.network.of_policy(Box((4,)))
     sees = Discrete(3) if isinstance(config.algorithm, Tabular) else None
-    del network["critic_sizes"]
     spec = make_spec("epsilon_greedy", *filter(None, [sees]), **network)
     return make_learner(spec, config.algorithm, **options, **dataclasses.asdict(config.optimisation), **changes)
 
