@@ -67,9 +67,10 @@ class Picture(Space):
 
     def encode(self, values: Array) -> Array:
         """Values as convolutions take them: [B, *planes] uint8."""
-        if self._has_channels_last:
-            values = np.moveaxis(values, -1, -3)
-        return np.ascontiguousarray(values.reshape(len(values), *self.planes))
+        return np.ascontiguousarray(self._channels_first(values).reshape(len(values), *self.planes))
+
+    def _channels_first(self, values: Array) -> Array:
+        return np.moveaxis(values, -1, -3) if self._has_channels_last else values
 
     def numbers(self, values: Array) -> Array:
         """Planes from 0 to 1, in a row: [B, inputs] float32."""
@@ -99,6 +100,15 @@ class Picture(Space):
         pool, places, final_places = pooled(newest, final, earlier, lengths)
         window = np.arange(1 - self.frames, 1)
         return pool[places[:, None] + window], pool[final_places[:, None] + window]
+
+    def pooled(self, newest: Any, final: Any, earlier: Any, lengths: Array) -> tuple[Array, Array, Array]:
+        """All frames of a batch, each once, [P, C, H, W]; and places in them, [T] and [E]: see ``pooled``."""
+        if not self.has_frames:
+            earlier = np.empty((len(final), 0, *self.shape), np.uint8)
+        frames, *places = pooled(newest, final, earlier, lengths)
+        channels, height, width = self.planes
+        frames = self._channels_first(frames).reshape(len(frames), channels // self.frames, height, width)
+        return np.ascontiguousarray(frames), places[0], places[1]
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
         """Uniform bytes."""

@@ -34,12 +34,14 @@ class Experience(NamedTuple):
     """A batch on the learner's device: T steps of E segments, laid end to end."""
 
     observations: Tensor
-    """[T, inputs] float32, as the networks take them: encoded, and standardised where the policy does so."""
+    """[T, inputs] float32, as the networks take them: encoded, and standardised where the policy does so; of pictures
+    [T, C, H, W] uint8."""
     final_observations: Tensor
     """[E, inputs]: the observation after each segment's last step."""
     encoded: Tensor
     """[T, inputs]: observations before they are standardised, for a memory that outlasts the statistics; see
-    ``Algorithm.encode``."""
+    ``Algorithm.encode``. Where they are pictures they are ``Frames``, each
+    held once."""
     final_encoded: Tensor
     """[E, inputs]: final_observations, likewise."""
     allows: Tensor | None

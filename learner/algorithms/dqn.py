@@ -80,7 +80,8 @@ class DQN(OffPolicy, ValueBased):
         following, allows = network.standardised(steps["next_observations"]), steps.get("next_allows")
         best = network.q_values(following, allows, of_target=not self.double).argmax(1)
         values = chosen(network.quantiles(following, of_target=True), best)
-        return steps["returns"][:, None] + steps["discounts"][:, None] * values
+        targets: Tensor = steps["returns"][:, None] + steps["discounts"][:, None] * values
+        return targets
 
     def _loss_of(self, errors: Tensor) -> Tensor:
         if self.td_loss == "squared":

@@ -80,13 +80,15 @@ class OffPolicy(Algorithm):
         """Steps with their n-step returns, and where these lead."""
         import torch
 
+        from learner.memory.frames import join
+
         ahead = n_step(flown.rewards, flown.ends, flown.terminated, flown.longest, self.gamma, self.n_step)
-        columns = {
+        columns: Columns = {
             "observations": flown.encoded,
             "actions": flown.actions,
             "returns": ahead.returns,
             "discounts": ahead.discounts,
-            "next_observations": torch.cat([flown.encoded, flown.final_encoded])[ahead.rows],
+            "next_observations": join(flown.encoded, flown.final_encoded, ahead.rows),
         }
         if flown.allows is not None and flown.final_allows is not None:
             columns["next_allows"] = torch.cat([flown.allows, flown.final_allows])[ahead.rows]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from actors.trees import Array
 
-Columns = dict[str, Tensor]
-"""What a learner knows of T steps, by name: [T, …] each."""
+Columns = dict[str, Any]
+"""What a learner knows of T steps, by name: a Tensor [T, …] each. What a memory takes in may be Frames too."""
 
 
 class Memory(Protocol):

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from actors.errors import UserError
 from actors.trees import Array
+from learner.memory.frames import FrameRing, Frames
 from learner.memory.memory import Columns
 from learner.memory.sum_tree import SumTree
 
 _DRAWN_AT_ONCE = 16
 """Uniform minibatches that are gathered in one call: a minibatch's bookkeeping costs as much as its copying."""
+_SPARE_FRAMES = 1.1
+"""Frames for which there is room, for each that the first batch had: of shorter segments more are needed."""
 _MOST_OF_MEMORY = 0.8
 """Share of what is free that a replay may take."""
 
@@ -75,9 +78,18 @@ class Replay:
         self._places: Array = np.zeros(0, np.int64)
         """[B]: where the steps of the last minibatch are."""
         self._notes: list[str] = []
+        self._frames: FrameRing | None = None
+        self._pictures: set[str] = set()
+        """Columns that hold places in the ring of frames."""
+        self._lost = 0
+        """Of the steps that are held, the oldest so many whose frames are no longer."""
 
     def __len__(self) -> int:
         """Steps that it holds."""
+        return self._held - self._lost
+
+    @property
+    def _held(self) -> int:
         return min(self._inserted, self._capacity)
 
     def add(self, columns: Columns) -> None:
@@ -88,6 +100,7 @@ class Replay:
         """
         if not self._columns:
             self._allocate(columns)
+        columns = self._with_places(columns)
         count = len(next(iter(columns.values())))
         self._owed += self._ratio * count
         kept = min(count, self._capacity)
@@ -98,11 +111,41 @@ class Replay:
         if self._tree:
             self._tree.set(places.numpy(), np.full(kept, self._largest or 1.0))
         self._inserted += count
+        if self._frames:
+            self._lose()
+
+    def _with_places(self, columns: Columns) -> Columns:
+        """Columns whose pictures are in the ring of frames, in place of these where they are there."""
+        pictures = {name: column for name, column in columns.items() if isinstance(column, Frames)}
+        if not pictures:
+            return columns
+        assert self._frames is not None
+        first = self._frames.add(next(iter(pictures.values())).pool)  # the same of all
+        return {**columns, **{name: column.places + first for name, column in pictures.items()}}
+
+    def _lose(self) -> None:
+        """Count the steps whose first frames were overwritten: segments got so short that frames outnumber steps."""
+        assert self._frames is not None
+        places = self._columns["observations"][: self._held]
+        before = self._lost
+        self._lost = int((places - (self._frames.window - 1) < self._frames.oldest).sum())
+        if self._tree and self._lost > 0:
+            oldest = (self._inserted - self._held + np.arange(self._lost)) % self._capacity
+            self._tree.set(oldest, np.zeros(len(oldest)))
+        if self._lost > before == 0:
+            self._notes.append("segments are shorter than at first: the oldest steps' frames give way to newer ones")
 
     def _allocate(self, columns: Columns) -> None:
         """Make room for ``capacity`` steps with such columns, and their priorities."""
+        pictures = {name: column for name, column in columns.items() if isinstance(column, Frames)}
+        columns = {**columns, **{name: column.places for name, column in pictures.items()}}
         sizes = {name: column.element_size() * math.prod(column.shape[1:]) for name, column in columns.items()}
         step, device = sum(sizes.values()), next(iter(columns.values())).device
+        some, frames = next(iter(pictures.values()), None), 0
+        if some is not None:
+            share = _SPARE_FRAMES * len(some.pool) / len(some)
+            frames = int(share * self._capacity) + len(some.pool)
+            step += round(share * some.pool[0].numel())
         total = step * self._capacity
         needs = total + (SumTree.bytes_for(self._capacity) if self._priorities else 0)
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
@@ -113,6 +156,9 @@ class Replay:
                 f"{int(_MOST_OF_MEMORY * free / (needs / self._capacity)):,} would fit"
             )
         self._notes.append(f"replay memory of {words}")
+        if some is not None:
+            self._frames = FrameRing(some.pool, frames, some.window)
+            self._pictures = set(pictures)
         self._tree = SumTree(self._capacity) if self._priorities else None
         self._columns = {
             name: column.new_empty((self._capacity, *column.shape[1:])) for name, column in columns.items()
@@ -134,6 +180,8 @@ class Replay:
         for first in range(0, count, _DRAWN_AT_ONCE):
             some = min(_DRAWN_AT_ONCE, count - first)
             places = torch.randint(len(self), (some * size,), generator=self._generator)
+            if self._lost:
+                places = (places + self._inserted - len(self)) % self._capacity
             drawn = self._at(places)
             for i in range(some):
                 yield {name: column[i * size : (i + 1) * size] for name, column in drawn.items()}
@@ -158,7 +206,11 @@ class Replay:
         return self._priorities.beta + (1 - self._priorities.beta) * risen
 
     def _at(self, places: Tensor) -> Columns:
-        return {name: column.index_select(0, places.to(column.device)) for name, column in self._columns.items()}
+        drawn = {name: column.index_select(0, places.to(column.device)) for name, column in self._columns.items()}
+        for name in self._pictures:
+            assert self._frames is not None
+            drawn[name] = self._frames.seen(drawn[name])
+        return drawn
 
     @property
     def heeds_errors(self) -> bool:
@@ -186,9 +238,13 @@ class Replay:
     def state(self) -> dict[str, Array]:
         """What it holds: as many bytes as it takes."""
         counts = np.array([self._capacity, self._inserted, self._drawn, self._owed, self._largest])
-        held = {f"column.{name}": column[: len(self)].cpu().numpy().copy() for name, column in self._columns.items()}
-        priorities = {"priorities": self._tree.get(np.arange(len(self)))} if self._tree else {}
-        return {"counts": counts, **held, **priorities}
+        held = {
+            f"{'frame_of' if name in self._pictures else 'column'}.{name}": column[: self._held].cpu().numpy().copy()
+            for name, column in self._columns.items()
+        }
+        priorities = {"priorities": self._tree.get(np.arange(self._held))} if self._tree else {}
+        frames = self._frames.state() if self._frames else {}
+        return {"counts": counts, **held, **priorities, **frames}
 
     def load_state(self, state: dict[str, Array]) -> None:
         """Hold what another of the same options held; of a state that is empty nothing.
@@ -200,7 +256,8 @@ class Replay:
             self._notes.append("the checkpoint holds no replay memory: it is filled anew before anything is learned")
             return
         capacity, inserted, drawn, owed, largest = (float(count) for count in state["counts"])
-        arrays = {name.removeprefix("column."): array for name, array in state.items() if name.startswith("column.")}
+        named = {kind: _under(f"{kind}.", state) for kind in ("column", "frame_of")}
+        arrays = {**named["column"], **named["frame_of"]}
         held = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         if capacity != self._capacity:
             raise UserError(f"the checkpoint's memory is of buffer_size {int(capacity)}, not {self._capacity}")
@@ -208,9 +265,18 @@ class Replay:
             raise UserError("the checkpoint's memory has no priorities: it was drawn from uniformly")
         self._inserted, self._drawn, self._owed, self._largest = int(inserted), int(drawn), owed, largest
         self._columns, self._tree = {}, None
+        self._frames = FrameRing.from_state(state)
+        self._pictures = {*named["frame_of"]}
         if held:
             self._allocate(held)
         for name, column in held.items():
             self._columns[name][: len(column)] = column
         if self._tree:
             self._tree.set(np.arange(len(state["priorities"])), state["priorities"])
+        if self._frames:
+            self._lose()
+
+
+def _under(prefix: str, state: dict[str, Array]) -> dict[str, Array]:
+    """What of a state has names with a prefix, by the names without it."""
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

@@ -18,11 +18,13 @@ from torch import Tensor
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.masks import allowed
+from actors.pictures import Picture
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spec import PolicySpec
 from actors.trees import Tree
 from learner.algorithms.algorithm import Algorithm, Experience
 from learner.algorithms.registry import name_of
+from learner.memory.frames import Frames
 from learner.memory.memory import Columns
 from learner.networks.config import Critic
 from learner.networks.normalizer import Normalizer
@@ -217,11 +219,18 @@ class Learner:
         def upload(array: Array) -> Tensor:
             return torch.tensor(array, device=device) if device.type == "cuda" else torch.from_numpy(array.copy())
 
-        whole = self.spec.observation.restored
-        columns = whole(batch.observations, batch.final_observations, batch.earlier, batch.segment_lengths)
-        encoded = [upload(self.algorithm.encode(self.spec.seen, column)) for column in columns]
-        standard = [upload(self._normalized(column)) for column in columns] if self._normalizer else encoded
-        allows = [upload(allowed(column)) if self.spec.is_masked else None for column in columns]
+        kept = batch.observations, batch.final_observations, batch.earlier, batch.segment_lengths
+        encoded: list[Any]
+        allows: list[Tensor | None] = [None, None]
+        if isinstance(self.spec.seen, Picture):
+            pool, *places = map(upload, self.spec.seen.pooled(*kept))
+            encoded = [Frames(pool, some, self.spec.seen.frames) for some in places]
+            standard = [frames[:] for frames in encoded]
+        else:
+            columns = self.spec.observation.restored(*kept)
+            encoded = [upload(self.algorithm.encode(self.spec.seen, column)) for column in columns]
+            standard = [upload(self._normalized(column)) for column in columns] if self._normalizer else encoded
+            allows = [upload(allowed(column)) if self.spec.is_masked else None for column in columns]
         return Experience(
             observations=standard[0],
             final_observations=standard[1],
@@ -314,7 +323,7 @@ def check_prepared(name: str, prepared: object) -> tuple[Columns, dict[str, floa
         raise UserError(f"algorithm {name!r}: prepare must answer a dict of columns and one of numbers")
     columns, numbers = prepared
     for column, values in columns.items():
-        if not (isinstance(values, Tensor) and values.ndim):
+        if not (isinstance(values, Frames) or (isinstance(values, Tensor) and values.ndim)):
             raise UserError(f"algorithm {name!r}: prepare gives a column {column} that is no tensor of steps")
     lengths = {column: len(values) for column, values in columns.items()}
     if len(set(lengths.values())) != 1:

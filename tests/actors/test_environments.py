@@ -14,6 +14,7 @@ from actors.environments import EnvironmentInfo, describe
 from actors.episode import Array
 from actors.errors import UserError
 from actors.making import make_gymnasium
+from actors.pictures import Picture, pictures_in
 from actors.seeds import sub_seed
 from actors.vectors import Environments, envpool_lacks, make_environments, require_envpool
 from tests.actors.fake_environments import Spaces
@@ -142,10 +143,12 @@ def test_a_module_that_registers_its_environment_is_imported() -> None:
 SEEN = Dict({"a": OBSERVATIONS, "b": Dict({"c": Box(0, 255, (8, 8), np.uint8)})})
 
 
-def test_pictures_are_refused_in_one_line(register: Any) -> None:
+def test_boxes_of_bytes_are_pictures(register: Any) -> None:
     register("Seen-v0", entry_point=Spaces, kwargs={"observation_space": SEEN, "action_space": Discrete(2)})
-    assert_refused("Seen-v0", "Seen-v0 has pictures of 8 × 8", "no network here takes pictures yet")
-    assert_refused("CarRacing-v3", "CarRacing-v3 has pictures of 96 × 96 × 3", "no network here takes pictures yet")
+    assert dict(pictures_in(describe("Seen-v0").observation)) == {"b.c": Picture((8, 8))}
+    assert describe("CarRacing-v3").observation == Picture((96, 96, 3))
+    stacked = describe("CarRacing-v3 | GrayscaleObservation | FrameStackObservation(stack_size=4)")
+    assert stacked.observation == Picture((4, 96, 96), 4)
 
 
 @pytest.mark.parametrize("space", [Dict({"a": Text(2)}), Text(5)], ids=["Dict", "Text"])

@@ -46,9 +46,8 @@ def test_it_is_flown_and_learned_from(env_id: str) -> None:
     assert lengths[0] >= 1
 
 
-def test_pictures_and_words_wait_for_a_network_in_one_line() -> None:
+def test_words_wait_for_a_network_in_one_line() -> None:
     with pytest.raises(UserError, match="minigrid:MiniGrid-Empty-5x5-v0 has observations") as error:
         describe("minigrid:MiniGrid-Empty-5x5-v0")
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="pictures of 7 × 7 × 3"):
-        describe("minigrid:MiniGrid-Empty-5x5-v0 | minigrid.wrappers:ImgObsWrapper")
+    assert describe("minigrid:MiniGrid-Empty-5x5-v0 | minigrid.wrappers:ImgObsWrapper").observation.shape == (7, 7, 3)

@@ -14,6 +14,7 @@ from actors.episode import EpisodeBatch
 from actors.policy import Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.spec import PolicyNetwork, PolicySpec
+from actors.trees import rows
 
 property_test = settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """Hypothesis, the same examples in every run."""
@@ -51,23 +52,28 @@ def make_batch(
     rng = np.random.default_rng(seed)
     steps, segments, space = sum(lengths), len(lengths), policy.spec.observation
     observations = space.sample(rng, steps)
+    starts = np.cumsum([0, *lengths[:-1]])
+    kept = {"observations": space.newest(observations), "earlier": space.earlier(rows(observations, starts))}
+    if space.has_frames:
+        kept["final_observations"] = space.newest(space.sample(rng, segments))
+        parts = kept["observations"], kept["final_observations"], kept["earlier"]
+        observations, _ = space.restored(*parts, np.array(lengths))
     parameters = policy.forward(observations)
     actions = policy.distribution.sample(parameters, policy.distribution.noise(rng, (steps,)))
     ended = np.ones(segments, bool) if terminated is None else np.array(terminated)
     cut = np.zeros(segments, bool) if truncated is None else np.array(truncated)
     finished = ended | cut
     return EpisodeBatch(
-        observations=observations,
         actions=actions,
         rewards=rng.standard_normal(steps, dtype=np.float32) if rewards is None else np.array(rewards, np.float32),
         notes=policy.distribution.notes(parameters, actions),
         segment_lengths=np.array(lengths, np.int32),
-        final_observations=space.sample(rng, segments),
         terminated=ended,
         truncated=cut,
         policy_version=np.full(segments, policy.spec.version),
         episode_returns=np.zeros(np.count_nonzero(finished)),
         episode_lengths=np.array(lengths)[finished],
+        **(kept if space.has_frames else {**kept, "final_observations": space.sample(rng, segments)}),
     )
 
 

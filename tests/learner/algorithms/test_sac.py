@@ -15,6 +15,7 @@ from actors.errors import UserError
 from actors.policy import Policy
 from actors.spaces import Box, Discrete
 from learner.algorithms.sac import SAC
+from learner.networks.config import Critic
 from learner.networks.soft_actor_critic import SoftActorCritic
 from learner.optimisation.config import OptimisationConfig
 from learner.run.initial import Initial
@@ -45,7 +46,7 @@ def some_steps(network: SoftActorCritic, seed: int = 0) -> dict[str, Tensor]:
 
 def test_the_losses_by_the_papers_formulas() -> None:
     """J_q, J_π and J_α of Haarnoja et al. 2018, arXiv:1812.05905, eqs. 5, 7 and 18, with the same noise."""
-    network, algorithm = SoftActorCritic(make_spec("squashed_gaussian"), None, 0.7, True), SAC(**SMALL)
+    network, algorithm = SoftActorCritic(make_spec("squashed_gaussian"), Critic(), 0.7, True), SAC(**SMALL)
     steps = some_steps(network)
     torch.manual_seed(3)
     loss, metrics, errors = algorithm.loss(network, steps)
@@ -84,7 +85,7 @@ def test_the_losses_by_the_papers_formulas() -> None:
 
 def test_each_loss_has_its_own_parameters() -> None:
     """What the policy climbs moves no critic, what critics regress no policy, and the temperature only itself."""
-    network, algorithm = SoftActorCritic(make_spec("squashed_gaussian"), None, 0.7, True), SAC(**SMALL)
+    network, algorithm = SoftActorCritic(make_spec("squashed_gaussian"), Critic(), 0.7, True), SAC(**SMALL)
     steps = some_steps(network)
     torch.manual_seed(3)
     _, metrics, _ = algorithm.loss(network, steps)
