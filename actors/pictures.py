@@ -48,7 +48,8 @@ class Picture(Space):
         return self.shape[1:] if self.frames > 1 else self.shape
 
     @property
-    def _has_channels_last(self) -> bool:
+    def has_channels_last(self) -> bool:
+        """Whether a frame's numbers of one pixel stand together."""
         return len(self._frame) == 3 and self._frame[-1] <= max(_MOST_CHANNELS, self._frame[0] - 1)
 
     @property
@@ -56,7 +57,7 @@ class Picture(Space):
         """(C, H, W): what a convolution sees; the channels of all frames, one frame after another."""
         frame = self._frame
         channels, *size = (1, *frame) if len(frame) == 2 else frame
-        if self._has_channels_last:
+        if self.has_channels_last:
             channels, size = frame[-1], [*frame[:2]]
         return self.frames * channels, size[0], size[1]
 
@@ -70,7 +71,7 @@ class Picture(Space):
         return np.ascontiguousarray(self._channels_first(values).reshape(len(values), *self.planes))
 
     def _channels_first(self, values: Array) -> Array:
-        return np.moveaxis(values, -1, -3) if self._has_channels_last else values
+        return np.moveaxis(values, -1, -3) if self.has_channels_last else values
 
     def numbers(self, values: Array) -> Array:
         """Planes from 0 to 1, in a row: [B, inputs] float32."""

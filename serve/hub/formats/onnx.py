@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from actors.distribution import Distribution
 from actors.distributions import Bernoulli, Categorical, EpsilonGreedy, MultiCategorical
@@ -18,29 +18,13 @@ from actors.files import replacing
 from actors.gaussians import VARIANCE_FLOOR, Gaussian, SquashedGaussian, StateDependentGaussian
 from actors.masks import FORBIDDEN, MASK
 from actors.parts import Parts
+from actors.pictures import Picture
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
 from actors.spec import LAYER_NORM_EPS
+from actors.trunk_graph import Graph, add_trunk
 
-_OPSET, _IR_VERSION = 17, 8
-"""Of 2022: old enough for any runtime in use, and the graph needs nothing newer."""
 _ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}
-
-
-class _Graph:
-    """Nodes in the order in which they are computed; each has one output, named after what it holds."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operation, inputs, [output], **attributes))
-        return output
-
-    def constant(self, name: str, value: Any) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
 
 
 def to_onnx(policy: Policy) -> onnx.ModelProto:
@@ -59,7 +43,7 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     Raises:
         UserError: nobody has written down how its actions are distributed.
     """
-    spec, graph = policy.spec, _Graph()
+    spec, graph = policy.spec, Graph()
     parameters = _network(policy, graph)
     head = _HEADS.get(type(policy.distribution))
     if head is None:
@@ -71,28 +55,23 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
         )
         for name, _, space in inputs_of(spec.observation)
     ]
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.constants),
-        producer_name="touchdown",
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
-    )
+    model = graph.model("policy", inputs, outputs)
     helper.set_model_props(model, {"env_id": spec.env_id, "version": str(spec.version)})
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def _categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueInfoProto]:
+def _categorical(policy: Policy, graph: Graph, logits: str) -> list[onnx.ValueInfoProto]:
     graph.add("Softmax", [logits], "probabilities", axis=1)
     return _chosen(policy, graph, logits, "probabilities")
 
 
-def _epsilon_greedy(policy: Policy, graph: _Graph, q_values: str) -> list[onnx.ValueInfoProto]:
+def _epsilon_greedy(policy: Policy, graph: Graph, q_values: str) -> list[onnx.ValueInfoProto]:
     graph.add("Identity", [q_values], "q_values")
     return _chosen(policy, graph, q_values, "q_values")
 
 
-def _chosen(policy: Policy, graph: _Graph, parameters: str, shown: str) -> list[onnx.ValueInfoProto]:
+def _chosen(policy: Policy, graph: Graph, parameters: str, shown: str) -> list[onnx.ValueInfoProto]:
     """The action of the largest parameter, beside what is shown of all."""
     assert isinstance(policy.spec.action, Discrete)
     graph.add("ArgMax", [parameters], "choice", axis=1, keepdims=0)
@@ -103,7 +82,7 @@ def _chosen(policy: Policy, graph: _Graph, parameters: str, shown: str) -> list[
     ]
 
 
-def _gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+def _gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
     distribution = policy.distribution
     outputs = _placed(policy, graph, means)
     assert isinstance(distribution, Gaussian)
@@ -112,7 +91,7 @@ def _gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoP
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, [*distribution.shape])]
 
 
-def _state_dependent_gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+def _state_dependent_gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
     distribution = policy.distribution
     outputs = _placed(policy, graph, means)
     assert isinstance(distribution, StateDependentGaussian)
@@ -126,7 +105,7 @@ def _state_dependent_gaussian(policy: Policy, graph: _Graph, means: str) -> list
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, ["batch", *distribution.shape])]
 
 
-def _squashed_gaussian(policy: Policy, graph: _Graph, parameters: str) -> list[onnx.ValueInfoProto]:
+def _squashed_gaussian(policy: Policy, graph: Graph, parameters: str) -> list[onnx.ValueInfoProto]:
     components = policy.spec.action.inputs
     ends = [graph.constant(name, np.array([place], np.int64)) for name, place in (("from", 0), ("to", components))]
     axis = graph.constant("axis_of_components", np.array([1], np.int64))
@@ -134,7 +113,7 @@ def _squashed_gaussian(policy: Policy, graph: _Graph, parameters: str) -> list[o
     return _placed(policy, graph, graph.add("Tanh", ["unsquashed"], "squashed"))
 
 
-def _placed(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+def _placed(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
     """The action and the mean, in the action's units."""
     distribution = policy.distribution
     assert isinstance(distribution, Gaussian | SquashedGaussian)
@@ -154,7 +133,7 @@ def _placed(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoPro
     ]
 
 
-def _multi_categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueInfoProto]:
+def _multi_categorical(policy: Policy, graph: Graph, logits: str) -> list[onnx.ValueInfoProto]:
     space = policy.spec.action
     assert isinstance(space, MultiDiscrete)
     ends = np.cumsum([0, *space.nvec])
@@ -177,7 +156,7 @@ def _multi_categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.
     ]
 
 
-def _bernoulli(policy: Policy, graph: _Graph, log_odds: str) -> list[onnx.ValueInfoProto]:
+def _bernoulli(policy: Policy, graph: Graph, log_odds: str) -> list[onnx.ValueInfoProto]:
     shape = policy.spec.action.shape
     graph.add("Greater", [log_odds, graph.constant("even", np.float32(0))], "is_one")
     graph.add("Cast", ["is_one"], "ones", to=TensorProto.INT8)
@@ -189,7 +168,7 @@ def _bernoulli(policy: Policy, graph: _Graph, log_odds: str) -> list[onnx.ValueI
     ]
 
 
-_HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.ValueInfoProto]]] = {
+_HEADS: dict[type[Distribution], Callable[[Policy, Graph, str], list[onnx.ValueInfoProto]]] = {
     Categorical: _categorical,
     EpsilonGreedy: _epsilon_greedy,
     MultiCategorical: _multi_categorical,
@@ -201,10 +180,15 @@ _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.Value
 """Each adds a distribution's outputs to the graph, given the name of its parameters."""
 
 
-def _network(policy: Policy, graph: _Graph) -> str:
+def _network(policy: Policy, graph: Graph) -> str:
     """As Policy.forward: the name of the distribution's parameters, [batch, A]."""
     spec, weights = policy.spec, policy.weights
-    parts = [_encoded(name, space, graph, spec.statistics_dtype) for name, _, space in inputs_of(spec.seen)]
+    parts = [
+        _pictured(name, space, graph, policy)
+        if isinstance(space, Picture)
+        else _encoded(name, space, graph, spec.statistics_dtype)
+        for name, _, space in inputs_of(spec.seen)
+    ]
     x = parts[0] if len(parts) == 1 else graph.add("Concat", parts, "inputs", axis=1)
     if spec.network.normalize_observations:
         for name in ("observation_mean", "observation_std"):
@@ -228,7 +212,7 @@ def _network(policy: Policy, graph: _Graph) -> str:
     return _masked(x, graph) if spec.is_masked else x
 
 
-def _masked(parameters: str, graph: _Graph) -> str:
+def _masked(parameters: str, graph: Graph) -> str:
     """As actors.masks.masked."""
     flat = graph.add("Flatten", [f"observation.{MASK}"], "mask", axis=1)
     numbers = graph.add("Cast", [flat], "mask_numbers", to=TensorProto.FLOAT)
@@ -255,7 +239,23 @@ def inputs_of(space: Space, name: str = "observation", path: tuple[str | int, ..
         yield Input(name, path, space)
 
 
-def _encoded(name: str, space: Space, graph: _Graph, dtype: str) -> str:
+def _pictured(name: str, picture: Picture, graph: Graph, policy: Policy) -> str:
+    """What the layers see of a picture: its trunk's features, or its numbers from 0 to 1."""
+    x, trunk = name, policy.spec.network.trunk
+    if picture.has_channels_last:
+        *outer, height, width, channels = range(len(picture.shape) + 1)
+        x = graph.add("Transpose", [x], f"({name}):transposed", perm=[*outer, channels, height, width])
+    shape = graph.constant(f"({name}):shape", np.array([-1, *picture.planes], np.int64))
+    x = graph.add("Reshape", [x, shape], f"({name}):planes")
+    if trunk:
+        return add_trunk(graph, x, name.removeprefix("observation").removeprefix("."), trunk, policy.weights)
+    x = graph.add(
+        "Cast", [graph.add("Flatten", [x], f"({name}):flat", axis=1)], f"({name}):bytes", to=TensorProto.FLOAT
+    )
+    return graph.add("Div", [x, graph.constant(f"({name}):255", np.float32(255))], f"({name}):numbers")
+
+
+def _encoded(name: str, space: Space, graph: Graph, dtype: str) -> str:
     """As Space.encode."""
     x = graph.add("Flatten", [name], f"({name}):flat", axis=1)
     if isinstance(space, Discrete):

@@ -13,6 +13,7 @@ import pytest
 from actors.distributions import Categorical
 from actors.errors import UserError
 from actors.parts import Parts
+from actors.pictures import Picture
 from actors.policy import Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from actors.spec import ACTIVATIONS, PolicyNetwork, PolicySpec
@@ -59,6 +60,20 @@ OTHERS = {
     "squashed": SQUASHED,
     "normalised layers": dataclasses.replace(VALUES, network=PolicyNetwork(activation="relu", layer_norm=True)),
     "squashed, normalised layers": dataclasses.replace(SQUASHED, network=PolicyNetwork((8, 3), layer_norm=True)),
+    "frames": PolicySpec(
+        "Some-v0", Picture((2, 12, 14), 2), Discrete(2), "categorical", network=PolicyNetwork(trunk="4x4/2 6x3")
+    ),
+    "coloured frames": PolicySpec(
+        "Some-v0", Picture((2, 12, 14, 3), 2), Discrete(2), "categorical", network=PolicyNetwork(trunk="r4")
+    ),
+    "a picture without convolutions": PolicySpec("Some-v0", Picture((5, 4, 3)), Discrete(2), "categorical"),
+    "pictures among parts": PolicySpec(
+        "Some-v0",
+        Parts({"eye": Picture((9, 8, 3)), "speed": Box((2,)), "in": Parts({"map": Picture((8, 8))})}),
+        Discrete(4),
+        "epsilon_greedy",
+        network=PolicyNetwork((8,), trunk="4x4/2"),
+    ),
     "switches": PolicySpec("Some-v0", MultiBinary((2, 2)), MultiBinary((3, 1)), "bernoulli"),
 }
 
