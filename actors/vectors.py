@@ -13,7 +13,7 @@ from actors.environment_name import parse
 from actors.environments import EnvironmentInfo, describe, fitting, observation_of, stacked
 from actors.episode import Array
 from actors.errors import UserError, unknown
-from actors.making import fault, make_gymnasium
+from actors.making import fault, make_several
 from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete
 from actors.transitions import TransitionTable, tells_transitions
@@ -64,7 +64,7 @@ class GymnasiumEnvironments:
     def __init__(self, env_id: str, num_envs: int, seed: Seed, max_episode_steps: int | None = None) -> None:
         self.num_envs = num_envs
         self._env_id = env_id
-        self._envs = [make_gymnasium(env_id, max_episode_steps) for _ in range(num_envs)]
+        self._envs = make_several(env_id, num_envs, max_episode_steps)
         self._space = observation_of(env_id, self._envs[0].observation_space)
         self._seeds: list[int | None] = [*derive(seed, num_envs)]
         self._done = np.zeros(num_envs, bool)
