@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 
 from actors import doom
+from actors.atari import is_atari
 from actors.environment_name import NO_WRAPPERS, OURS, EnvironmentName, WrapperName, parse
 from actors.errors import EnvironmentFault, UserError, unknown
 from actors.imports import import_named
@@ -24,6 +25,7 @@ gymnasium.register(
     max_episode_steps=300,
     reward_threshold=200,
 )
+gymnasium.register(id="Catch-v0", entry_point="actors.catch:Catch", reward_threshold=0.95)
 
 
 def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -60,7 +62,8 @@ def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: 
         unless_done.callback(env.close)
         if doom.is_doom(env):
             env = doom.Doom(env)
-        if max_episode_steps is not None and (env.spec is None or env.spec.max_episode_steps is None):
+        is_limited = env.spec is not None and (env.spec.max_episode_steps is not None or is_atari(env.spec))
+        if max_episode_steps is not None and not is_limited:
             env = gymnasium.wrappers.TimeLimit(env, max_episode_steps)
         for wrapper in name.wrappers:
             env = _wrapped(env, wrapper)
