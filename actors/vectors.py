@@ -15,6 +15,7 @@ from actors.environments import EnvironmentInfo, describe, fitting, observation_
 from actors.episode import Array
 from actors.errors import UserError, unknown
 from actors.making import fault, make_several
+from actors.pictures import Picture
 from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete
 from actors.transitions import TransitionTable, tells_transitions
@@ -126,7 +127,7 @@ class EnvPoolEnvironments:
         require_envpool(info)
         self.num_envs = num_envs
         self._all_slots = np.arange(num_envs, dtype=np.int32)
-        self._dtype = info.observation.dtype
+        self._dtype, self._shape = info.observation.dtype, info.observation_space.shape or ()
         self._action_type = np.int32 if isinstance(info.action, Discrete) else np.float32
         found = _in_envpool(info)
         assert not isinstance(found, str)
@@ -147,7 +148,7 @@ class EnvPoolEnvironments:
             self._pool.close()
             self._pool = self._make_pool(seed=derive(seed, self.num_envs))
         observations, _ = self._pool.reset()
-        return np.asarray(observations, self._dtype)
+        return self._seen(observations)
 
     def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step these slots, all in one call of C++: observations, rewards, terminated, truncated, each [k, …]."""
@@ -156,7 +157,11 @@ class EnvPoolEnvironments:
         self._pool._send([slots, slots, np.ascontiguousarray(actions, self._action_type)])
         state = self._pool._recv()  # one thread: in the order of the slots
         observations, rewards, done, truncated = (state[i] for i in self._columns)
-        return np.asarray(observations, self._dtype), np.asarray(rewards, np.float32), done & ~truncated, truncated
+        return self._seen(observations), np.asarray(rewards, np.float32), done & ~truncated, truncated
+
+    def _seen(self, observations: Any) -> Array:
+        """As Gymnasium gives them, which does not count a single frame."""
+        return np.asarray(observations, self._dtype).reshape(len(observations), *self._shape)
 
     def close(self) -> None:
         """Close the pool."""
@@ -187,10 +192,11 @@ def envpool_lacks(info: EnvironmentInfo) -> str | None:
     found = _in_envpool(info)
     if isinstance(found, str):
         return found
-    if not (isinstance(info.observation, Box) and isinstance(info.action, Box | Discrete)):
+    if not (isinstance(info.observation, Box | Picture) and isinstance(info.action, Box | Discrete)):
         return "its Box observations and Box or Discrete actions are all that is flown there"
     observations, actions = envpool_families.spaces(found[0], **found[1])
-    same = observations.shape == info.observation.shape and actions.shape == info.action.shape
+    seen = info.observation.shape
+    same = observations.shape in (seen, (1, *seen)) and actions.shape == info.action.shape
     if isinstance(info.action_space, gymnasium.spaces.Discrete):
         same = same and getattr(actions, "n", None) == info.action_space.n and info.action_space.start == 0
     return None if same else f"its spaces there are {observations} and {actions}"

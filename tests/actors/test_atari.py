@@ -53,19 +53,19 @@ def test_frames_and_rewards_are_equal_to_the_bit(env_id: str, steps: int) -> Non
 
 
 def test_starts_are_as_random_as_gymnasiums() -> None:
-    """noop_max=6: each start is one that Gymnasium has after 1 to 6 no-ops, and all of them are seen."""
-    environments = make_environments(flown("Breakout").replace("noop_max=1", "noop_max=6"), 40, 0, "envpool")
+    """noop_max=3: each start is one that Gymnasium has after 1 to 3 no-ops, and all of them are seen."""
+    environments = make_environments(flown("Freeway").replace("noop_max=1", "noop_max=3"), 12, 0, "envpool")
     starts = {frames[-1].tobytes() for frames in environments.reset()}
     environments.close()
-    env = make_gymnasium(flown("Breakout", ", frame_skip=1"))
+    env = make_gymnasium(flown("Freeway", ", frame_skip=1"))
     frames, _ = env.reset(seed=0)
     expected = {frames[-1].tobytes()}
-    for _ in range(5):
+    for _ in range(2):
         frames, *_ = env.step(0)
         expected.add(frames[-1].tobytes())
     env.close()
     assert starts == expected
-    assert len(expected) > 1
+    assert len(expected) == 3
 
 
 def test_sticky_actions_are_another_task_that_envpool_has_too() -> None:
