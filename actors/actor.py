@@ -12,7 +12,7 @@ from actors.policy import Policy
 from actors.registration import register
 from actors.rollout import Rollout, RolloutConfig
 from actors.seeds import ACTIONS, ENVIRONMENTS, Seed, sub_seed
-from actors.vectors import make_environments
+from actors.vectors import Environments, make_environments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,8 @@ class RolloutActor:
     exception in a call what it was, but of one in a constructor only that the actor died.
     """
 
+    _environments: Environments | None = None
+
     def prepare(self, env_id: str, config: RolloutConfig, seed: Seed, registered: bytes | None = None) -> str:
         """Get ready to collect; answers who simulates.
 
@@ -46,7 +48,9 @@ class RolloutActor:
             registered: see ``registration``.
         """
         register(env_id, registered)
-        environments = make_environments(
+        if self._environments:
+            self._environments.close()
+        self._environments = environments = make_environments(
             env_id,
             config.n_envs,
             sub_seed(seed, ENVIRONMENTS),

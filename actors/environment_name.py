@@ -21,8 +21,13 @@ _MOST = 1000
 """Characters in a name."""
 _OUR_CHOICE = ("id", "render_mode", "disable_env_checker", "vectorization_mode")
 """Arguments of ``gymnasium.make`` that whoever flies decides on."""
-OURS = ("ActionMask", "Tabular")
+OURS = ("ActionMask", "Screen", "Tabular")
 """Wrappers in ``actors.wrappers``."""
+_REGISTRARS = {
+    re.compile(r"Vizdoom"): ("vizdoom.gymnasium_wrapper", "doom"),
+    re.compile(r"ALE/|\w+NoFrameskip-v[04]$"): ("ale_py", "atari"),
+}
+"""For ids that a package of an extra of ours registers when it is imported: the module, and the extra."""
 NO_WRAPPERS = ("RecordVideo", "HumanRendering", "RenderCollection", "RecordEpisodeStatistics", "Autoreset")
 """Gymnasium's wrappers that write files, open windows, keep pictures, or change when an episode ends."""
 
@@ -69,6 +74,12 @@ class EnvironmentName:
         return f"{self.module}:{self.id}" if self.module else self.id
 
     @property
+    def registrar(self) -> tuple[str, str] | None:
+        """The module that registers the id when it is imported, and the extra of ours that brings it; None: no such."""
+        found = (whose for ids, whose in _REGISTRARS.items() if not self.module and ids.match(self.id))
+        return next(found, None)
+
+    @property
     def modules(self) -> list[str]:
         """Modules that are imported to make it, Gymnasium's own apart."""
         own = [wrapper.module for wrapper in self.wrappers if ":" in wrapper.name]
@@ -84,7 +95,8 @@ class EnvironmentName:
 
     def code(self) -> list[str]:
         """Lines of Python that make it, once ``gymnasium`` is imported."""
-        lines = [f"env = gymnasium.make({', '.join([repr(self.made), *_pairs(self.arguments)])})"]
+        lines = [f"import {self.registrar[0]}"] if self.registrar else []
+        lines.append(f"env = gymnasium.make({', '.join([repr(self.made), *_pairs(self.arguments)])})")
         for wrapper in self.wrappers:
             kind = f"gymnasium.wrappers.{wrapper.name}"
             if wrapper.module != "gymnasium.wrappers":

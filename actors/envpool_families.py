@@ -2,7 +2,7 @@
 
 ``import envpool`` loads seventeen families of environments into every process: 90 MB and a second for each actor. Its
 parts can be imported one at a time once the package itself is in ``sys.modules``, which is what happens here: the
-families of the classic Gymnasium ids first, all others only if an id is in neither.
+families of the classic Gymnasium ids first, toy texts and Atari if an id is in neither, and then all others.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def has(name: str) -> bool:
     registration = registry()
     if registration is None:
         return False
-    if name not in registration.list_all_envs():
-        importlib.import_module("envpool.entry")
+    for module in ("envpool.toy_text.registration", "envpool.atari.registration", "envpool.entry"):
+        if name not in registration.list_all_envs():
+            importlib.import_module(module)
     return name in registration.list_all_envs()
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from actors import trees
+from actors import doom, trees
 from actors.environments import MAX_EPISODE_STEPS, fitting, stacked
 from actors.episode import Array
 from actors.errors import UserError
 from actors.files import replacing
-from actors.making import fault, make_gymnasium
+from actors.making import fault, make_gymnasium, make_several
 from actors.memory import restarted
 from actors.policy import Policy
 
@@ -40,7 +40,7 @@ def fly_episodes(
         policy: who flies.
         seeds: episode i starts from ``env.reset(seed=seeds[i])``.
         deterministic: take the most likely action; otherwise sample, reproducibly.
-        slots: environments stepped together.
+        slots: environments stepped together, but no more than ``doom.GAMES`` of ViZDoom's.
         env_id: another environment than the policy's own.
         max_episode_steps: where an episode is cut if the environment has no limit of its own.
 
@@ -55,8 +55,24 @@ def fly_episodes(
     if slots < 1:
         raise ValueError(f"slots must be 1 or more, not {slots}")
     env_id = env_id or policy.spec.env_id
-    envs = [make_gymnasium(env_id, max_episode_steps) for _ in range(min(slots, len(seeds)))]
-    rng = None if deterministic else np.random.default_rng([*seeds])
+    envs = make_several(env_id, min(slots, len(seeds)), max_episode_steps)
+    if envs and doom.is_doom(envs[0]):
+        del envs[doom.GAMES :]
+    try:
+        return _fly(policy, envs, seeds, None if deterministic else np.random.default_rng([*seeds]), env_id)
+    finally:
+        for env in envs:  # those that an exception left flying
+            env.close()
+
+
+def _fly(
+    policy: Policy,
+    envs: list[gymnasium.Env[Any, Any]],
+    seeds: Sequence[int],
+    rng: np.random.Generator | None,
+    env_id: str,
+) -> tuple[Array, Array, Array]:
+    """One whole episode for each seed; an environment for which none is left is closed and taken from ``envs``."""
     returns, lengths, cut = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64), np.zeros(len(seeds), bool)
     flying = np.arange(len(envs))  # the episode in each slot; a free slot takes the next seed, so every seed is flown
     observations = [_reset(env, env_id, seeds[i]) for i, env in enumerate(envs)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import traceback
 import warnings
@@ -9,7 +11,9 @@ from typing import Any
 
 import gymnasium
 
-from actors.environment_name import NO_WRAPPERS, OURS, WrapperName, parse
+from actors import doom
+from actors.atari import is_atari
+from actors.environment_name import NO_WRAPPERS, OURS, EnvironmentName, WrapperName, parse
 from actors.errors import EnvironmentFault, UserError, unknown
 from actors.imports import import_named
 
@@ -21,6 +25,7 @@ gymnasium.register(
     max_episode_steps=300,
     reward_threshold=200,
 )
+gymnasium.register(id="Catch-v0", entry_point="actors.catch:Catch", reward_threshold=0.95)
 
 
 def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -36,6 +41,7 @@ def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: 
         UserError: no such id, its package is not installed, or its ``__init__`` or a wrapper's raises.
     """
     name = parse(env_id)
+    _register(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # precision of Box bounds, deprecated versions
@@ -52,11 +58,45 @@ def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: 
         raise UserError(
             f"environment {env_id!r} cannot be made: __init__ raised {type(error).__name__}: {_one_line(error)}"
         ) from error
-    if max_episode_steps is not None and (env.spec is None or env.spec.max_episode_steps is None):
-        env = gymnasium.wrappers.TimeLimit(env, max_episode_steps)
-    for wrapper in name.wrappers:
-        env = _wrapped(env, wrapper)
+    with contextlib.ExitStack() as unless_done:
+        unless_done.callback(env.close)
+        if doom.is_doom(env):
+            env = doom.Doom(env)
+        is_limited = env.spec is not None and (env.spec.max_episode_steps is not None or is_atari(env.spec))
+        if max_episode_steps is not None and not is_limited:
+            env = gymnasium.wrappers.TimeLimit(env, max_episode_steps)
+        for wrapper in name.wrappers:
+            env = _wrapped(env, wrapper)
+        unless_done.pop_all()
     return env
+
+
+def make_several(env_id: str, count: int, max_episode_steps: int | None) -> list[gymnasium.Env[Any, Any]]:
+    """So many of ``make_gymnasium``'s; if one cannot be made, those before it are closed."""
+    with contextlib.ExitStack() as unless_done:
+        envs = []
+        for _ in range(count):
+            envs.append(make_gymnasium(env_id, max_episode_steps))
+            unless_done.callback(envs[-1].close)
+        unless_done.pop_all()
+    return envs
+
+
+def _register(name: EnvironmentName) -> None:
+    """Have a package that an extra of ours brings register its environments, if one of these is named.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if name.registrar is None:
+        return
+    module, extra = name.registrar
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"environment {name.id!r} needs {module.partition('.')[0]}: pip install 'touchdown[{extra}]'"
+        ) from error
 
 
 def _wrapped(env: gymnasium.Env[Any, Any], wrapper: WrapperName) -> gymnasium.Env[Any, Any]:

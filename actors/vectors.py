@@ -9,11 +9,13 @@ import gymnasium
 import numpy as np
 
 from actors import envpool_families
+from actors.atari import in_envpool, is_atari
 from actors.environment_name import parse
 from actors.environments import EnvironmentInfo, describe, fitting, observation_of, stacked
 from actors.episode import Array
 from actors.errors import UserError, unknown
-from actors.making import fault, make_gymnasium
+from actors.making import fault, make_several
+from actors.pictures import Picture
 from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete
 from actors.transitions import TransitionTable, tells_transitions
@@ -64,7 +66,7 @@ class GymnasiumEnvironments:
     def __init__(self, env_id: str, num_envs: int, seed: Seed, max_episode_steps: int | None = None) -> None:
         self.num_envs = num_envs
         self._env_id = env_id
-        self._envs = [make_gymnasium(env_id, max_episode_steps) for _ in range(num_envs)]
+        self._envs = make_several(env_id, num_envs, max_episode_steps)
         self._space = observation_of(env_id, self._envs[0].observation_space)
         self._seeds: list[int | None] = [*derive(seed, num_envs)]
         self._done = np.zeros(num_envs, bool)
@@ -125,19 +127,16 @@ class EnvPoolEnvironments:
         require_envpool(info)
         self.num_envs = num_envs
         self._all_slots = np.arange(num_envs, dtype=np.int32)
-        self._dtype = info.observation.dtype
+        self._dtype, self._shape = info.observation.dtype, info.observation_space.shape or ()
         self._action_type = np.int32 if isinstance(info.action, Discrete) else np.float32
+        found = _in_envpool(info)
+        assert not isinstance(found, str)
+        name, options = found
         limit = info.max_episode_steps or max_episode_steps
-        name = parse(info.env_id)
-        options = {**name.arguments, "max_episode_steps": limit}
-        if limit is None:
-            del options["max_episode_steps"]
+        if limit is not None:
+            options.setdefault("max_episode_steps", limit)
         self._make_pool = functools.partial(
-            envpool_families.make_gymnasium,
-            _ENVPOOL_IDS.get(name.made, name.made),
-            num_envs=num_envs,
-            num_threads=1,
-            **options,
+            envpool_families.make_gymnasium, name, num_envs=num_envs, num_threads=1, **options
         )
         self._pool = self._make_pool(seed=derive(seed, num_envs))
         names = [name.partition(":")[0] for name in self._pool._state_keys]
@@ -149,7 +148,7 @@ class EnvPoolEnvironments:
             self._pool.close()
             self._pool = self._make_pool(seed=derive(seed, self.num_envs))
         observations, _ = self._pool.reset()
-        return np.asarray(observations, self._dtype)
+        return self._seen(observations)
 
     def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step these slots, all in one call of C++: observations, rewards, terminated, truncated, each [k, …]."""
@@ -158,30 +157,46 @@ class EnvPoolEnvironments:
         self._pool._send([slots, slots, np.ascontiguousarray(actions, self._action_type)])
         state = self._pool._recv()  # one thread: in the order of the slots
         observations, rewards, done, truncated = (state[i] for i in self._columns)
-        return np.asarray(observations, self._dtype), np.asarray(rewards, np.float32), done & ~truncated, truncated
+        return self._seen(observations), np.asarray(rewards, np.float32), done & ~truncated, truncated
+
+    def _seen(self, observations: Any) -> Array:
+        """As Gymnasium gives them, which does not count a single frame."""
+        return np.asarray(observations, self._dtype).reshape(len(observations), *self._shape)
 
     def close(self) -> None:
         """Close the pool."""
         self._pool.close()
 
 
-def envpool_lacks(info: EnvironmentInfo) -> str | None:
-    """Why EnvPool cannot stand in for Gymnasium's environment; None where it can."""
+def _in_envpool(info: EnvironmentInfo) -> tuple[str, dict[str, Any]] | str:
+    """EnvPool's name of an environment and the options that make it the same as Gymnasium's; or why there are none."""
     asked = parse(info.env_id)
-    name = _ENVPOOL_IDS.get(asked.made, asked.made)
     if envpool_families.registry() is None:
         return "EnvPool is not installed"
-    if not envpool_families.has(name):
-        return "EnvPool does not have it"
+    if is_atari(gymnasium.registry.get(asked.id)):
+        found = in_envpool(asked)
+        return found if isinstance(found, str) or envpool_families.has(found[0]) else "EnvPool does not have it"
     if asked.wrappers:
         return f"wrapper {asked.wrappers[0].name} is Gymnasium's"
-    if lacking := asked.arguments.keys() - {"max_episode_steps"} - envpool_families.arguments(name):
+    name = _ENVPOOL_IDS.get(asked.made, asked.made)
+    if not envpool_families.has(name):
+        return "EnvPool does not have it"
+    options = {key: value for key, value in asked.arguments.items() if key != "max_episode_steps"}
+    if lacking := options.keys() - envpool_families.arguments(name):
         return f"EnvPool has no argument {min(lacking)} of it"
-    if not (isinstance(info.observation, Box) and isinstance(info.action, Box | Discrete)):
+    return name, options
+
+
+def envpool_lacks(info: EnvironmentInfo) -> str | None:
+    """Why EnvPool cannot stand in for Gymnasium's environment; None where it can."""
+    found = _in_envpool(info)
+    if isinstance(found, str):
+        return found
+    if not (isinstance(info.observation, Box | Picture) and isinstance(info.action, Box | Discrete)):
         return "its Box observations and Box or Discrete actions are all that is flown there"
-    own = {key: value for key, value in asked.arguments.items() if key != "max_episode_steps"}
-    observations, actions = envpool_families.spaces(name, **own)
-    same = observations.shape == info.observation.shape and actions.shape == info.action.shape
+    observations, actions = envpool_families.spaces(found[0], **found[1])
+    seen = info.observation.shape
+    same = observations.shape in (seen, (1, *seen)) and actions.shape == info.action.shape
     if isinstance(info.action_space, gymnasium.spaces.Discrete):
         same = same and getattr(actions, "n", None) == info.action_space.n and info.action_space.start == 0
     return None if same else f"its spaces there are {observations} and {actions}"

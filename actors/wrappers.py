@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from actors.episode import Array
 from actors.errors import UserError
 from actors.gymnasium_spaces import space_of
 from actors.masks import MASK
@@ -93,6 +94,62 @@ class Tabular(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.Recor
         """The number of an observation, the last of its own numbers counting fastest."""
         numbers = np.concatenate([*_numbers(self.env.observation_space, observation)]) - self._first
         return np.int64(np.ravel_multi_index([int(number) for number in numbers], self._sizes))
+
+
+class Screen(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
+    """Pictures made gray and small, [height, width] uint8: each pixel is the mean of the area that it covers.
+
+    ``VizdoomBasic-v1(frame_skip=4) | Screen(height=30, width=45) | FrameStackObservation(stack_size=4)``
+
+    Args:
+        env: whose observations are pictures [H, W], [H, W, 1] or [H, W, 3] of uint8, or a Dict with such a ``screen``,
+            as ViZDoom's, of which nothing else is left.
+        height: in pixels.
+        width: in pixels.
+
+    Raises:
+        UserError: observations are no pictures, or a size is not positive.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], height: int, width: int) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, height=height, width=width)
+        gymnasium.ObservationWrapper.__init__(self, env)
+        space: Any = env.observation_space
+        self._is_part = isinstance(space, gymnasium.spaces.Dict) and "screen" in space.spaces
+        picture = space["screen"] if self._is_part else space
+        shape: tuple[int, ...] = picture.shape or ()
+        if picture.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
+            raise UserError(f"observations {space} are no pictures")
+        for name, size in (("height", height), ("width", width)):
+            if not (isinstance(size, int) and size > 0):
+                raise UserError(f"{name} must be a positive whole number, not {size!r}")
+        self._shape, self._is_coloured = shape[:2], shape[2:] == (3,)
+        self._rows, of_rows = _overlaps(shape[0], height)
+        columns, of_columns = _overlaps(shape[1], width)
+        self._columns, self._scale = np.ascontiguousarray(columns.T), np.float32(1 / (of_rows * of_columns))
+        self.observation_space = gymnasium.spaces.Box(0, 255, (height, width), np.uint8)
+
+    def observation(self, observation: Any) -> Array:
+        """The picture in an observation, [height, width] uint8."""
+        picture = (observation["screen"] if self._is_part else observation).astype(np.float32)
+        gray = np.rint(picture @ _LUMA) if self._is_coloured else picture.reshape(self._shape)
+        means = self._rows @ gray @ self._columns * self._scale
+        return np.asarray(means + np.float32(0.5), np.uint8)
+
+
+_LUMA = np.array([77, 150, 29], np.float32) / 256
+"""How bright red, green and blue are (ITU-R BT.601), in 256ths: their sums are exact, in whatever order."""
+
+
+def _overlaps(pixels: int, areas: int) -> tuple[Array, int]:
+    """How much of each pixel lies in each of as many equal areas, [areas, pixels] float32, and how much makes an area.
+
+    In a unit in which all are whole numbers: what is summed of them and of pixels is exact, in whatever order.
+    """
+    common = math.gcd(pixels, areas)
+    pixel, area = areas // common, pixels // common
+    starts, ends = np.arange(pixels) * pixel, np.arange(1, areas + 1)[:, None] * area
+    return np.clip(np.minimum(ends, starts + pixel) - np.maximum(ends - area, starts), 0, None).astype(np.float32), area
 
 
 def _ranges(space: gymnasium.Space[Any]) -> list[tuple[int, int]] | None:
