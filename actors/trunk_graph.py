@@ -35,14 +35,17 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def model(self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> Any:
+    def model(
+        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
         """The whole, unchecked."""
-        return helper.make_model(
+        model: onnx.ModelProto = helper.make_model(
             helper.make_graph(self.nodes, name, inputs, outputs, self.constants),
             producer_name="touchdown",
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
         )
+        return model
 
 
 def add_trunk(graph: Graph, planes: str, part: str, trunk: str, weights: dict[str, Array]) -> str:
