@@ -70,12 +70,16 @@ class Algorithm(ABC):
     """Discount a step."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this before anything is learned from them; logs show them unscaled."""
+    reward_clip: float = math.inf
+    """Rewards beyond ± this are learned from as this, before they are scaled: 1 for Atari (Mnih et al. 2015)."""
     batch_size: int | None = 512
     """Steps in a minibatch; None: the whole batch at once."""
 
     def __post_init__(self) -> None:
         require_between("gamma", self.gamma, 0, 1)
         require_positive("reward_scale", self.reward_scale)
+        if not self.reward_clip > 0:
+            raise UserError(f"reward_clip must be positive, or inf for none, not {self.reward_clip}")
         if self.batch_size is not None and self.batch_size < 2:
             raise UserError(f"batch_size must be 2 or more, or None for the whole batch, not {self.batch_size}")
 

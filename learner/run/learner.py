@@ -239,12 +239,16 @@ class Learner:
             allows=allows[0],
             final_allows=allows[1],
             actions=upload(batch.actions),
-            rewards=upload(batch.rewards) * self.algorithm.reward_scale,
+            rewards=upload(self._clipped(batch.rewards)) * self.algorithm.reward_scale,
             notes={name: upload(note) for name, note in batch.notes.items()},
             ends=upload(np.cumsum(batch.segment_lengths, dtype=np.int64) - 1),
             terminated=upload(batch.terminated.astype(np.float32)),
             longest=int(batch.segment_lengths.max()),
         )
+
+    def _clipped(self, rewards: Array) -> Array:
+        limit = self.algorithm.reward_clip
+        return rewards if limit == math.inf else np.clip(rewards, -limit, limit)
 
     def _normalized(self, observations: Tree) -> Array:
         """[n, inputs] float32, standardised."""

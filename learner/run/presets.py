@@ -118,6 +118,43 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
             },
         }
     ],
+    "doom": [
+        {
+            "env": "VizdoomBasic-v1(frame_skip=4, screen_resolution='RES_160X120', screen_format='GRAY8')"
+            " | Screen(height=30, width=45)",
+            "rollout": {"n_envs": 16, "n_steps": 32},
+            "network": {"hidden_sizes": [128], "activation": "relu"},
+            "optimisation": {"learning_rate": 1e-3},
+            "algorithm": {
+                "name": "ppo",
+                "n_epochs": 4,
+                "batch_size": 128,
+                "advantage": "gae",
+                "gamma": 0.97,
+                "ent_coef": 0.01,
+                "reward_scale": 0.01,
+            },
+        }
+    ],
+    "atari": [
+        {
+            "env": "PongNoFrameskip-v4 | AtariPreprocessing(noop_max=30, frame_skip=4, screen_size=84)"
+            " | FrameStackObservation(stack_size=4)",
+            "rollout": {"n_envs": 16, "n_steps": 128},
+            "network": {"hidden_sizes": [512], "activation": "relu"},
+            "optimisation": {"learning_rate": 5e-4, "schedule": "linear"},
+            "algorithm": {
+                "name": "ppo",
+                "n_epochs": 4,
+                "batch_size": 256,
+                "advantage": "gae",
+                "gamma": 0.99,
+                "ent_coef": 0.01,
+                "clip_range": 0.1,
+                "reward_clip": 1.0,
+            },
+        }
+    ],
     "pqn": [
         {
             "rollout": {"n_envs": 64, "n_steps": 32},
@@ -136,7 +173,8 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
 }
 """Each preset is a list of changes to the defaults, laid over one another in order.
 
-nature_dqn is what Mnih et al. published in 2015, and the three after it add what was found later, one by one.
+nature_dqn is what Mnih et al. published in 2015, and the three after it add what was found later, one by one. doom and
+atari are PPO from pictures.
 """
 
 

@@ -1,0 +1,209 @@
+"""Learning from pictures, timed: when Doom's first scenario is solved, and steps for a CPU-second beside SB3's PPO.
+
+python -m tests.benchmarks.pixels --seeds 5
+python -m tests.benchmarks.pixels --parts speed
+
+A run has solved VizdoomBasic-v1 with the first of its policies whose 100 greedy episodes on Gymnasium average 75, and
+Catch-v0 with the first that catches 95 of 100 balls more than it misses. Speeds are of all processes together, from the
+first update to the last: environments, learning, and Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import tyro
+
+from actors.evaluation import fly_episodes
+from actors.files import write_text
+from actors.making import make_gymnasium
+from actors.policy import Policy
+from actors.trunks import TRUNKS, read_trunk
+from learner.run.callback import Callback
+from learner.run.config import TrainConfig, overlay
+from learner.run.presets import preset
+from learner.run.run_directory import versions
+from learner.run.spares import Spares
+from learner.run.trainer import Trainer
+from tests.benchmarks.by_value import FIRST_RUN, first, train
+from tests.benchmarks.solving import SEED, fly
+
+RESULTS = Path(__file__).parent / "results" / "pixels.json"
+DOOM = preset("doom").env
+_DOOMS = "(frame_skip=4, screen_resolution='RES_160X120', screen_format='GRAY8') | Screen(height=30, width=45)"
+SCENARIOS: dict[str, dict[str, Any]] = {
+    f"VizdoomDefendCenter-v1{_DOOMS} | FrameStackObservation(stack_size=4)": {"algorithm": {"gamma": 0.99}},
+    f"VizdoomHealthGathering-v1{_DOOMS} | FrameStackObservation(stack_size=4)": {"algorithm": {"gamma": 0.99}},
+}
+SOLVED = {"doom": 75.0, "Catch-v0": 0.95}
+SPACING = 0.5
+"""Seconds of training between policies that are flown."""
+QUICK_SHARE = 0.8
+"""A policy whose first ten episodes average less of the threshold is not worth a hundred."""
+SPEED_STEPS = {"doom": 20_480, "atari": 8_192}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """Measure learning from pictures; writes tests/benchmarks/results/pixels.json."""
+
+    seeds: int = 5
+    """Runs of each."""
+    parts: tuple[str, ...] = ("doom", "catch", "speed")
+    """Which; also scenarios, of ten minutes a run."""
+
+
+def has(threshold: float, policy: Policy) -> bool:
+    """Whether a policy's 100 greedy episodes average the threshold."""
+    quick, *_ = fly_episodes(policy, range(SEED, SEED + 10), slots=10)
+    return bool(quick.mean() >= QUICK_SHARE * threshold) and bool(fly(policy, 100).mean() >= threshold)
+
+
+def solving(name: str, env: str, threshold: float, seed: int, spares: Spares) -> dict[str, Any]:
+    """When a preset had solved an environment."""
+    _, kept, _ = train(name, env, seed, {}, spares)
+    reached = first(kept, functools.partial(has, threshold), SPACING)
+    return {"reached": reached, "steps_per_second": kept[-1][1] / kept[-1][0]}
+
+
+def scenarios(seed: int, spares: Spares) -> dict[str, Any]:
+    """What the doom preset makes of the course's other scenarios."""
+    found = {}
+    for env, changes in SCENARIOS.items():
+        result, _, best = train("doom", env, seed, overlaid(changes), spares)
+        returns = fly(best, 100)
+        found[env] = {"mean": float(returns.mean()), "std": float(returns.std()), "seconds": result.counters.seconds}
+    return found
+
+
+def overlaid(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes with the scenarios' budget."""
+    return {**changes, "stop": {"total_timesteps": 400_000}, "evaluation": {"eval_every": 50_000}}
+
+
+def cpu_seconds() -> float:
+    """Of this process and all that it started."""
+    total = 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+class Clock(Callback):
+    """Notes CPU-seconds and steps at each update."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[float, int]] = []
+
+    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """See Callback."""
+        self.noted.append((cpu_seconds(), trainer.counters.total_timesteps))
+
+
+def ours(config: TrainConfig) -> float:
+    """Steps for a CPU-second."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(config, f"{folder}/run", callbacks=[clock]).run()
+    (begun, first_steps), (ended, steps) = clock.noted[1], clock.noted[-1]
+    return (steps - first_steps) / (ended - begun)
+
+
+def theirs(config: TrainConfig, trunk: str, steps: int) -> float:
+    """SB3's PPO with the same layers and settings: steps for a CPU-second, of the second half."""
+    import gymnasium
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    torch.set_num_threads(1)  # which is its fastest for a CPU-second
+
+    class Trunk(BaseFeaturesExtractor):  # type: ignore[misc]
+        def __init__(self, observation_space: Any) -> None:
+            super().__init__(observation_space, config.network.hidden_sizes[0])
+            layers: list[Any] = []
+            channels = observation_space.shape[0]
+            for layer in read_trunk(trunk):
+                layers += [torch.nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride), torch.nn.ReLU()]
+                channels = layer.filters
+            self.trunk = torch.nn.Sequential(*layers, torch.nn.Flatten())
+            size = self.trunk(torch.zeros(1, *observation_space.shape)).shape[1]
+            self.last = torch.nn.Sequential(torch.nn.Linear(size, config.network.hidden_sizes[0]), torch.nn.ReLU())
+
+        def forward(self, observations: Any) -> Any:
+            return self.last(self.trunk(observations))
+
+    def make() -> Any:
+        env = make_gymnasium(config.env)
+        shape = env.observation_space.shape or ()
+        if len(shape) == 3:
+            return env
+        return gymnasium.wrappers.ReshapeObservation(env, (1, *shape))
+
+    algorithm: Any = config.algorithm
+    model = PPO(
+        "CnnPolicy",
+        DummyVecEnv([make] * config.rollout.n_envs),
+        n_steps=config.rollout.n_steps or 0,
+        batch_size=algorithm.batch_size,
+        n_epochs=algorithm.n_epochs,
+        learning_rate=config.optimisation.learning_rate,
+        gamma=algorithm.gamma,
+        policy_kwargs={"features_extractor_class": Trunk, "net_arch": []},
+        device="cpu",
+    )
+    model.learn(steps // 2)
+    begun, before = cpu_seconds(), model.num_timesteps
+    model.learn(steps // 2, reset_num_timesteps=False)
+    speed = float(model.num_timesteps - before) / (cpu_seconds() - begun)
+    model.env.close()
+    return speed
+
+
+def speed(seed: int, spares: Spares) -> dict[str, Any]:
+    """Both on Doom and on Pong."""
+    found = {}
+    for name, trunk in (("doom", TRUNKS["small"]), ("atari", TRUNKS["nature"])):
+        budget = {"stop": {"total_timesteps": SPEED_STEPS[name]}, "evaluation": {"eval_every": None}, "seed": seed}
+        config = overlay(preset(name), budget, "it")
+        mine, sb3 = ours(config), theirs(config, trunk, SPEED_STEPS[name])
+        found[name] = {"ours": mine, "sb3": sb3, "ratio": mine / sb3}
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    options = tyro.cli(Pixels, prog="python -m tests.benchmarks.pixels", description=__doc__)
+    logging.getLogger("touchdown").setLevel(logging.ERROR)
+    measured = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    measured["versions"] = versions()
+    spares = Spares()
+    measures: dict[str, Callable[[int, Spares], dict[str, Any]]] = {
+        "doom": functools.partial(solving, "doom", DOOM, SOLVED["doom"]),
+        "catch": functools.partial(solving, "ppo", "Catch-v0", SOLVED["Catch-v0"]),
+        "scenarios": scenarios,
+        "speed": speed,
+    }
+    for part in options.parts:
+        measured[part] = {}
+        for seed in range(FIRST_RUN, FIRST_RUN + options.seeds):
+            measured[part][seed] = measures[part](seed, spares)
+            print(part, seed, json.dumps(measured[part][seed]), flush=True)
+            write_text(RESULTS, json.dumps(measured, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
