@@ -19,6 +19,7 @@ import pytest
 
 from actors import doom_keeper
 from actors.actor import RolloutActor
+from actors.environment_name import parse
 from actors.errors import UserError
 from actors.making import make_gymnasium
 from actors.rollout import RolloutConfig
@@ -175,6 +176,11 @@ def test_what_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError) as caught:
         make_gymnasium("VizdoomBasic-v1")
     assert str(caught.value) == "environment 'VizdoomBasic-v1' needs vizdoom: pip install 'touchdown[doom]'"
+
+
+def test_code_that_makes_a_game_imports_what_registers_it() -> None:
+    exec("\n".join(["import gymnasium", *parse(SCREEN).code()]), scope := {})
+    assert scope["env"].observation_space.shape == (30, 45)
 
 
 def test_an_unknown_game_gets_the_nearest_name() -> None:
