@@ -28,12 +28,12 @@ class Doom(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         self._game: Any = getattr(env.unwrapped, "game")  # noqa: B009  # which mypy does not know
-        self._game.set_doom_config_path(str(_keeper() / "doom.ini"))  # it stands in the command of each game
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """As the environment's; the first starts the game."""
         if self._game.is_running():
             return self.env.reset(**options)
+        self._game.set_doom_config_path(str(_keeper() / "doom.ini"))  # it stands in the command of the game
         saved = Path("_vizdoom")  # Doom makes this folder where it is started, and here saves nothing
         is_ours = not saved.exists()
         first = self.env.reset(**options)

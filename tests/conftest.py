@@ -22,7 +22,7 @@ STARTS_RAY = {"ray_cluster", "stack"}
 """Fixtures; tests that start Ray, a browser or machines in another way have the mark ``slow`` of their own."""
 LONG = {
     *("test_compare_losses", "test_search", "test_trainer", "test_faults", "test_signals", "test_app"),
-    *("test_ray_up", "test_onprem", "test_compose", "test_lost_machines"),
+    *("test_ray_up", "test_onprem", "test_compose", "test_lost_machines", "test_doom"),
 }
 """Files of more than half a minute. They come first: what comes last is short, so that no process is left waiting."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,8 +18,12 @@ import psutil
 import pytest
 
 from actors import doom_keeper
+from actors.actor import RolloutActor
+from actors.environment_name import parse
 from actors.errors import UserError
 from actors.making import make_gymnasium
+from actors.rollout import RolloutConfig
+from tests.actors.examples import policy_for
 
 pytest.importorskip("vizdoom")
 
@@ -61,7 +66,7 @@ def wait_for(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.05)
     return found
 
 
@@ -173,6 +178,11 @@ def test_what_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert str(caught.value) == "environment 'VizdoomBasic-v1' needs vizdoom: pip install 'touchdown[doom]'"
 
 
+def test_code_that_makes_a_game_imports_what_registers_it() -> None:
+    exec("\n".join(["import gymnasium", *parse(SCREEN).code()]), scope := {})
+    assert scope["env"].observation_space.shape == (30, 45)
+
+
 def test_an_unknown_game_gets_the_nearest_name() -> None:
     with pytest.raises(UserError, match="unknown environment 'VizdoomBasik-v1'; did you mean VizdoomBasic-v1"):
         make_gymnasium("VizdoomBasik-v1")
@@ -210,3 +220,87 @@ def test_frames_of_a_screen_are_stacked() -> None:
         env.close()
     assert env.observation_space == gymnasium.spaces.Box(0, 255, (4, 30, 45), np.uint8)
     assert (observation.shape, observation.dtype) == ((4, 30, 45), np.uint8)
+
+
+# ---- Actors and commands
+
+
+def game_of(process: psutil.Process) -> tuple[psutil.Process, Path] | None:
+    """A living game that a process plays, or one below it, and the directory of who plays it."""
+    for child in process.children(recursive=True):
+        try:
+            command = child.cmdline()
+        except psutil.Error:
+            continue
+        if "+viz_instance_id" in command:
+            return child, Path(command[command.index("-config") + 1]).parent
+    return None
+
+
+def are_gone(directory: Path) -> bool:
+    return not games(directory) and not directory.exists()
+
+
+@pytest.fixture
+def actor(ray_cluster: None) -> Iterator[Any]:
+    import ray
+
+    actor: Any = ray.remote(RolloutActor).options(num_cpus=0).remote()
+    assert ray.get(actor.prepare.remote(SCREEN, RolloutConfig(n_envs=2, n_steps=4), 0)) == "gymnasium"
+    batch, _ = ray.get(actor.collect.remote(policy_for(SCREEN)))
+    assert batch.num_steps == 8
+    yield actor
+    ray.kill(actor)
+
+
+@pytest.mark.parametrize("end", ["ray.kill", "SIGKILL", "another environment"])
+def test_games_end_with_their_actor(actor: Any, end: str) -> None:
+    import ray
+
+    worker = psutil.Process(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())))
+    game, directory = wait_for(lambda: game_of(worker))
+    if end == "ray.kill":
+        ray.kill(actor)
+    elif end == "SIGKILL":
+        worker.kill()
+    else:
+        ray.get(actor.prepare.remote("CartPole-v1", RolloutConfig(n_envs=2, n_steps=4), 0))
+        assert not games(directory)
+        return
+    wait_for(lambda: are_gone(directory))
+    assert not game.is_running() or game.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "plays"), [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGINT, True)], ids=str
+)
+def test_games_end_with_the_command_that_trains(tmp_path: Path, number: int, plays: bool) -> None:
+    """Its own Ray ends with the driver, and the actors with that, whether they play or their first game is starting."""
+    command = [sys.executable, "-m", "learner.train", "--env", SCREEN, "--total-timesteps", "1000000", "--actors", "1"]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    with subprocess.Popen(
+        [*command, "--n-envs", "4", "--n-steps", "8", "--no-video", "--run-dir", str(tmp_path / "run")],
+        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as driver:
+        try:
+            _, directory = wait_for(lambda: flown_by_an_actor(driver), 120)
+            wait_for(lambda: not plays or (tmp_path / "run" / "metrics.jsonl").exists(), 120)
+            driver.send_signal(number)
+            driver.wait(timeout=120)
+            wait_for(lambda: are_gone(directory))
+        finally:
+            driver.kill()
+
+
+def flown_by_an_actor(driver: subprocess.Popen[Any]) -> tuple[psutil.Process, Path] | None:
+    """A game that the command does not play itself to try the environment out, and the directory of who plays it."""
+    assert driver.poll() is None
+    found = game_of(psutil.Process(driver.pid))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return found if found and found[0].ppid() != driver.pid else None
+    return None

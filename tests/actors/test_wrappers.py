@@ -17,7 +17,7 @@ from actors.parts import Parts
 from actors.rollout import Rollout
 from actors.spaces import Discrete
 from actors.vectors import GymnasiumEnvironments
-from actors.wrappers import Tabular
+from actors.wrappers import Screen, Tabular
 from tests.actors.examples import random_policy
 
 
@@ -148,3 +148,73 @@ def test_what_no_table_can_number() -> None:
     wide.observation_space = gymnasium.spaces.MultiDiscrete([10_000, 10_000])
     with pytest.raises(UserError, match=r"100,000,000 observations, more than the 10,000,000 rows of a table"):
         Tabular(wide)
+
+
+# ---- Screen
+
+
+class Shows(gymnasium.Env[Any, Any]):
+    """Has observations of a space, and does nothing."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, space: gymnasium.Space[Any]) -> None:
+        self.observation_space = space
+
+
+def pictures(*shape: int) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(0, 255, shape, np.uint8)
+
+
+@pytest.mark.parametrize("size", [(3, 4), (2, 8), (5, 3), (6, 8), (7, 11)])
+def test_each_pixel_of_a_screen_is_the_mean_of_its_area(size: tuple[int, int]) -> None:
+    """Against pixels repeated until both sizes divide them; 7 × 11 is larger than the picture."""
+    picture = np.random.default_rng(0).integers(0, 256, (6, 8), np.uint8)
+    fine = picture.repeat(size[0], 0).repeat(size[1], 1).astype(np.float64)
+    means = fine.reshape(size[0], 6, size[1], 8).mean((1, 3))
+    screen = Screen(Shows(pictures(6, 8)), *size)
+    assert screen.observation_space == pictures(*size)
+    seen = screen.observation(picture)
+    assert seen.dtype == np.uint8
+    assert np.abs(seen - means).max() <= 0.5 + 1e-4
+    np.testing.assert_array_equal(Screen(Shows(pictures(6, 8, 1)), *size).observation(picture[..., None]), seen)
+
+
+def test_colours_become_as_bright_as_they_are() -> None:
+    screen = Screen(Shows(pictures(1, 4, 3)), height=1, width=4)
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], np.uint8)
+    assert screen.observation(colours).tolist() == [[77, 149, 29, 255]]
+
+
+def test_a_screen_is_taken_from_among_other_parts() -> None:
+    parts = gymnasium.spaces.Dict({"screen": pictures(4, 4, 1), "health": gymnasium.spaces.Box(0, 100, (1,))})
+    screen = Screen(Shows(parts), height=2, width=2)
+    seen = screen.observation({"screen": np.full((4, 4, 1), 9, np.uint8), "health": np.zeros(1, np.float32)})
+    assert seen.tolist() == [[9, 9], [9, 9]]
+
+
+def test_any_environments_pictures_make_a_screen() -> None:
+    env_id = "CarRacing-v3(continuous=False) | Screen(height=42, width=42)"
+    assert describe(env_id).observation_space == pictures(42, 42)
+    try_out(env_id, 2)
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (gymnasium.spaces.Box(0, 1, (4, 4)), "observations Box.* are no pictures"),
+        (pictures(4, 4, 4), "observations Box.* are no pictures"),
+        (pictures(4), "observations Box.* are no pictures"),
+        (gymnasium.spaces.Dict({"picture": pictures(4, 4)}), "observations Dict.* are no pictures"),
+        (gymnasium.spaces.Discrete(2), "observations Discrete.* are no pictures"),
+    ],
+)
+def test_what_is_no_picture_is_one_line(space: gymnasium.Space[Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Screen(Shows(space), height=2, width=2)
+
+
+@pytest.mark.parametrize("size", [{"height": 0, "width": 2}, {"height": 2, "width": 2.5}])
+def test_a_size_of_a_screen_is_whole_and_positive(size: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="must be a positive whole number, not"):
+        Screen(Shows(pictures(4, 4)), **size)
