@@ -52,7 +52,9 @@ class Trunk(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Features, [B, features], of bytes [B, C, H, W] in any type."""
-        x = planes.to(torch.float32, memory_format=torch.channels_last) * (1 / 255)
+        # Of one channel both layouts are the same in memory, and oneDNN's kernels for the other name are faster.
+        layout = torch.channels_last if planes.shape[1] > 1 else torch.contiguous_format
+        x = planes.to(torch.float32, memory_format=layout) * (1 / 255)
         for layer in self.layers:
             x = layer(x)
             if isinstance(layer, nn.Conv2d):
@@ -82,6 +84,9 @@ def _module(channels: int, layer: Layer) -> nn.Module:
 class Encoder(nn.Module):
     """What the layers after a policy's trunks see of observations, as ``actors.trunk_graph.Encoder``."""
 
+    bfloat16 = False
+    """Convolve in bfloat16; weights, their gradients and features stay float32."""
+
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__()
         self._spans = [*_spans(spec.seen, "", 0)]
@@ -93,9 +98,10 @@ class Encoder(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         """[B, features] of pictures [B, C, H, W] uint8, or of all parts' numbers [B, inputs], pictures from 0 to 1."""
-        if torch.is_grad_enabled() or len(observations) <= _AT_ONCE:
-            return self._features(observations)
-        return torch.cat([self._features(some) for some in observations.split(_AT_ONCE)])
+        with torch.autocast(observations.device.type, torch.bfloat16, enabled=self.bfloat16):
+            if torch.is_grad_enabled() or len(observations) <= _AT_ONCE:
+                return self._features(observations).float()
+            return torch.cat([self._features(some).float() for some in observations.split(_AT_ONCE)])
 
     def _features(self, observations: Tensor) -> Tensor:
         if self.trunks is None:

@@ -27,6 +27,8 @@ class OptimisationConfig:
     gradients is 3e-5 to 4e-4, and that would shorten steps by up to a quarter: torch's 1e-8 does not."""
     max_grad_norm: float = 0.5
     """Gradients longer than this are shortened to it; inf: never."""
+    bfloat16: bool = False
+    """Convolve in bfloat16: twice as fast where the processor has instructions for it, and slower elsewhere."""
     compile: bool = True
     """Record the minibatch step once and replay it; the results are the same."""
 

@@ -27,6 +27,7 @@ from learner.algorithms.registry import name_of
 from learner.memory.frames import Frames
 from learner.memory.memory import Columns
 from learner.networks.config import Critic
+from learner.networks.encoder import Encoder
 from learner.networks.normalizer import Normalizer
 from learner.optimisation.config import OptimisationConfig
 from learner.optimisation.sharding import Shard
@@ -79,6 +80,9 @@ class Learner:
         self._memory = algorithm.make_memory(self._generator)
         loss = functools.partial(algorithm.loss, self.network)
         name, size = name_of(algorithm), algorithm.batch_size
+        for module in self.network.modules():
+            if isinstance(module, Encoder):
+                module.bfloat16 = optimisation.bfloat16
         if self.network.encoder is not None and self.device.type == "cpu":
             optimisation = dataclasses.replace(optimisation, compile=False)  # convolutions gain nothing by a recording
         self._step = GradientStep(self.network, loss, optimisation, size, self._shard, name, algorithm.loss)

@@ -118,3 +118,18 @@ def test_every_layer_learns_from_pictures(kind: str) -> None:
     for name in ("conv0_w", "conv0_b", "conv1_w", "w0", "w1", "b1"):
         assert (after.weights[name] != before.weights[name]).any(), name
     assert not learner.notes() or kind == "dqn"  # nobody is told that convolutions are not recorded
+
+
+def test_bfloat16_is_of_convolutions_alone() -> None:
+    exact, rough = (
+        make_learner(make_spec(observation=STACK, trunk=TINY), bfloat16=bfloat16, critic=Critic(shares=True))
+        for bfloat16 in (False, True)
+    )
+    planes = torch.from_numpy(STACK.encode(STACK.sample(np.random.default_rng(0), 5)))
+    features = [learner.network.encoded(planes) for learner in (exact, rough)]
+    assert features[1].dtype == torch.float32
+    assert 0 < (features[0] - features[1]).abs().max() < 0.02
+    batch = make_batch(exact.policy(), [20, 11, 7])
+    for learner in (exact, rough):
+        policy, _ = learner.update(batch)
+        assert {weight.dtype for weight in policy.weights.values()} == {np.dtype("float32")}
