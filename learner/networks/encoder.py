@@ -84,7 +84,7 @@ def _module(channels: int, layer: Layer) -> nn.Module:
 class Encoder(nn.Module):
     """What the layers after a policy's trunks see of observations, as ``actors.trunk_graph.Encoder``."""
 
-    bfloat16 = False
+    in_bfloat16 = False
     """Convolve in bfloat16; weights, their gradients and features stay float32."""
 
     def __init__(self, spec: PolicySpec) -> None:
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         """[B, features] of pictures [B, C, H, W] uint8, or of all parts' numbers [B, inputs], pictures from 0 to 1."""
-        with torch.autocast(observations.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(observations.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             if torch.is_grad_enabled() or len(observations) <= _AT_ONCE:
                 return self._features(observations).float()
             return torch.cat([self._features(some).float() for some in observations.split(_AT_ONCE)])

@@ -82,7 +82,7 @@ class Learner:
         name, size = name_of(algorithm), algorithm.batch_size
         for module in self.network.modules():
             if isinstance(module, Encoder):
-                module.bfloat16 = optimisation.bfloat16
+                module.in_bfloat16 = optimisation.bfloat16
         if self.network.encoder is not None and self.device.type == "cpu":
             optimisation = dataclasses.replace(optimisation, compile=False)  # convolutions gain nothing by a recording
         self._step = GradientStep(self.network, loss, optimisation, size, self._shard, name, algorithm.loss)
