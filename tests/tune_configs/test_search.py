@@ -28,7 +28,7 @@ from tune_configs.search import EXPLODED, METRIC, best_of, main
     [
         ("ppo", "asha", ["--concurrent", 1]),  # all in one place, whose processes start once
         ("ppo", "pbt", []),  # more members than places, so that they take turns
-        ("dqn", "pbt", ["--concurrent", 1]),
+        ("dqn", "pbt", []),  # in one place members would go one after the other, and none take over from another
     ],
 )
 def test_a_search_writes_a_preset_file(
