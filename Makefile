@@ -33,7 +33,7 @@ test test-quick: export PYTHONDONTWRITEBYTECODE =
 
 # Slow tests wait about as much as they compute: on two cores there is room for a third process, and for the types.
 test: style ## lint, and run the tests
-	@nice $(VENV_PYTHON) -m mypy & types=$$!; $(PYTEST) -n 3 $(ARGS); tests=$$?; wait $$types && exit $$tests
+	@nice -n 5 $(VENV_PYTHON) -m mypy & types=$$!; $(PYTEST) -n 3 $(ARGS); tests=$$?; wait $$types && exit $$tests
 
 test-quick: .venv/.installed ## run the tests that start no Ray, browser or machines: for while you write
 	$(PYTEST) -n 2 -m 'not slow' $(ARGS)
