@@ -3,14 +3,14 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv run serve test test-quick lint bench bench-environments bench-serve bench-scaling
+.PHONY: help venv run serve test test-quick lint style bench bench-environments bench-serve bench-scaling
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11, \
             $(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))) python3)
 VENV_PYTHON := .venv/bin/python
 # A file's tests share what they start, so they stay in one process; tests/conftest.py says which files come first.
-PYTEST := $(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(VENV_PYTHON) -m pytest -q --dist loadfile --no-loadscope-reorder
 RUN_DIR ?= runs/first
 ARGS ?=
 
@@ -28,16 +28,22 @@ run: .venv/.installed ## learn to land on the moon, then serve it; the run is ke
 serve: .venv/.installed ## serve the policy in RUN_DIR, and a page on which it flies
 	@$(VENV_PYTHON) -m serve.app $(RUN_DIR) $(ARGS)
 
-test: lint ## lint, then run the tests
-	$(PYTEST) $(ARGS)
+# The tests start hundreds of processes, each of which would compile our modules anew where the environment says so.
+test test-quick: export PYTHONDONTWRITEBYTECODE =
+
+# Slow tests wait about as much as they compute: on two cores there is room for a third process, and for the types.
+test: style ## lint, and run the tests
+	@nice -n 5 $(VENV_PYTHON) -m mypy & types=$$!; $(PYTEST) -n 3 $(ARGS); tests=$$?; wait $$types && exit $$tests
 
 test-quick: .venv/.installed ## run the tests that start no Ray, browser or machines: for while you write
-	$(PYTEST) -m 'not slow' $(ARGS)
+	$(PYTEST) -n 2 -m 'not slow' $(ARGS)
 
-lint: .venv/.installed ## check style, format and types
+lint: style ## check style, format and types
+	$(VENV_PYTHON) -m mypy -n 2
+
+style: .venv/.installed
 	$(VENV_PYTHON) -m ruff check
 	$(VENV_PYTHON) -m ruff format --check
-	$(VENV_PYTHON) -m mypy -n 2
 
 bench: .venv/.bench ## measure against RLlib and Stable-Baselines3; writes tests/benchmarks/results
 	@$(VENV_PYTHON) -m tests.benchmarks.run $(ARGS)

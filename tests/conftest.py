@@ -16,6 +16,7 @@ hypothesis.settings.register_profile("patient", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("patient")  # how slow a busy machine is says nothing of a test
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a test run reports nothing to anyone
 os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")  # Ray's agents look at every process, every five seconds
+os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: beside other tests, actors would hardly get a turn
 
 
 STARTS_RAY = {"ray_cluster", "stack"}
@@ -23,6 +24,7 @@ STARTS_RAY = {"ray_cluster", "stack"}
 LONG = {
     *("test_compare_losses", "test_search", "test_trainer", "test_faults", "test_signals", "test_app"),
     *("test_ray_up", "test_onprem", "test_compose", "test_lost_machines", "test_doom"),
+    *("test_course", "test_replay_faults"),
 }
 """Files of more than half a minute. They come first: what comes last is short, so that no process is left waiting."""
 

@@ -33,7 +33,7 @@ SHORTER = {
 """Options after which a command is done in a moment; the last one of a name counts."""
 
 
-@pytest.mark.usefixtures("kept_processes")
+@pytest.mark.usefixtures("joined", "kept_processes")
 def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(PAGE.parents[1]))
     monkeypatch.chdir(tmp_path)
@@ -42,8 +42,9 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch
     for python, option, module, *words in COMMANDS:
         assert (python, option) == ("python", "-m")
         arguments = [*words, *SHORTER.get(module, [])]
-        if module == "tune_configs.compare_losses":  # ends the Ray that it runs on
-            subprocess.run([sys.executable, "-m", module, *arguments], check=True, capture_output=True, timeout=200)
+        if module == "tune_configs.compare_losses":  # leaves the cluster
+            command = [sys.executable, "-m", module, *arguments]
+            subprocess.run(command, check=True, capture_output=True, timeout=200)
             continue
         with contextlib.suppress(SystemExit):  # what it should have left is looked for
             importlib.import_module(module).main(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -38,7 +39,8 @@ FOR_EVER = 10_000_000
 PATIENCE = 200.0
 """Seconds that a busy machine has for what takes a few."""
 pytestmark = pytest.mark.timeout(600)
-needs_sb3 = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs the peers extra")
+HAS_SB3 = importlib.util.find_spec("stable_baselines3") is not None
+needs_sb3 = pytest.mark.skipif(not HAS_SB3, reason="needs the peers extra")
 
 
 def command(*arguments: object) -> list[str]:
@@ -236,28 +238,39 @@ def processes(title: str) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.usefixtures("joined")
-def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bad = tmp_path / "bad.json"
+@pytest.fixture(scope="module")
+def one_fails(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """A comparison of which one trial fails: its directory, exit status and what was printed."""
+    results = tmp_path_factory.mktemp("results")
+    bad = results / "bad.json"
     bad.write_text(json.dumps({"algorithm": {"name": "tests.tune_configs.losses_to_compare:Raises"}}))
-    options = [*SMALL, "--losses", bad, "cpg", "--seeds", 1, "--episodes", 64, "--results", tmp_path, "--name", "x"]
-    result = run(*options, "--concurrent", 1)
-    assert result.returncode == 1, result.stderr
-    assert "bad-0 failed: ZeroDivisionError: no such loss" in result.stdout
-    summary = summary_of(tmp_path / "x")
-    assert "no such loss" in summary["failed"]["bad-0"]
-    assert list(summary["losses"]) == ["cpg"]
-    assert "no such loss" in (tmp_path / "x" / "index.html").read_text()
-    assert json.loads((tmp_path / "x" / "runs" / "cpg-0" / "made_by.json").read_text())["command"].endswith(
-        "--concurrent 1"
-    )
+    peers = ["--peers", "sb3-dqn", "rllib-dqn"] if HAS_SB3 else []
+    options = [*SMALL, "--losses", bad, "dqn", *peers, "--seeds", 1, "--steps", 400]
+    words = [*map(str, options), "--results", str(results), "--name", "x", "--concurrent", "1"]
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["compare_losses", *words])
+        status = compare(read_command(words), Console(file=said))
+    return results / "x", status, said.getvalue()
 
-    status, out = compared(capsys, "--resume", tmp_path / "x")
-    assert status == 1
-    assert "1 of 2 trials to run" in out, "what failed is tried again"
-    assert "--name x --concurrent 1" in (tmp_path / "x" / "summary.md").read_text(), (
-        "the command is still the first one"
-    )
+
+@pytest.mark.usefixtures("joined")
+def test_a_trial_that_fails_is_told_and_the_others_go_on(one_fails: tuple[Path, int, str]) -> None:
+    directory, status, out = one_fails
+    assert status == 1, out
+    assert "bad-0 failed: ZeroDivisionError: no such loss" in out
+    summary = summary_of(directory)
+    assert "no such loss" in summary["failed"]["bad-0"]
+    assert "dqn" in summary["losses"]
+    assert "bad" not in summary["losses"]
+    assert "no such loss" in (directory / "index.html").read_text()
+    assert json.loads((directory / "runs" / "dqn-0" / "made_by.json").read_text())["command"].endswith("--concurrent 1")
+
+    again = run("--resume", directory)
+    assert again.returncode == 1, again.stderr
+    total = len(list((directory / "runs").iterdir()))
+    assert f"1 of {total} trials to run" in again.stdout, "what failed is tried again"
+    assert "--name x --concurrent 1" in (directory / "summary.md").read_text(), "the command is still the first one"
 
 
 @pytest.mark.slow
@@ -301,22 +314,20 @@ def test_peers_are_trials_like_any_other(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @needs_sb3
-@pytest.mark.usefixtures("ray_cluster")
-def test_peers_that_learn_from_a_memory_are_trials_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [*SMALL, "--losses", "dqn", "--peers", "sb3-dqn", "rllib-dqn", "--seeds", 1, "--steps", 400]
-    status, out = compared(capsys, *options, "--results", tmp_path, "--name", "x", "--concurrent", 1)
-    assert status == 0, out
-    summary = summary_of(tmp_path / "x")
+def test_peers_that_learn_from_a_memory_are_trials_too(one_fails: tuple[Path, int, str]) -> None:
+    directory, _, out = one_fails
+    summary = summary_of(directory)
+    assert set(summary["failed"]) == {"bad-0"}, out
     assert set(summary["losses"]) == {"dqn", "rllib-dqn", "sb3-dqn"}
     for peer in ("rllib-dqn", "sb3-dqn"):
         figures = summary["losses"][peer]
         assert figures["steps"] == 400
         assert figures["evaluation_mean"] > 5
-        rows = read_metrics(tmp_path / "x" / "runs" / f"{peer}-0" / "metrics.jsonl")
+        rows = read_metrics(directory / "runs" / f"{peer}-0" / "metrics.jsonl")
         assert [row["time/total_timesteps"] for row in rows] == [200, 400]
         assert rows[-1]["time/episodes"] == figures["episodes"] > 4
         assert rows[-1]["train/loss"] > 0
-        policy = Policy.load(tmp_path / "x" / "runs" / f"{peer}-0" / "policy")
+        policy = Policy.load(directory / "runs" / f"{peer}-0" / "policy")
         assert policy.weights["epsilon"] == pytest.approx(0.1), "it has explored its share of the budget"
 
 

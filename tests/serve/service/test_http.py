@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import json
@@ -195,13 +196,18 @@ def test_fuzzed_bodies_get_no_server_error(address: str) -> None:
         b"\\u0000",
     ]
     seen: dict[int, int] = {}
-    with httpx2.Client(headers={"content-type": "application/json"}, timeout=PATIENCE) as client:
+    url = urlsplit(address)  # the standard library's client: ten thousand requests cost it a third
+    client = http.client.HTTPConnection(str(url.hostname), url.port, timeout=PATIENCE)
+    with contextlib.closing(client):
         for _ in range(10_000):
             body = bytearray(good)
             for _ in range(rng.randint(1, 4)):
                 at = rng.randrange(len(body) + 1)
                 body[at : at + rng.choice([0, 1, 1, 5])] = rng.choice([*pieces, bytes([rng.randrange(256)])])
-            status = client.post(f"{address}/act", content=bytes(body)).status_code
+            client.request("POST", "/act", bytes(body), {"Content-Type": "application/json"})
+            answer = client.getresponse()
+            answer.read()
+            status = answer.status
             seen[status] = seen.get(status, 0) + 1
     assert set(seen) <= {200, 400, 422}, seen
     assert len(seen) == 3
