@@ -21,7 +21,7 @@ _MOST = 1000
 """Characters in a name."""
 _OUR_CHOICE = ("id", "render_mode", "disable_env_checker", "vectorization_mode")
 """Arguments of ``gymnasium.make`` that whoever flies decides on."""
-OURS = ("ActionMask", "Tabular")
+OURS = ("ActionMask", "Hide", "Tabular")
 """Wrappers in ``actors.wrappers``."""
 NO_WRAPPERS = ("RecordVideo", "HumanRendering", "RenderCollection", "RecordEpisodeStatistics", "Autoreset")
 """Gymnasium's wrappers that write files, open windows, keep pictures, or change when an episode ends."""

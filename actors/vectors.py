@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from actors import envpool_families
-from actors.environment_name import parse
+from actors.environment_name import EnvironmentName, parse
 from actors.environments import EnvironmentInfo, describe, fitting, observation_of, stacked
 from actors.episode import Array
 from actors.errors import UserError, unknown
@@ -18,6 +18,7 @@ from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete
 from actors.transitions import TransitionTable, tells_transitions
 from actors.trees import Tree
+from actors.wrappers import left
 
 Backend = Literal["auto", "gymnasium", "envpool"]
 
@@ -142,6 +143,7 @@ class EnvPoolEnvironments:
         self._pool = self._make_pool(seed=derive(seed, num_envs))
         names = [name.partition(":")[0] for name in self._pool._state_keys]
         self._columns = [names.index(name) for name in ("obs", "reward", "done", "trunc")]
+        self._left = _left(parse(info.env_id), self._pool.observation_space.shape)
 
     def reset(self, seed: Seed | None = None) -> Array:
         """Start a new episode in every slot: [num_envs, *obs]; a seed makes the pool anew."""
@@ -149,7 +151,7 @@ class EnvPoolEnvironments:
             self._pool.close()
             self._pool = self._make_pool(seed=derive(seed, self.num_envs))
         observations, _ = self._pool.reset()
-        return np.asarray(observations, self._dtype)
+        return self._seen(observations)
 
     def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step these slots, all in one call of C++: observations, rewards, terminated, truncated, each [k, …]."""
@@ -158,7 +160,11 @@ class EnvPoolEnvironments:
         self._pool._send([slots, slots, np.ascontiguousarray(actions, self._action_type)])
         state = self._pool._recv()  # one thread: in the order of the slots
         observations, rewards, done, truncated = (state[i] for i in self._columns)
-        return np.asarray(observations, self._dtype), np.asarray(rewards, np.float32), done & ~truncated, truncated
+        return self._seen(observations), np.asarray(rewards, np.float32), done & ~truncated, truncated
+
+    def _seen(self, observations: Array) -> Array:
+        """What wrapper Hide leaves, in our type."""
+        return np.asarray(observations if self._left is None else observations[:, self._left], self._dtype)
 
     def close(self) -> None:
         """Close the pool."""
@@ -173,18 +179,29 @@ def envpool_lacks(info: EnvironmentInfo) -> str | None:
         return "EnvPool is not installed"
     if not envpool_families.has(name):
         return "EnvPool does not have it"
-    if asked.wrappers:
-        return f"wrapper {asked.wrappers[0].name} is Gymnasium's"
+    if others := [wrapper.name for wrapper in asked.wrappers if wrapper.name != "Hide"]:
+        return f"wrapper {others[0]} is Gymnasium's"
     if lacking := asked.arguments.keys() - {"max_episode_steps"} - envpool_families.arguments(name):
         return f"EnvPool has no argument {min(lacking)} of it"
     if not (isinstance(info.observation, Box) and isinstance(info.action, Box | Discrete)):
         return "its Box observations and Box or Discrete actions are all that is flown there"
     own = {key: value for key, value in asked.arguments.items() if key != "max_episode_steps"}
     observations, actions = envpool_families.spaces(name, **own)
-    same = observations.shape == info.observation.shape and actions.shape == info.action.shape
+    hidden = _left(asked, observations.shape)
+    shape = observations.shape if hidden is None else hidden.shape
+    same = shape == info.observation.shape and actions.shape == info.action.shape
     if isinstance(info.action_space, gymnasium.spaces.Discrete):
         same = same and getattr(actions, "n", None) == info.action_space.n and info.action_space.start == 0
     return None if same else f"its spaces there are {observations} and {actions}"
+
+
+def _left(name: EnvironmentName, shape: tuple[int, ...]) -> Array | None:
+    """Which numbers of an observation its wrappers Hide leave; None: there is none of these."""
+    columns = np.arange(shape[0]) if name.wrappers else None
+    for wrapper in name.wrappers:
+        assert columns is not None
+        columns = columns[left(len(columns), wrapper.arguments["components"])]
+    return columns
 
 
 def require_envpool(info: EnvironmentInfo) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from actors.trees import Array
 
-Columns = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Columns = dict[str, "Tensor"]
 """What a learner knows of T steps, by name: [T, …] each."""
+BEGINS, MEMORIES = "begins", "memories"
+"""Columns of policies that remember: [T] bool, where a segment or a window of one begins, and [T, M], what was
+remembered before each step. The steps of such are drawn in windows, in order."""
 
 
 class Memory(Protocol):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from actors.spec import PolicySpec
+from learner.memory.memory import Columns
 from learner.networks.torch_policy import TorchPolicy, perceptron
 
 
@@ -20,6 +21,8 @@ class Outputs(NamedTuple):
     """[B]: H(π(· | o_t)), in nats."""
     values: Tensor
     """[B]: v(o_t); zeros without a critic."""
+    memory_drift: Tensor | None = None
+    """How far what is remembered is from what was when the update began, relative to this; None: nothing is."""
 
 
 class ActorCritic(TorchPolicy):
@@ -27,7 +30,8 @@ class ActorCritic(TorchPolicy):
 
     def __init__(self, spec: PolicySpec, has_critic: bool, critic_sizes: tuple[int, ...] | None = None) -> None:
         super().__init__(spec)
-        sizes = (spec.layer_sizes[0], *(spec.network.hidden_sizes if critic_sizes is None else critic_sizes), 1)
+        inputs = spec.features if self.core is not None else spec.layer_sizes[0]
+        sizes = (inputs, *(spec.network.hidden_sizes if critic_sizes is None else critic_sizes), 1)
         self.critic = perceptron(sizes, spec.network.activation, 1.0, spec.network.layer_norm) if has_critic else None
 
     def value(self, observations: Tensor) -> Tensor:
@@ -36,6 +40,20 @@ class ActorCritic(TorchPolicy):
             return torch.zeros_like(observations[:, 0])
         values: Tensor = self.critic(observations).squeeze(1)
         return values
+
+    def judged(
+        self,
+        observations: Tensor,
+        final_observations: Tensor,
+        ends: Tensor,  # noqa: ARG002
+        memory: Tensor | None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor, Columns]:
+        """What the critic says of a batch, as ``Experience`` has it, and what has to be known to evaluate it again.
+
+        Returns:
+            v(o_t) [T], v of the observations after segments [E], and columns by name, [T, …] each.
+        """
+        return self.value(observations), self.value(final_observations), {}
 
     def forward(self, observations: Tensor, actions: Tensor, allows: Tensor | None = None) -> Outputs:
         """Evaluate steps that were flown: observations [B, inputs], actions [B] or [B, A], masks [B, A] bool."""

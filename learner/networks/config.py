@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from actors.errors import UserError, unknown
-from actors.spec import ACTIVATIONS
+from actors.spec import ACTIVATIONS, require_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,11 @@ class NetworkConfig:
     """Standardise observations with running statistics, which travel with the policy."""
     layer_norm: bool = False
     """Normalise each hidden layer, the critic's too, before its activation (Ba et al. 2016)."""
+    memory: Literal["none", "gru", "lstm"] = "none"
+    """A recurrent core after the hidden layers, for what observations do not show: gru (Cho et al. 2014) or lstm
+    (Hochreiter and Schmidhuber 1997). The critic reads it too. Policy gradients learn with it."""
+    memory_size: int = 64
+    """Units of the memory."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -30,3 +36,4 @@ class NetworkConfig:
             raise UserError(
                 f"hidden_sizes and critic_sizes must be positive, not {self.hidden_sizes}, {self.critic_sizes}"
             )
+        require_memory(self.memory, self.memory_size, self.hidden_sizes)

@@ -15,6 +15,7 @@ from actors.errors import UserError
 from actors.masks import FORBIDDEN
 from actors.policy import NORMALIZED_LIMIT
 from actors.spec import LAYER_NORM_EPS, PolicySpec
+from learner.networks.cores import TorchCore
 from learner.networks.distributions import DISTRIBUTIONS
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
@@ -75,13 +76,18 @@ class TorchPolicy(nn.Module):
         self.distribution = DISTRIBUTIONS[spec.distribution](spec)
         sizes = (*spec.layer_sizes[:-1], spec.layer_sizes[-1] if outputs is None else outputs)
         self.actor = perceptron(sizes, spec.network.activation, last_gain, spec.network.layer_norm)
+        self.core: TorchCore | None = None
+        if spec.network.memory != "none":
+            self.core = TorchCore(spec.network.memory, sizes[-2], spec.features)
+            self.actor[-1] = perceptron((spec.features, sizes[-1]), spec.network.activation, last_gain)[0]
         self._weight_names = [name for name in spec.weight_shapes() if not name.startswith("observation_")]
         self._statistics: tuple[Tensor, Tensor] | None = None
 
     @property
     def num_policy_parameters(self) -> int:
         """Numbers of the learner's vector that the policy is made of; they come first."""
-        return sum(own.numel() for own in (*self.distribution.parameters(), *self.actor.parameters()))
+        parts = [part for part in (self.distribution, self.actor, self.core) if part is not None]
+        return sum(own.numel() for part in parts for own in part.parameters())
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the statistics of observations, [inputs] each, that ``standardised`` uses; later ones in their place."""
@@ -104,6 +110,11 @@ class TorchPolicy(nn.Module):
             hidden = self.actor[:-1](observations)
             return self.distribution.complete(self.actor[-1](hidden), hidden)
         parameters: Tensor = self.actor(observations)
+        return parameters if allows is None else torch.where(allows, parameters, FORBIDDEN)
+
+    def parameters_from(self, features: Tensor, allows: Tensor | None = None) -> Tensor:
+        """The same for what the output layer reads, [B, features]: what a memory gives."""
+        parameters = self.distribution.complete(self.actor[-1](features), features)
         return parameters if allows is None else torch.where(allows, parameters, FORBIDDEN)
 
     def catch_up(self) -> None:
@@ -140,4 +151,6 @@ class TorchPolicy(nn.Module):
         for i, norm in enumerate(layer for layer in self.actor if isinstance(layer, LayerNorm)):
             yield f"scale{i}", norm.scale
             yield f"shift{i}", norm.shift
+        if self.core is not None:
+            yield from self.core.named_parameters()
         yield from self.distribution.named_parameters()
