@@ -21,13 +21,14 @@ from actors.parts import Parts
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
 from actors.spec import LAYER_NORM_EPS
+from serve.hub.formats.onnx_cores import CORES
 
 _OPSET, _IR_VERSION = 17, 8
 """Of 2022: old enough for any runtime in use, and the graph needs nothing newer."""
 _ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}
 
 
-class _Graph:
+class Graph:
     """Nodes in the order in which they are computed; each has one output, named after what it holds."""
 
     def __init__(self) -> None:
@@ -47,7 +48,8 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     """The policy's greedy actions, and the distribution that they come from.
 
     Input ``observation`` [batch, *obs] of ``spec.observation.dtype``; for each part of one that has some, an
-    ``observation.part``.
+    ``observation.part``. Of a policy that remembers also ``memory`` [batch, M] float32: the output ``next_memory`` of
+    the episode's step before, zeros for its first.
 
     Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and,
     unless they are squashed, ``std`` [*act], or [batch, *act] where it depends on the observation, in the actions'
@@ -59,7 +61,7 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     Raises:
         UserError: nobody has written down how its actions are distributed.
     """
-    spec, graph = policy.spec, _Graph()
+    spec, graph = policy.spec, Graph()
     parameters = _network(policy, graph)
     head = _HEADS.get(type(policy.distribution))
     if head is None:
@@ -71,6 +73,9 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
         )
         for name, _, space in inputs_of(spec.observation)
     ]
+    for rows in policy.start(1).values():
+        for values, name in ((inputs, "memory"), (outputs, "next_memory")):
+            values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", rows.shape[1]]))
     model = helper.make_model(
         helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.constants),
         producer_name="touchdown",
@@ -82,17 +87,17 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     return model
 
 
-def _categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueInfoProto]:
+def _categorical(policy: Policy, graph: Graph, logits: str) -> list[onnx.ValueInfoProto]:
     graph.add("Softmax", [logits], "probabilities", axis=1)
     return _chosen(policy, graph, logits, "probabilities")
 
 
-def _epsilon_greedy(policy: Policy, graph: _Graph, q_values: str) -> list[onnx.ValueInfoProto]:
+def _epsilon_greedy(policy: Policy, graph: Graph, q_values: str) -> list[onnx.ValueInfoProto]:
     graph.add("Identity", [q_values], "q_values")
     return _chosen(policy, graph, q_values, "q_values")
 
 
-def _chosen(policy: Policy, graph: _Graph, parameters: str, shown: str) -> list[onnx.ValueInfoProto]:
+def _chosen(policy: Policy, graph: Graph, parameters: str, shown: str) -> list[onnx.ValueInfoProto]:
     """The action of the largest parameter, beside what is shown of all."""
     assert isinstance(policy.spec.action, Discrete)
     graph.add("ArgMax", [parameters], "choice", axis=1, keepdims=0)
@@ -103,7 +108,7 @@ def _chosen(policy: Policy, graph: _Graph, parameters: str, shown: str) -> list[
     ]
 
 
-def _gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+def _gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
     distribution = policy.distribution
     outputs = _placed(policy, graph, means)
     assert isinstance(distribution, Gaussian)
@@ -112,11 +117,12 @@ def _gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoP
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, [*distribution.shape])]
 
 
-def _state_dependent_gaussian(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+def _state_dependent_gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
     distribution = policy.distribution
     outputs = _placed(policy, graph, means)
     assert isinstance(distribution, StateDependentGaussian)
-    hidden = f"hidden{len(policy.spec.network.hidden_sizes) - 1}"
+    is_remembered = policy.spec.network.memory != "none"
+    hidden = "remembered" if is_remembered else f"hidden{len(policy.spec.network.hidden_sizes) - 1}"
     graph.add("Mul", [hidden, hidden], "hidden_squared")
     graph.add("MatMul", ["hidden_squared", graph.constant("noise", distribution.variances)], "spread")
     graph.add("Add", ["spread", graph.constant("floor", np.float32(VARIANCE_FLOOR))], "variance")
@@ -126,7 +132,7 @@ def _state_dependent_gaussian(policy: Policy, graph: _Graph, means: str) -> list
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, ["batch", *distribution.shape])]
 
 
-def _squashed_gaussian(policy: Policy, graph: _Graph, parameters: str) -> list[onnx.ValueInfoProto]:
+def _squashed_gaussian(policy: Policy, graph: Graph, parameters: str) -> list[onnx.ValueInfoProto]:
     components = policy.spec.action.inputs
     ends = [graph.constant(name, np.array([place], np.int64)) for name, place in (("from", 0), ("to", components))]
     axis = graph.constant("axis_of_components", np.array([1], np.int64))
@@ -134,7 +140,7 @@ def _squashed_gaussian(policy: Policy, graph: _Graph, parameters: str) -> list[o
     return _placed(policy, graph, graph.add("Tanh", ["unsquashed"], "squashed"))
 
 
-def _placed(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoProto]:
+def _placed(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
     """The action and the mean, in the action's units."""
     distribution = policy.distribution
     assert isinstance(distribution, Gaussian | SquashedGaussian)
@@ -154,7 +160,7 @@ def _placed(policy: Policy, graph: _Graph, means: str) -> list[onnx.ValueInfoPro
     ]
 
 
-def _multi_categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.ValueInfoProto]:
+def _multi_categorical(policy: Policy, graph: Graph, logits: str) -> list[onnx.ValueInfoProto]:
     space = policy.spec.action
     assert isinstance(space, MultiDiscrete)
     ends = np.cumsum([0, *space.nvec])
@@ -177,7 +183,7 @@ def _multi_categorical(policy: Policy, graph: _Graph, logits: str) -> list[onnx.
     ]
 
 
-def _bernoulli(policy: Policy, graph: _Graph, log_odds: str) -> list[onnx.ValueInfoProto]:
+def _bernoulli(policy: Policy, graph: Graph, log_odds: str) -> list[onnx.ValueInfoProto]:
     shape = policy.spec.action.shape
     graph.add("Greater", [log_odds, graph.constant("even", np.float32(0))], "is_one")
     graph.add("Cast", ["is_one"], "ones", to=TensorProto.INT8)
@@ -189,7 +195,7 @@ def _bernoulli(policy: Policy, graph: _Graph, log_odds: str) -> list[onnx.ValueI
     ]
 
 
-_HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.ValueInfoProto]]] = {
+_HEADS: dict[type[Distribution], Callable[[Policy, Graph, str], list[onnx.ValueInfoProto]]] = {
     Categorical: _categorical,
     EpsilonGreedy: _epsilon_greedy,
     MultiCategorical: _multi_categorical,
@@ -201,7 +207,7 @@ _HEADS: dict[type[Distribution], Callable[[Policy, _Graph, str], list[onnx.Value
 """Each adds a distribution's outputs to the graph, given the name of its parameters."""
 
 
-def _network(policy: Policy, graph: _Graph) -> str:
+def _network(policy: Policy, graph: Graph) -> str:
     """As Policy.forward: the name of the distribution's parameters, [batch, A]."""
     spec, weights = policy.spec, policy.weights
     parts = [_encoded(name, space, graph, spec.statistics_dtype) for name, _, space in inputs_of(spec.seen)]
@@ -217,6 +223,8 @@ def _network(policy: Policy, graph: _Graph) -> str:
         x = graph.add("Cast", [clipped], "normalized", to=TensorProto.FLOAT)
     last = len(spec.network.hidden_sizes)
     for i in range(last + 1):
+        if i == last and spec.network.memory != "none":
+            x = CORES[spec.network.memory](policy, graph, x)
         w, b = (graph.constant(f"{kind}{i}", weights[f"{kind}{i}"]) for kind in "wb")
         product = graph.add("MatMul", [x, w], f"product{i}")
         x = graph.add("Add", [product, b], f"layer{i}")
@@ -228,7 +236,7 @@ def _network(policy: Policy, graph: _Graph) -> str:
     return _masked(x, graph) if spec.is_masked else x
 
 
-def _masked(parameters: str, graph: _Graph) -> str:
+def _masked(parameters: str, graph: Graph) -> str:
     """As actors.masks.masked."""
     flat = graph.add("Flatten", [f"observation.{MASK}"], "mask", axis=1)
     numbers = graph.add("Cast", [flat], "mask_numbers", to=TensorProto.FLOAT)
@@ -255,7 +263,7 @@ def inputs_of(space: Space, name: str = "observation", path: tuple[str | int, ..
         yield Input(name, path, space)
 
 
-def _encoded(name: str, space: Space, graph: _Graph, dtype: str) -> str:
+def _encoded(name: str, space: Space, graph: Graph, dtype: str) -> str:
     """As Space.encode."""
     x = graph.add("Flatten", [name], f"({name}):flat", axis=1)
     if isinstance(space, Discrete):
