@@ -87,8 +87,9 @@ class Hide(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordCo
         if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
             raise UserError(f"observations {space} are no Box of one dimension")
         size = space.shape[0]
-        if not all(type(component) is int and 0 <= component < size for component in components):
-            raise UserError(f"components must be whole numbers from 0 to {size - 1}, not {components}")
+        is_list = isinstance(components, list | tuple)
+        if not (is_list and all(type(component) is int and 0 <= component < size for component in components)):
+            raise UserError(f"components must be a list of whole numbers from 0 to {size - 1}, not {components}")
         self._left = left(size, components)
         if not len(self._left):
             raise UserError(f"nothing would be left of {size} components")

@@ -123,7 +123,7 @@ def memory_of(request: ActRequest, policy: Policy, count: int) -> Memory:
         raise Problem(422, "memory goes with observation, memories with observations", other)
     given = [request.memory] if single else request.memories
     memory = policy.start(count)
-    if given is None or not any(given):
+    if given is None or given == [None]:
         return memory
     if not memory:
         raise Problem(422, f"this policy for {policy.spec.env_id} has no memory: leave it out", field)

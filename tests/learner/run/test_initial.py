@@ -110,6 +110,8 @@ def test_the_command_takes_over_the_network_and_nothing_else(tmp_path: Path) -> 
         "activation": "elu",
         "normalize_observations": True,
         "layer_norm": False,
+        "memory": "none",
+        "memory_size": 64,
     }
     assert dataclasses.asdict(config.network) == {**network, "critic_sizes": (3,)}
     plain = read_command(["--env", "CartPole-v1"]).options
