@@ -21,7 +21,7 @@ _MOST = 1000
 """Characters in a name."""
 _OUR_CHOICE = ("id", "render_mode", "disable_env_checker", "vectorization_mode")
 """Arguments of ``gymnasium.make`` that whoever flies decides on."""
-OURS = ("ActionMask", "Screen", "Tabular")
+OURS = ("ActionMask", "Hide", "Screen", "Tabular")
 """Wrappers in ``actors.wrappers``."""
 _REGISTRARS = {
     re.compile(r"Vizdoom"): ("vizdoom.gymnasium_wrapper", "doom"),

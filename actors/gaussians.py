@@ -116,7 +116,7 @@ class StateDependentGaussian(Gaussian):
         """
         if not spec.network.hidden_sizes:
             raise UserError("noise that depends on the state is of a network's last hidden layer; this one has none")
-        return {"log_std": (spec.network.hidden_sizes[-1], cls.size(spec))}
+        return {"log_std": (spec.features, cls.size(spec))}
 
     def complete(self, outputs: Array, hidden: Array) -> Array:
         """Means and standard deviations, [B, 2A] float32."""

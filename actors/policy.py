@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from actors.cores import CORE, CORES
 from actors.distribution import Distribution
 from actors.distributions import DISTRIBUTIONS
 from actors.episode import Array
@@ -74,8 +75,11 @@ class Policy:
         self.weights = weights
         self._between = [self._activated(i) for i in range(len(spec.network.hidden_sizes))]
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
+        kind = CORES.get(spec.network.memory)
+        self._core = kind(weights) if kind else None
         sees_hidden = DISTRIBUTIONS[spec.distribution].sees_hidden
-        self._last = self._layers.pop() if sees_hidden else None  # the distribution has to see what comes before it
+        # a memory and some distributions have to see what comes before it
+        self._last = self._layers.pop() if sees_hidden or self._core else None
         self._encode = spec.seen.encode
         self._project: Callable[[Tree, Array], Array] = spec.seen.project
         if spec.network.trunk:
@@ -93,11 +97,16 @@ class Policy:
     def forward(self, observations: Tree) -> Array:
         """The distribution's parameters: observations [B, *obs] -> logits or means [B, A] float32.
 
-        Of a distribution that sees the last hidden layer they are what it says, [B, P].
+        Of a distribution that sees the last hidden layer they are what it says, [B, P]. Of a policy that remembers they
+        are those of an episode's first step.
 
         Args:
             observations: a column of ``spec.observation``.
         """
+        return self._forward(observations, self.start(length(observations)) if self._core else {})[0]
+
+    def _forward(self, observations: Tree, memory: Memory) -> tuple[Array, Memory]:
+        """The distribution's parameters, and the memory for the next step."""
         (w, b), *layers = self._layers
         if self._normalizes:
             x = self._encode(observations)
@@ -109,9 +118,12 @@ class Policy:
             x = between(x) @ w + b
         if self._last:
             hidden, (w, b) = self._between[-1](x), self._last
-            return self.distribution.complete(hidden @ w + b, hidden)
+            if self._core:
+                remembered = self._core.step(hidden, memory[CORE])
+                memory, hidden = {CORE: remembered}, remembered[:, : self._core.units]
+            x = self.distribution.complete(hidden @ w + b, hidden)
         parameters = np.asarray(x)
-        return masked(parameters, allowed(observations)) if self._is_masked else parameters
+        return (masked(parameters, allowed(observations)) if self._is_masked else parameters), memory
 
     def _activated(self, layer: int) -> Callable[[Array], Array]:
         """What becomes of a hidden layer's sums, [B, units]: normalised where the network does so, and activated."""
@@ -136,9 +148,9 @@ class Policy:
         if self._is_masked and not self.distribution.can_act(allowed(observations)).all():
             raise UserError(f"{self.spec.env_id}: {MASK} forbids every action")
 
-    def start(self, slots: int) -> Memory:  # noqa: ARG002
+    def start(self, slots: int) -> Memory:
         """Its memory before the first step of ``slots`` episodes; a feed-forward network has none."""
-        return {}
+        return {CORE: self._core.start(slots)} if self._core else {}
 
     def step(self, observations: Tree, memory: Memory, noise: Array | None = None) -> Step:
         """Act on a batch of observations. Whoever flies an environment with a policy calls this.
@@ -148,7 +160,7 @@ class Policy:
             memory: of ``start``, or of the step before in the same B episodes.
             noise: [B, A] of the distribution; a row of zeros, or None for all of them, takes the most likely action.
         """
-        parameters = self.forward(observations)
+        parameters, memory = self._forward(observations, memory)
         sampled = self.distribution.sample(parameters, noise)
         return Step(self.distribution, parameters, sampled, self.distribution.flyable(sampled), memory)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from actors.cores import CORES
 from actors.distributions import DISTRIBUTIONS
 from actors.environment_name import parse
 from actors.errors import UserError, unknown
@@ -32,6 +33,8 @@ LAYER_NORM_EPS = 1e-5
 """What is added to a layer's variance before it is divided by, as PyTorch does."""
 MOST_BYTES = 256 * 1024**2
 """In a policy's file: a thousand times what one of the usual sizes needs."""
+MOST_REMEMBERED = 4096
+"""Units of a memory, which travels with every request: 44 KB of text, or twice that."""
 
 
 SPACES: dict[str, type[Space]] = {
@@ -67,6 +70,10 @@ class PolicyNetwork:
     scaled and shifted (Ba et al. 2016, arXiv:1607.06450)."""
     trunk: str = ""
     """The convolutions that each picture in an observation goes through first: see ``trunks``; empty: none."""
+    memory: Literal["none", "gru", "lstm"] = "none"
+    """The recurrent core between the hidden layers and the output layer: see ``actors.cores``."""
+    memory_size: int = 64
+    """Its units."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -74,6 +81,21 @@ class PolicyNetwork:
         if not all(0 < size < 2**31 for size in self.hidden_sizes):
             raise UserError(f"sizes must be positive: hidden_sizes is {self.hidden_sizes}")
         read_trunk(self.trunk)
+        require_memory(self.memory, self.memory_size, self.hidden_sizes)
+
+
+def require_memory(memory: str, memory_size: int, hidden_sizes: tuple[int, ...]) -> None:
+    """Make sure that a network can have such a memory.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if memory not in ("none", *CORES):
+        raise unknown("memory", memory, ("none", *CORES))
+    if not 0 < memory_size <= MOST_REMEMBERED:
+        raise UserError(f"memory_size must lie between 1 and {MOST_REMEMBERED}, not {memory_size}")
+    if memory != "none" and not hidden_sizes:
+        raise UserError(f"memory {memory} stands after the hidden layers: hidden_sizes must have one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +178,11 @@ class PolicySpec:
         return (features_of(self.seen, self.network.trunk), *self.network.hidden_sizes, outputs)
 
     @property
+    def features(self) -> int:
+        """Numbers that the output layer reads: units of the memory, or of the last hidden layer."""
+        return self.network.memory_size if self.network.memory != "none" else self.layer_sizes[-2]
+
+    @property
     def statistics_dtype(self) -> Literal["float32", "float64"]:
         """The type of observations, as the network sees them, and of their statistics until they are standardised."""
         return "float64" if self.seen.dtype == "float64" else "float32"
@@ -177,9 +204,12 @@ class PolicySpec:
             for name, picture in pictures_in(self.seen):
                 shapes |= trunk_shapes(name, picture.planes, self.network.trunk)
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(self.layer_sizes)):
+            fan_in = self.features if i == len(self.network.hidden_sizes) else fan_in  # noqa: PLW2901
             shapes |= {f"w{i}": (fan_in, fan_out), f"b{i}": (fan_out,)}
             if self.network.layer_norm and i < len(self.network.hidden_sizes):
                 shapes |= {f"scale{i}": (fan_out,), f"shift{i}": (fan_out,)}
+        if self.network.memory != "none":
+            shapes |= CORES[self.network.memory].weight_shapes(self.network.hidden_sizes[-1], self.network.memory_size)
         shapes |= DISTRIBUTIONS[self.distribution].weight_shapes(self)
         if self.network.normalize_observations:
             shapes |= {"observation_mean": (self.layer_sizes[0],), "observation_std": (self.layer_sizes[0],)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from actors import envpool_families
 from actors.atari import in_envpool, is_atari
-from actors.environment_name import parse
+from actors.environment_name import EnvironmentName, parse
 from actors.environments import EnvironmentInfo, describe, fitting, observation_of, stacked
 from actors.episode import Array
 from actors.errors import UserError, unknown
@@ -20,6 +20,7 @@ from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete
 from actors.transitions import TransitionTable, tells_transitions
 from actors.trees import Tree
+from actors.wrappers import left
 
 Backend = Literal["auto", "gymnasium", "envpool"]
 
@@ -141,6 +142,7 @@ class EnvPoolEnvironments:
         self._pool = self._make_pool(seed=derive(seed, num_envs))
         names = [name.partition(":")[0] for name in self._pool._state_keys]
         self._columns = [names.index(name) for name in ("obs", "reward", "done", "trunc")]
+        self._left = _left(parse(info.env_id), self._pool.observation_space.shape)
 
     def reset(self, seed: Seed | None = None) -> Array:
         """Start a new episode in every slot: [num_envs, *obs]; a seed makes the pool anew."""
@@ -160,7 +162,9 @@ class EnvPoolEnvironments:
         return self._seen(observations), np.asarray(rewards, np.float32), done & ~truncated, truncated
 
     def _seen(self, observations: Any) -> Array:
-        """As Gymnasium gives them, which does not count a single frame."""
+        """As Gymnasium gives them, which does not count a single frame; of numbers what wrapper Hide leaves."""
+        if self._left is not None:
+            observations = observations[:, self._left]
         return np.asarray(observations, self._dtype).reshape(len(observations), *self._shape)
 
     def close(self) -> None:
@@ -176,11 +180,11 @@ def _in_envpool(info: EnvironmentInfo) -> tuple[str, dict[str, Any]] | str:
     if is_atari(gymnasium.registry.get(asked.id)):
         found = in_envpool(asked)
         return found if isinstance(found, str) or envpool_families.has(found[0]) else "EnvPool does not have it"
-    if asked.wrappers:
-        return f"wrapper {asked.wrappers[0].name} is Gymnasium's"
     name = _ENVPOOL_IDS.get(asked.made, asked.made)
     if not envpool_families.has(name):
         return "EnvPool does not have it"
+    if others := [wrapper.name for wrapper in asked.wrappers if wrapper.name != "Hide"]:
+        return f"wrapper {others[0]} is Gymnasium's"
     options = {key: value for key, value in asked.arguments.items() if key != "max_episode_steps"}
     if lacking := options.keys() - envpool_families.arguments(name):
         return f"EnvPool has no argument {min(lacking)} of it"
@@ -195,11 +199,22 @@ def envpool_lacks(info: EnvironmentInfo) -> str | None:
     if not (isinstance(info.observation, Box | Picture) and isinstance(info.action, Box | Discrete)):
         return "its Box observations and Box or Discrete actions are all that is flown there"
     observations, actions = envpool_families.spaces(found[0], **found[1])
-    seen = info.observation.shape
-    same = observations.shape in (seen, (1, *seen)) and actions.shape == info.action.shape
+    hidden, seen = _left(parse(info.env_id), observations.shape), info.observation.shape
+    shape = observations.shape if hidden is None else hidden.shape
+    same = shape in (seen, (1, *seen)) and actions.shape == info.action.shape
     if isinstance(info.action_space, gymnasium.spaces.Discrete):
         same = same and getattr(actions, "n", None) == info.action_space.n and info.action_space.start == 0
     return None if same else f"its spaces there are {observations} and {actions}"
+
+
+def _left(name: EnvironmentName, shape: tuple[int, ...]) -> Array | None:
+    """Which numbers of an observation its wrappers Hide leave; None: there is none of these."""
+    hiding = [wrapper for wrapper in name.wrappers if wrapper.name == "Hide"]
+    columns = np.arange(shape[0]) if hiding else None
+    for wrapper in hiding:
+        assert columns is not None
+        columns = columns[left(len(columns), wrapper.arguments["components"])]
+    return columns
 
 
 def require_envpool(info: EnvironmentInfo) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -66,6 +66,44 @@ class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordCo
         if len(mask) != self._size:
             raise UserError(f"the mask has {len(mask)} entries; its actions are {self._size}")
         return {**self._parts(observation), MASK: mask.astype(np.int8)}
+
+
+class Hide(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
+    """Leaves numbers out of observations: ``CartPole-v1 | Hide(components=[1, 3])`` shows no velocities.
+
+    EnvPool flies it too. Of a Dict's parts Gymnasium's FilterObservation leaves some out.
+
+    Args:
+        env: with Box observations of one dimension.
+        components: those to leave out, from 0.
+
+    Raises:
+        UserError: observations are others, have no such components, or nothing would be left.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], components: Sequence[int]) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, components=components)
+        gymnasium.ObservationWrapper.__init__(self, env)
+        space = env.observation_space
+        if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
+            raise UserError(f"observations {space} are no Box of one dimension")
+        size = space.shape[0]
+        is_list = isinstance(components, list | tuple)
+        if not (is_list and all(type(component) is int and 0 <= component < size for component in components)):
+            raise UserError(f"components must be a list of whole numbers from 0 to {size - 1}, not {components}")
+        self._left = left(size, components)
+        if not len(self._left):
+            raise UserError(f"nothing would be left of {size} components")
+        self.observation_space = gymnasium.spaces.Box(space.low[self._left], space.high[self._left], dtype=space.dtype)  # type: ignore[arg-type]
+
+    def observation(self, observation: Any) -> Any:
+        """What is left of it."""
+        return observation[self._left]
+
+
+def left(size: int, components: Sequence[int]) -> Any:
+    """Which of an observation's numbers are left when some are hidden: [n] int."""
+    return np.delete(np.arange(size), components)
 
 
 class Tabular(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):

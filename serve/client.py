@@ -6,8 +6,9 @@ connection lost in the middle, a replica that died, a service that is too busy a
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import httpx2
@@ -43,6 +44,8 @@ class Action(NamedTuple):
     """Standard deviations of continuous actions' components; of many observations a row each where they differ."""
     policy: str
     version: int
+    memory: Any = None
+    """Of a policy that remembers: what to send with the same episode's next observation; of many a list."""
 
 
 class RequestError(UserError):
@@ -93,11 +96,13 @@ class _Client:
             on=_wait_for, attempts=None, timeout=self._patience, wait_initial=0.02, wait_jitter=0.1, wait_max=2.0
         )
 
-    def _body(self, observations: Observation, many: bool, deterministic: bool, seed: int | None) -> bytes:
+    def _body(self, observations: Observation, many: bool, deterministic: bool, seed: int | None, memory: Any) -> bytes:
         field = "observations" if many else "observation"
         body: dict[str, Any] = {field: _plain(observations)}
         if not deterministic:
             body |= {"deterministic": False, "seed": seed}
+        if memory is not None:
+            body["memories" if many else "memory"] = memory
         if self._policy is not None:
             body["policy"] = self._policy
         return bytes(msgspec.json.encode(body))
@@ -152,7 +157,8 @@ def _action(data: Any, many: bool) -> Action:
     action = data["actions" if many else "action"]
     if isinstance(action, list):
         action = np.asarray(action)
-    return Action(action, **shown, policy=data["policy"], version=data["version"])
+    memory = data.get("memories" if many else "memory")
+    return Action(action, **shown, policy=data["policy"], version=data["version"], memory=memory)
 
 
 class PolicyClient(_Client):
@@ -180,19 +186,32 @@ class PolicyClient(_Client):
         """Close the connections."""
         self._http.close()
 
-    def act(self, observation: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
-        """What to do, given one observation [*obs].
+    def act(
+        self, observation: Observation, deterministic: bool = True, seed: int | None = None, memory: str | None = None
+    ) -> Action:
+        """What to do, given one observation [*obs]; ``memory`` is of the answer to the episode's step before.
 
         Raises:
             RequestError: the observation does not fit, or the token is wrong.
             UnavailableError: it stayed too busy for all the client's patience.
             httpx2.TransportError: it could not be reached for as long.
         """
-        return _action(self._post(self._body(observation, False, deterministic, seed)), False)
+        return _action(self._post(self._body(observation, False, deterministic, seed, memory)), False)
 
-    def act_many(self, observations: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
+    def act_many(
+        self,
+        observations: Observation,
+        deterministic: bool = True,
+        seed: int | None = None,
+        memories: Sequence[str | None] | None = None,
+    ) -> Action:
         """The same for many observations [n, *obs] in one request."""
-        return _action(self._post(self._body(observations, True, deterministic, seed)), True)
+        return _action(self._post(self._body(observations, True, deterministic, seed, memories)), True)
+
+    @contextlib.contextmanager
+    def episode(self) -> Iterator[Episode]:
+        """An episode to act in, from its first step; what a policy remembers of it goes to and fro by itself."""
+        yield Episode(self)
 
     def policies(self) -> list[dict[str, Any]]:
         """What is served."""
@@ -224,13 +243,26 @@ class AsyncPolicyClient(_Client):
         """Close the connections."""
         await self._http.aclose()
 
-    async def act(self, observation: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
+    async def act(
+        self, observation: Observation, deterministic: bool = True, seed: int | None = None, memory: str | None = None
+    ) -> Action:
         """The action for one observation, of the shape that the policy takes."""
-        return _action(await self._post(self._body(observation, False, deterministic, seed)), False)
+        return _action(await self._post(self._body(observation, False, deterministic, seed, memory)), False)
 
-    async def act_many(self, observations: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
+    async def act_many(
+        self,
+        observations: Observation,
+        deterministic: bool = True,
+        seed: int | None = None,
+        memories: Sequence[str | None] | None = None,
+    ) -> Action:
         """The actions for several observations, one a row."""
-        return _action(await self._post(self._body(observations, True, deterministic, seed)), True)
+        return _action(await self._post(self._body(observations, True, deterministic, seed, memories)), True)
+
+    @contextlib.asynccontextmanager
+    async def episode(self) -> AsyncIterator[AsyncEpisode]:
+        """An episode to act in, from its first step; what a policy remembers of it goes to and fro by itself."""
+        yield AsyncEpisode(self)
 
     async def policies(self) -> list[dict[str, Any]]:
         """The policies that are served, as ``GET /policies`` tells them."""
@@ -243,3 +275,31 @@ class AsyncPolicyClient(_Client):
         async for attempt in self._attempts():
             with attempt:
                 return _read(await self._http.post("/act", content=body))
+
+
+class Episode:
+    """One episode of a policy that may remember: see ``PolicyClient.episode``."""
+
+    def __init__(self, client: PolicyClient) -> None:
+        self._client = client
+        self._memory: str | None = None
+
+    def act(self, observation: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
+        """What to do at the episode's next step, as ``PolicyClient.act``."""
+        action = self._client.act(observation, deterministic, seed, self._memory)
+        self._memory = action.memory
+        return action
+
+
+class AsyncEpisode:
+    """The same for asyncio: see ``AsyncPolicyClient.episode``."""
+
+    def __init__(self, client: AsyncPolicyClient) -> None:
+        self._client = client
+        self._memory: str | None = None
+
+    async def act(self, observation: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
+        """What to do at the episode's next step."""
+        action = await self._client.act(observation, deterministic, seed, self._memory)
+        self._memory = action.memory
+        return action

@@ -60,6 +60,8 @@ class Experience(NamedTuple):
     """[E] float: 1 where the segment ended in a terminal state."""
     longest: int
     """Steps in the longest segment."""
+    memory: Tensor | None = None
+    """[E, M]: what the policy that flew remembered before each segment; None: it has no memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +103,22 @@ class Algorithm(ABC):
         """
         return distribution_for(action)
 
-    def require_fit(self, spec: PolicySpec) -> None:  # noqa: B027
+    @property
+    def learns_memory(self) -> bool:
+        """Whether it learns policies that remember."""
+        return False
+
+    def require_fit(self, spec: PolicySpec) -> None:
         """Make sure that it can learn such a policy.
 
         Raises:
             UserError: it cannot; one line that says what would be right.
         """
+        if spec.network.memory != "none" and not self.learns_memory:
+            raise UserError(
+                f"memory {spec.network.memory} is for policy gradients (presets ppo, a2c, impala, …), and "
+                f"{type(self).__name__} learns without: memory must be none"
+            )
 
     @property
     def idle_options(self) -> frozenset[str]:

@@ -49,8 +49,9 @@ class DQN(OffPolicy, ValueBased):
         """Make sure that it can learn such a policy.
 
         Raises:
-            UserError: streams are to part after a hidden layer, and there is none.
+            UserError: streams are to part after a hidden layer, and there is none; or it has a memory.
         """
+        super().require_fit(spec)
         if self.dueling and not spec.network.hidden_sizes:
             raise UserError("dueling streams part after the last hidden layer: hidden_sizes must have one")
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from actors.errors import UserError
 from learner.algorithms.advantages import Estimator, find_estimator
-from learner.algorithms.algorithm import Algorithm, Experience, require_between, require_weight
+from learner.algorithms.algorithm import Algorithm, Experience, require_between, require_count, require_weight
 from learner.algorithms.returns import Trajectories
+from learner.memory.memory import BEGINS, MEMORIES
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +47,12 @@ class PolicyGradient(Algorithm):
     """No further epoch after one that takes the KL divergence from the policy that flew (with vtrace: from that before
     the update), over the whole batch, past 1.5 times this."""
 
+    sequence_length: int = 32
+    """Steps that gradients go back where the policy has a memory; minibatches are made of windows of so many."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_count("sequence_length", self.sequence_length)
         find_estimator(self.advantage)
         require_between("gae_lambda", self.gae_lambda, 0, 1)
         require_weight("ent_coef", self.ent_coef)
@@ -81,17 +86,38 @@ class PolicyGradient(Algorithm):
         idle |= {"n_epochs": self.batch_size is None, "batch_size": self.batch_size is None}
         return frozenset(name for name, is_idle in idle.items() if is_idle)
 
+    @property
+    def learns_memory(self) -> bool:
+        """Through windows of steps."""
+        return True
+
+    def require_fit(self, spec: PolicySpec) -> None:
+        """Make sure that minibatches are of whole windows.
+
+        Raises:
+            UserError: they are not.
+        """
+        if spec.network.memory != "none" and (self.batch_size or 0) % self.sequence_length:
+            raise UserError(
+                f"with a memory batch_size must be a multiple of sequence_length {self.sequence_length}, "
+                f"not {self.batch_size}"
+            )
+
     def make_network(self, spec: PolicySpec, critic: Critic) -> ActorCritic:
         """A policy, and a critic where the advantage has one."""
         from learner.networks.actor_critic import ActorCritic
+        from learner.networks.recurrent import RecurrentActorCritic
 
+        if spec.network.memory != "none":
+            return RecurrentActorCritic(spec, self.estimator.has_critic, critic, self.sequence_length)
         return ActorCritic(spec, self.estimator.has_critic, critic)
 
     def make_memory(self, generator: torch.Generator) -> Latest:
         """The last batch, ``n_epochs`` times over."""
         from learner.memory.latest import Latest
 
-        return Latest(self.n_epochs, self.batch_size, generator, standardised if self.normalize_advantage else None)
+        arrange = standardised if self.normalize_advantage else None
+        return Latest(self.n_epochs, self.batch_size, generator, arrange, self.sequence_length)
 
     def prepare(self, network: ActorCritic, flown: Experience) -> tuple[Columns, dict[str, float]]:
         """Advantages and the critic's targets, and the log-probabilities that ratios are taken to.
@@ -101,10 +127,12 @@ class PolicyGradient(Algorithm):
         arXiv:2110.00641.
         """
         estimator, behaviour = self.estimator, flown.notes["log_prob"]
-        values, final_values = network.value(flown.observations), network.value(flown.final_observations)
+        values, final_values, remembered = network.judged(
+            flown.observations, flown.final_observations, flown.ends, flown.memory
+        )
         log_probs, log_ratios = behaviour, behaviour.new_zeros(len(behaviour))
         if estimator.corrects_lag:
-            log_probs = network(flown.observations, flown.actions, flown.allows).log_probs
+            log_probs = network(flown.observations, flown.actions, flown.allows, **remembered).log_probs
             log_ratios = log_probs - behaviour
         steps = Trajectories(
             flown.rewards, flown.ends, flown.terminated, flown.longest, values, final_values, log_ratios
@@ -122,12 +150,14 @@ class PolicyGradient(Algorithm):
             "log_probs": log_probs,
             "advantages": advantages,
             "returns": returns,
+            **remembered,
         }
         return columns if flown.allows is None else columns | {"allows": flown.allows}, metrics
 
     def outputs(self, network: ActorCritic, steps: Columns) -> Outputs:
         """What the networks say of steps, [B] each."""
-        outputs: Outputs = network(steps["observations"], steps["actions"], steps.get("allows"))
+        remembered = {name: steps[name] for name in (MEMORIES, BEGINS) if name in steps}
+        outputs: Outputs = network(steps["observations"], steps["actions"], steps.get("allows"), **remembered)
         return outputs
 
     def loss(self, network: ActorCritic, steps: Columns) -> tuple[Tensor, Metrics]:
@@ -146,6 +176,7 @@ class PolicyGradient(Algorithm):
             "value_loss": value_loss,
             "entropy_loss": entropy_loss,
             "approx_kl": approx_kl(outputs.log_probs - steps["log_probs"]),
+            **({} if outputs.memory_drift is None else {"memory_drift": outputs.memory_drift}),
             **metrics,
         }
 

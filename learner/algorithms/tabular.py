@@ -62,6 +62,7 @@ class Tabular(ValueBased):
         Raises:
             UserError: observations are not numbered, or the network is more than a table.
         """
+        super().require_fit(spec)
         if not isinstance(spec.observation, Discrete):
             raise UserError(
                 f"a table has a row for each of a number of observations, and those of {spec.env_id} are "

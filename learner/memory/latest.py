@@ -8,17 +8,21 @@ import torch
 from torch import Tensor
 
 from actors.trees import Array
-from learner.memory.memory import Columns
+from learner.memory.memory import BEGINS, Columns
 
 
 class Latest:
     """The last batch in shuffled minibatches of one size; a pass's last is filled up with steps from its first.
+
+    Of columns with memories whole windows are drawn, each a number of consecutive steps; the last of a batch reaches
+    back into the one before.
 
     Args:
         n_epochs: passes over each batch.
         batch_size: steps in a minibatch; None: the whole batch at once.
         generator: shuffles; the same on all learners.
         arrange: what is done to a pass's minibatches at once, [minibatches, B, …] in all columns; None: nothing.
+        length: steps of a window.
     """
 
     def __init__(
@@ -27,10 +31,11 @@ class Latest:
         batch_size: int | None,
         generator: torch.Generator,
         arrange: Callable[[Columns], Columns] | None = None,
+        length: int = 1,
     ) -> None:
         self._n_epochs, self._batch_size = n_epochs, batch_size
         self._generator = generator
-        self._arrange = arrange
+        self._arrange, self._length = arrange, length
         self._columns: Columns = {}
 
     def add(self, columns: Columns) -> None:
@@ -69,11 +74,21 @@ class Latest:
         if size is None or size >= len(some):
             size = len(some)
         else:
-            order = torch.randperm(len(some), generator=self._generator)
-            order = torch.cat([order, order[: -len(some) % size]]).to(some.device)
-            columns = {name: column[order] for name, column in columns.items()}
+            columns = self._shuffled(columns, len(some), size)
         split = {name: column.unflatten(0, (-1, size)) for name, column in columns.items()}
         if self._arrange:
             split = self._arrange(split)
         for minibatch in zip(*split.values(), strict=True):
             yield dict(zip(split, minibatch, strict=True))
+
+    def _shuffled(self, columns: Columns, steps: int, size: int) -> Columns:
+        """All steps in another order, and some once more, so that they are a multiple of ``size``."""
+        length = self._length if BEGINS in columns else 1
+        starts = torch.arange(0, steps, length).clamp(max=steps - length)
+        order = torch.randperm(len(starts), generator=self._generator)
+        order = torch.cat([order, order[: -len(starts) % (size // length)]])
+        rows = (starts[order, None] + torch.arange(length)).flatten().to(next(iter(columns.values())).device)
+        columns = {name: column[rows] for name, column in columns.items()}
+        if BEGINS in columns:
+            columns[BEGINS][::length] = True
+        return columns

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.trees import Array
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Columns = dict[str, Any]
 """What a learner knows of T steps, by name: a Tensor [T, …] each. What a memory takes in may be Frames too."""
+BEGINS, MEMORIES = "begins", "memories"
+"""Columns of policies that remember: [T] bool, where a segment or a window of one begins, and [T, M], what was
+remembered before each step. The steps of such are drawn in windows, in order."""
 
 
 class Memory(Protocol):

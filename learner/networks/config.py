@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from actors.errors import UserError, unknown
 from actors.spaces import Space
-from actors.spec import ACTIVATIONS
+from actors.spec import ACTIVATIONS, require_memory
 from actors.trunks import AUTO, MLP, find_trunk
 
 
@@ -42,6 +42,11 @@ class NetworkConfig:
     """Standardise observations with running statistics, which travel with the policy."""
     layer_norm: bool = False
     """Normalise each hidden layer, the critic's too, before its activation (Ba et al. 2016)."""
+    memory: Literal["none", "gru", "lstm"] = "none"
+    """A recurrent core after the hidden layers, for what observations do not show: gru (Cho et al. 2014) or lstm
+    (Hochreiter and Schmidhuber 1997). The critic reads it too. Policy gradients learn with it."""
+    memory_size: int = 64
+    """Units of the memory."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -50,6 +55,7 @@ class NetworkConfig:
             raise UserError(
                 f"hidden_sizes and critic_sizes must be positive, not {self.hidden_sizes}, {self.critic_sizes}"
             )
+        require_memory(self.memory, self.memory_size, self.hidden_sizes)
 
     def of_policy(self, observation: Space) -> dict[str, Any]:
         """The fields of a policy's own network, where such observations are seen.
@@ -57,8 +63,8 @@ class NetworkConfig:
         Raises:
             UserError: there is no such network, or it does not fit.
         """
-        own = {"hidden_sizes", "activation", "normalize_observations", "layer_norm"}
-        return {name: getattr(self, name) for name in sorted(own)} | {"trunk": find_trunk(self.network, observation)}
+        own = ("hidden_sizes", "activation", "normalize_observations", "layer_norm", "memory", "memory_size")
+        return {name: getattr(self, name) for name in own} | {"trunk": find_trunk(self.network, observation)}
 
     def with_policys(self, network: dict[str, Any]) -> NetworkConfig:
         """These options with the fields of a policy's own network."""

@@ -137,7 +137,7 @@ class StateDependentGaussian(TorchDistribution):
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__(spec)
-        self.log_std = nn.Parameter(torch.full((spec.network.hidden_sizes[-1], spec.action.inputs), -2.0))
+        self.log_std = nn.Parameter(torch.full((spec.features, spec.action.inputs), -2.0))
 
     def complete(self, outputs: Tensor, hidden: Tensor) -> Tensor:
         """Means and standard deviations, [B, 2A]."""

@@ -16,6 +16,7 @@ from actors.masks import FORBIDDEN
 from actors.pictures import pictures_in
 from actors.policy import NORMALIZED_LIMIT
 from actors.spec import LAYER_NORM_EPS, PolicySpec
+from learner.networks.cores import TorchCore
 from learner.networks.distributions import DISTRIBUTIONS
 from learner.networks.encoder import Encoder
 
@@ -78,14 +79,18 @@ class TorchPolicy(nn.Module):
         self.encoder = Encoder(spec) if any(pictures_in(spec.seen)) else None
         sizes = (*spec.layer_sizes[:-1], spec.layer_sizes[-1] if outputs is None else outputs)
         self.actor = perceptron(sizes, spec.network.activation, last_gain, spec.network.layer_norm)
+        self.core: TorchCore | None = None
+        if spec.network.memory != "none":
+            self.core = TorchCore(spec.network.memory, sizes[-2], spec.features)
+            self.actor[-1] = perceptron((spec.features, sizes[-1]), spec.network.activation, last_gain)[0]
         self._weight_names = [name for name in spec.weight_shapes() if not name.startswith("observation_")]
         self._statistics: tuple[Tensor, Tensor] | None = None
 
     @property
     def num_policy_parameters(self) -> int:
         """Numbers of the learner's vector that the policy is made of; they come first."""
-        parts = (self.distribution, self.encoder, self.actor)
-        return sum(own.numel() for part in parts if part for own in part.parameters())
+        parts = (self.distribution, self.encoder, self.actor, self.core)
+        return sum(own.numel() for part in parts if part is not None for own in part.parameters())
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the statistics of observations, [inputs] each, that ``standardised`` uses; later ones in their place."""
@@ -106,15 +111,18 @@ class TorchPolicy(nn.Module):
         """What its layers see of observations: [B, features]; these themselves, [B, inputs], but for pictures."""
         return observations if self.encoder is None else self.encoder(observations)
 
+    def hidden(self, observations: Tensor) -> Tensor:
+        """Its last hidden layer, activated: [B, H]; what it is encoded to where there is none."""
+        hidden: Tensor = self.actor[:-1](self.encoded(observations))
+        return hidden
+
     def parameters_of(self, observations: Tensor, allows: Tensor | None = None) -> Tensor:
         """The distribution's parameters, [B, A] or [B, P], for observations [B, inputs] and masks [B, A] bool."""
-        return self.parameters_after(self.actor[:-1](self.encoded(observations)), allows)
+        return self.parameters_after(self.hidden(observations), allows)
 
-    def parameters_after(self, hidden: Tensor, allows: Tensor | None = None) -> Tensor:
-        """The distribution's parameters, [B, A] or [B, P], of the last hidden layer [B, H] and masks [B, A] bool."""
-        parameters: Tensor = self.actor[-1](hidden)
-        if self.distribution.sees_hidden:
-            return self.distribution.complete(parameters, hidden)
+    def parameters_after(self, features: Tensor, allows: Tensor | None = None) -> Tensor:
+        """The same for what the output layer reads, [B, features]: the last hidden layer, or what a memory gives."""
+        parameters = self.distribution.complete(self.actor[-1](features), features)
         return parameters if allows is None else torch.where(allows, parameters, FORBIDDEN)
 
     def catch_up(self) -> None:
@@ -153,4 +161,6 @@ class TorchPolicy(nn.Module):
         for i, norm in enumerate(layer for layer in self.actor if isinstance(layer, LayerNorm)):
             yield f"scale{i}", norm.scale
             yield f"shift{i}", norm.shift
+        if self.core is not None:
+            yield from self.core.named_parameters()
         yield from self.distribution.named_parameters()

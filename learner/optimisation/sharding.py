@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from actors.errors import LostContactError
+from learner.memory.memory import BEGINS
 
 Columns = dict[str, Tensor]
 """What a learner knows of T steps, by name: [T, …] each."""
@@ -52,6 +53,10 @@ class Shard:
         """This learner's steps of these columns, [T, …] each: all of them where there are fewer than learners."""
         if not 1 < self.count <= len(next(iter(columns.values()))):
             return columns
+        if BEGINS in columns:  # steps that follow one another stay together
+            steps = len(columns[BEGINS])
+            mine = slice(steps * self.rank // self.count, steps * (self.rank + 1) // self.count)
+            return {name: column[mine] for name, column in columns.items()}
         return {name: column[self.rank :: self.count] for name, column in columns.items()}
 
     def mean(self, tensor: Tensor, steps: int) -> Tensor:

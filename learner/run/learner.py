@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from actors.cores import CORE
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.masks import allowed
@@ -248,6 +249,7 @@ class Learner:
             ends=upload(np.cumsum(batch.segment_lengths, dtype=np.int64) - 1),
             terminated=upload(batch.terminated.astype(np.float32)),
             longest=int(batch.segment_lengths.max()),
+            memory=upload(batch.memories[CORE]) if CORE in batch.memories else None,
         )
 
     def _clipped(self, rewards: Array) -> Array:

@@ -106,7 +106,8 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),
     ("ppo", "Walker2d-v5"): _of(1_000_000, **_MUJOCO),
 }
-"""The settings known of (preset, environment); an environment without arguments stands for itself with any."""
+"""The settings known of (preset, environment); an environment without arguments stands for itself with any,
+and one without wrappers for itself with any."""
 
 
 def tuned_for(preset: str, env: str) -> Tuned | None:
@@ -117,8 +118,9 @@ def tuned_for(preset: str, env: str) -> Tuned | None:
     """
     if not any(name == preset for name, _ in TUNED):
         return None
-    name = dataclasses.replace(parse(describe(env).env_id), wrappers=())
-    return TUNED.get((preset, str(name))) or TUNED.get((preset, name.made))
+    whole = parse(describe(env).env_id)
+    name = dataclasses.replace(whole, wrappers=())
+    return TUNED.get((preset, str(whole))) or TUNED.get((preset, str(name))) or TUNED.get((preset, name.made))
 
 
 def with_tuned(config: TrainConfig, tuned: Tuned, env: str) -> TrainConfig:

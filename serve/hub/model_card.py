@@ -70,6 +70,7 @@ def write_card(
         resumed=_resumed(source.made_by or {}),
         versions=_versions(source),
         hyperparameters=_hyperparameters(source.config or {}),
+        remembers=sum(rows.size for rows in source.policy.start(1).values()),
         needs_ours=name.id in _OURS,
         needs_box2d="box2d" in str(gymnasium.spec(name.id).entry_point),
         modules=name.modules,

@@ -15,7 +15,7 @@ import numpy as np
 
 from actors import trees
 from actors.masks import MASK, allowed
-from actors.policy import Policy
+from actors.policy import Memory, Policy
 from actors.trees import Array, Tree
 from serve.service.protocol import Problem
 
@@ -29,11 +29,14 @@ class Answers(NamedTuple):
     actions: list[Any]
     shown: dict[str, list[Any]]
     """See ``Distribution.shown``."""
+    memory: Memory
+    """What the policy remembers then, a row for each."""
 
 
 class _Pending(NamedTuple):
     policy: Policy
     observations: Tree
+    memory: Memory
     size: int
     """How many observations they are."""
     deterministic: bool
@@ -57,9 +60,16 @@ class Batcher:
         self._rng = np.random.default_rng()
 
     def submit(
-        self, policy: Policy, observations: Tree, deterministic: bool, seed: int | None
+        self,
+        policy: Policy,
+        observations: Tree,
+        deterministic: bool,
+        seed: int | None,
+        memory: Memory | None = None,
     ) -> asyncio.Future[Answers]:
         """Have observations, a column of the policy's space, answered at the end of this turn of the event loop.
+
+        ``memory`` is what the policy remembers of their episodes; None: they begin.
 
         Raises:
             Problem: 503: too many requests wait.
@@ -72,7 +82,17 @@ class Batcher:
         if not self._pending:
             loop.call_soon(self._fly)
         answer: asyncio.Future[Answers] = loop.create_future()
-        self._pending.append(_Pending(policy, observations, count, deterministic, seed, answer))
+        self._pending.append(
+            _Pending(
+                policy,
+                observations,
+                policy.start(count) if memory is None else memory,
+                count,
+                deterministic,
+                seed,
+                answer,
+            )
+        )
         self._observations += count
         return answer
 
@@ -95,9 +115,10 @@ class Batcher:
         ends = list(itertools.accumulate(one.size for one in group))
         spans = [*itertools.pairwise([0, *ends])]
         observations = trees.concatenate([one.observations for one in group])
+        memory = trees.concatenate([one.memory for one in group])
         self._on_batch(ends[-1])
         with np.errstate(all="ignore"):  # outputs that are not finite are told below
-            step = policy.step(observations, policy.start(ends[-1]), self._noise(group, spans))
+            step = policy.step(observations, memory, self._noise(group, spans))
             columns = step.shown
         can_act = policy.distribution.can_act(allowed(observations)) if policy.spec.is_masked else None
         finite = np.isfinite(np.concatenate([step.parameters, *columns.values()], axis=1)).all(axis=1)
@@ -106,7 +127,8 @@ class Batcher:
         for one, (start, end) in zip(group, spans, strict=True):
             if is_well or (finite[start:end].all() and (can_act is None or can_act[start:end].all())):
                 rows = {name: column[start:end] for name, column in shown.items()}
-                one.answer.set_result(Answers(actions[start:end], rows))
+                remembered = trees.rows(step.memory, slice(start, end))
+                one.answer.set_result(Answers(actions[start:end], rows, remembered))
             elif can_act is not None and not can_act[start:end].all():
                 one.answer.set_exception(Problem(422, f"{MASK} forbids every action", f"observation.{MASK}"))
             else:

@@ -24,7 +24,15 @@ from serve.service.gate import Gate, send_problem
 from serve.service.meters import Access, Meters
 from serve.service.openapi import describe_act
 from serve.service.policies import Policies
-from serve.service.protocol import Problem, decode, encode, observations_of, problem_body
+from serve.service.protocol import (
+    Problem,
+    decode,
+    encode,
+    memories_in,
+    memory_of,
+    observations_of,
+    problem_body,
+)
 from serve.service.request_limits import HttpConfig
 from serve.watch.session import watch_router
 
@@ -132,7 +140,8 @@ class Service:
         access.policy, access.version = served.name, served.version
         observations = observations_of(request, served.policy.spec)
         access.observations = length(observations)
-        answered = await self._batcher.submit(served.policy, observations, request.deterministic, request.seed)
+        memory = memory_of(request, served.policy, access.observations)
+        answered = await self._batcher.submit(served.policy, observations, request.deterministic, request.seed, memory)
         answer: dict[str, Any] = {"policy": served.name, "version": served.version}
         if request.observation:
             answer["action"] = answered.actions[0]
@@ -140,6 +149,9 @@ class Service:
         else:
             answer["actions"] = answered.actions
             answer |= answered.shown
+        if answered.memory:
+            memories = memories_in(answered.memory)
+            answer |= {"memory": memories[0]} if request.observation else {"memories": memories}
         answer |= served.shown_once
         return encode(answer)
 

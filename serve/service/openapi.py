@@ -30,6 +30,11 @@ _OPTIONS = {
         "description": "A name from GET /policies; without it, the first.",
     },
 }
+_MEMORY = {
+    "anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}],
+    "description": "What the policy remembers, from the answer to the episode's step before: the base64 of float32 "
+    "numbers. Without it, the episode begins.",
+}
 _REQUEST = {
     "oneOf": [
         {
@@ -37,7 +42,7 @@ _REQUEST = {
             "type": "object",
             "additionalProperties": False,
             "required": ["observation"],
-            "properties": {"observation": _OBSERVATION, **_OPTIONS},
+            "properties": {"observation": _OBSERVATION, "memory": _MEMORY, **_OPTIONS},
         },
         {
             "title": "Many",
@@ -50,6 +55,10 @@ _REQUEST = {
                     "minItems": 1,
                     "maxItems": MOST_OBSERVATIONS,
                     "items": _OBSERVATION,
+                },
+                "memories": {
+                    "anyOf": [{"type": "array", "items": _MEMORY}, {"type": "null"}],
+                    "description": "One for each observation. Without them, all episodes begin.",
                 },
                 **_OPTIONS,
             },
@@ -83,6 +92,12 @@ _ANSWER = {
             "description": "Standard deviations of the components; for many, of each if they differ. A policy that "
             "squashes its actions between the bounds has none to show.",
         },
+        "memory": {
+            "type": "string",
+            "contentEncoding": "base64",
+            "description": "For one observation, of a policy that remembers: to send with the episode's next one.",
+        },
+        "memories": {"type": "array", "items": {"type": "string"}, "description": "For many: one for each."},
     },
 }
 _PROBLEM = {

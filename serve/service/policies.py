@@ -65,6 +65,7 @@ class ServedPolicy:
             "observation_shape": spec.observation.shape,
             "takes": spec.observation.in_words(),
             "does": spec.action.in_words(),
+            "memory": spec.network.memory,
             "trained": spec.trained,
             "loaded_at": self.loaded_at,
             "reloads": self.reloads,
@@ -207,3 +208,12 @@ def require_same_spaces(old: Policy, new: Policy) -> None:
             raise UserError(
                 f"its {name} is {after.in_words()}, that of the one being served {before.in_words()}: {_ELSEWHERE}"
             )
+    if _remembered(old) != _remembered(new):
+        raise UserError(
+            f"it remembers {_remembered(new)} numbers, the one being served {_remembered(old)}: {_ELSEWHERE}"
+        )
+
+
+def _remembered(policy: Policy) -> int:
+    """Numbers that it remembers of an episode."""
+    return sum(rows.size for rows in policy.start(1).values())

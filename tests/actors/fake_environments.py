@@ -47,6 +47,34 @@ class Steps(gymnasium.Env[Array, Any]):
         return self._observation(), reward, ended and self._episode % 2 == 0, ended and self._episode % 2 == 1, {}
 
 
+class Cue(gymnasium.Env[Array, Any]):
+    """Shows 1 or −1 at first and zeros after; the last action is right, and earns 1, where it is 1 after a 1.
+
+    Args:
+        delay: steps between the cue and the action that counts.
+    """
+
+    observation_space = Box(-1, 1, (2,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, delay: int) -> None:
+        self._delay = delay
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._cue, self._step = int(self.np_random.integers(2)), 0
+        return np.array([2 * self._cue - 1, 0], np.float32), {}
+
+    def step(self, action: Any) -> Step:
+        self._step += 1
+        is_last = self._step > self._delay
+        observation = np.array([0, self._step == self._delay], np.float32)
+        return observation, float(is_last and action == self._cue), is_last, False, {}
+
+
+gymnasium.register("Cue-v0", entry_point=Cue, kwargs={"delay": 8}, disable_env_checker=True)
+
+
 def steps_environments(lengths: Iterable[Sequence[int]]) -> GymnasiumEnvironments:
     """One slot of Steps for each sequence of episode lengths."""
     slots = list(lengths)

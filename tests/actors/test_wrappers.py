@@ -16,7 +16,7 @@ from actors.masks import MASK
 from actors.parts import Parts
 from actors.rollout import Rollout
 from actors.spaces import Discrete
-from actors.vectors import GymnasiumEnvironments
+from actors.vectors import GymnasiumEnvironments, make_environments
 from actors.wrappers import Screen, Tabular
 from tests.actors.examples import random_policy
 
@@ -89,6 +89,54 @@ def test_a_mask_from_info() -> None:
 def test_what_cannot_be_masked_is_one_line(env_id: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
         try_out(env_id)
+    assert "\n" not in str(error.value)
+
+
+# ---- Hide
+
+
+def test_hidden_components_are_left_out() -> None:
+    name = "CartPole-v1 | Hide(components=[1, 3])"
+    env, bare = make_gymnasium(name), make_gymnasium("CartPole-v1")
+    seen, all_of_it = env.reset(seed=3)[0], bare.reset(seed=3)[0]
+    np.testing.assert_array_equal(seen, all_of_it[[0, 2]])
+    np.testing.assert_array_equal(env.step(1)[0], bare.step(1)[0][[0, 2]])
+    assert describe(name).observation.shape == (2,)
+    try_out(name)
+
+
+@pytest.mark.parametrize("wrappers", ["Hide(components=[2, 3, 5])", "Hide(components=[5]) | Hide(components=[2, 3])"])
+def test_envpool_hides_them_too(wrappers: str) -> None:
+    shown, hidden = (
+        make_environments(name, 3, seed=5, backend="envpool")
+        for name in ("LunarLander-v3", f"LunarLander-v3 | {wrappers}")
+    )
+    left = [0, 1, 4, 6, 7]
+    np.testing.assert_array_equal(hidden.reset(), shown.reset()[:, left])  # type: ignore[index]
+    slots = np.arange(3)
+    for _ in range(20):
+        seen, rewards, *_ = hidden.step(slots, slots)
+        whole, same, *_ = shown.step(slots, slots)
+        np.testing.assert_array_equal(seen, whole[:, left])  # type: ignore[index]
+        np.testing.assert_array_equal(rewards, same)
+    hidden.close()
+    shown.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("CartPole-v1 | Hide(components=[4])", "whole numbers from 0 to 3"),
+        ("CartPole-v1 | Hide(components=[True])", "whole numbers from 0 to 3"),
+        ("CartPole-v1 | Hide(components=[0, 1, 2, 3])", "nothing would be left of 4 components"),
+        ("Taxi-v3 | Hide(components=[0])", "no Box of one dimension"),
+        ("CartPole-v1 | Hide", "missing 1 required positional argument: 'components'"),
+        ("CartPole-v1 | Hide(components=1)", "a list of whole numbers from 0 to 3"),
+    ],
+)
+def test_what_cannot_be_hidden(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        describe(name)
     assert "\n" not in str(error.value)
 
 

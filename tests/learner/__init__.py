@@ -11,10 +11,10 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 
 from actors.episode import EpisodeBatch
-from actors.policy import Policy
+from actors.policy import Memory, Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.spec import PolicyNetwork, PolicySpec
-from actors.trees import rows
+from actors.trees import Array, Tree, rows
 
 property_test = settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """Hypothesis, the same examples in every run."""
@@ -48,7 +48,10 @@ def make_batch(
     terminated: Sequence[bool] | None = None,
     truncated: Sequence[bool] | None = None,
 ) -> EpisodeBatch:
-    """Random observations and rewards, actions that ``policy`` sampled; segments of these lengths, all terminated."""
+    """Random observations and rewards, actions that ``policy`` sampled; segments of these lengths, all terminated.
+
+    A policy that remembers does so from random memories at each segment's start.
+    """
     rng = np.random.default_rng(seed)
     steps, segments, space = sum(lengths), len(lengths), policy.spec.observation
     observations = space.sample(rng, steps)
@@ -58,7 +61,8 @@ def make_batch(
         kept["final_observations"] = space.newest(space.sample(rng, segments))
         parts = kept["observations"], kept["final_observations"], kept["earlier"]
         observations, _ = space.restored(*parts, np.array(lengths))
-    parameters = policy.forward(observations)
+    memories = {name: rng.uniform(-1, 1, own.shape).astype(np.float32) for name, own in policy.start(segments).items()}
+    parameters = in_order(policy, observations, lengths, memories) if memories else policy.forward(observations)
     actions = policy.distribution.sample(parameters, policy.distribution.noise(rng, (steps,)))
     ended = np.ones(segments, bool) if terminated is None else np.array(terminated)
     cut = np.zeros(segments, bool) if truncated is None else np.array(truncated)
@@ -73,8 +77,21 @@ def make_batch(
         policy_version=np.full(segments, policy.spec.version),
         episode_returns=np.zeros(np.count_nonzero(finished)),
         episode_lengths=np.array(lengths)[finished],
+        memories=memories,
         **(kept if space.has_frames else {**kept, "final_observations": space.sample(rng, segments)}),
     )
+
+
+def in_order(policy: Policy, observations: Tree, lengths: Sequence[int], memories: Memory) -> Array:
+    """The parameters of a policy's steps in segments of these lengths, [T, P], from the memories at their starts."""
+    found, row = [], 0
+    for i, length in enumerate(lengths):
+        memory = rows(memories, slice(i, i + 1))
+        for _ in range(length):
+            step = policy.step(rows(observations, slice(row, row + 1)), memory)
+            found.append(step.parameters)
+            memory, row = step.memory, row + 1
+    return np.concatenate(found)
 
 
 @contextmanager

@@ -220,6 +220,21 @@ def test_the_card_says_what_a_policy_gives_and_how_its_network_is_made(tmp_path:
     assert "3 × 8 × 2 units with `tanh`\n(squashed_gaussian actions, hidden layers normalised)." in card
 
 
+def test_the_cards_code_remembers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = policy_for("CartPole-v1", memory="lstm", memory_size=8)
+    first_seed = SCORE["first_seed"]
+    write_package(read_source(tmp_path, policy), SCORE, None, None, tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "a LSTM of 8 units stands before its output layer" in card
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        exec(code, {})
+    returns, _, _ = fly_episodes(policy, [first_seed])
+    assert [float(total) for total in capsys.readouterr().out.split()] == [*returns, *returns]
+
+
 def test_the_card_of_a_run_that_went_on_lists_its_commands(trained: Path, bare: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)

@@ -23,6 +23,7 @@ from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
 from actors.spec import LAYER_NORM_EPS
 from actors.trunk_graph import Graph, add_trunk
+from serve.hub.formats.onnx_cores import CORES
 
 _ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}
 
@@ -31,7 +32,8 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     """The policy's greedy actions, and the distribution that they come from.
 
     Input ``observation`` [batch, *obs] of ``spec.observation.dtype``; for each part of one that has some, an
-    ``observation.part``.
+    ``observation.part``. Of a policy that remembers also ``memory`` [batch, M] float32: the output ``next_memory`` of
+    the episode's step before, zeros for its first.
 
     Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and,
     unless they are squashed, ``std`` [*act], or [batch, *act] where it depends on the observation, in the actions'
@@ -55,6 +57,9 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
         )
         for name, _, space in inputs_of(spec.observation)
     ]
+    for rows in policy.start(1).values():
+        for values, name in ((inputs, "memory"), (outputs, "next_memory")):
+            values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", rows.shape[1]]))
     model = graph.model("policy", inputs, outputs)
     helper.set_model_props(model, {"env_id": spec.env_id, "version": str(spec.version)})
     onnx.checker.check_model(model, full_check=True)
@@ -95,7 +100,8 @@ def _state_dependent_gaussian(policy: Policy, graph: Graph, means: str) -> list[
     distribution = policy.distribution
     outputs = _placed(policy, graph, means)
     assert isinstance(distribution, StateDependentGaussian)
-    hidden = f"hidden{len(policy.spec.network.hidden_sizes) - 1}"
+    is_remembered = policy.spec.network.memory != "none"
+    hidden = "remembered" if is_remembered else f"hidden{len(policy.spec.network.hidden_sizes) - 1}"
     graph.add("Mul", [hidden, hidden], "hidden_squared")
     graph.add("MatMul", ["hidden_squared", graph.constant("noise", distribution.variances)], "spread")
     graph.add("Add", ["spread", graph.constant("floor", np.float32(VARIANCE_FLOOR))], "variance")
@@ -201,6 +207,8 @@ def _network(policy: Policy, graph: Graph) -> str:
         x = graph.add("Cast", [clipped], "normalized", to=TensorProto.FLOAT)
     last = len(spec.network.hidden_sizes)
     for i in range(last + 1):
+        if i == last and spec.network.memory != "none":
+            x = CORES[spec.network.memory](policy, graph, x)
         w, b = (graph.constant(f"{kind}{i}", weights[f"{kind}{i}"]) for kind in "wb")
         product = graph.add("MatMul", [x, w], f"product{i}")
         x = graph.add("Add", [product, b], f"layer{i}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from learner.memory.latest import Latest
-from learner.memory.memory import Columns
+from learner.memory.memory import BEGINS, MEMORIES, Columns
 
 
 def filled(size: int | None, steps: int, n_epochs: int = 2) -> Latest:
@@ -44,6 +44,24 @@ def test_a_pass_that_is_left_out_draws_no_order() -> None:
     third = [minibatch["step"].tolist() for minibatch in next(passes)]
     again = filled(4, 10).draw()
     assert [[minibatch["step"].tolist() for minibatch in minibatches] for minibatches in again] == [first, third]
+
+
+def test_what_is_remembered_is_drawn_in_windows() -> None:
+    memory = Latest(2, 8, torch.Generator().manual_seed(0), length=4)
+    begins = torch.zeros(22, dtype=torch.bool)
+    begins[[0, 9]] = True
+    memory.add({"step": torch.arange(22), BEGINS: begins, MEMORIES: torch.arange(22.0)[:, None]})
+    for minibatches in memory.draw():
+        drawn = [(minibatch["step"].view(-1, 4), minibatch) for minibatch in minibatches]
+        assert [steps.shape for steps, _ in drawn] == [(2, 4)] * 3
+        for steps, minibatch in drawn:
+            assert (steps == steps[:, :1] + torch.arange(4)).all()
+            assert (minibatch[MEMORIES].squeeze(1) == minibatch["step"]).all()
+            inside = minibatch[BEGINS].view(-1, 4)
+            assert inside[:, 0].all(), "a window begins from what was remembered then"
+            assert (inside[:, 1:] == (steps == 9)[:, 1:]).all()
+        assert set(torch.cat([steps[:, 0] for steps, _ in drawn]).tolist()) == {0, 4, 8, 12, 16, 18}
+    assert begins.sum() == 2, "what was added stays as it was"
 
 
 def test_a_pass_is_arranged_at_once() -> None:

@@ -103,6 +103,23 @@ def test_recorded_updates_are_eager_ones_bit_for_bit(loss: str, actions: str) ->
     assert recorded_metrics == eager_metrics
 
 
+@pytest.mark.parametrize("network", [{"memory": "gru"}, {"memory": "lstm", "normalize_observations": True}])
+@pytest.mark.parametrize("name", ["ppo", "impala"])
+def test_a_memory_is_learned_recorded_as_it_is_eagerly(name: str, network: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"n_epochs": 3, "batch_size": 16, "learning_rate": 0.01, "sequence_length": 8}
+    spec, algorithm = make_spec(**network), preset(name).algorithm
+    recorded, eager = (make_learner(spec, algorithm, **options, compile=compile_) for compile_ in (True, False))
+    policy = recorded.policy()
+    for seed in range(4):
+        batch = make_batch(policy, [20, 11 + seed, 7], seed=seed, terminated=[True, False, False])
+        policy, metrics = recorded.update(batch)
+        assert eager.update(batch)[1] == metrics
+    np.testing.assert_array_equal(recorded.state()["parameters"], eager.state()["parameters"])
+    assert recorded.notes() == []
+    assert recorded._step._recorded is not None
+    assert recorded._step._recorded.obstacle is None
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_values_are_learned_recorded_as_they_are_eagerly(name: str) -> None:
     """While statistics of observations and a target network change between recorded steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,7 @@ from learner.algorithms.pqn import PQN
 from learner.optimisation.sharding import Shard
 from learner.run.callback import Callback
 from learner.run.config import TrainConfig
+from learner.run.learner import Learner
 from learner.run.placement import PlacementConfig
 from learner.run.presets import preset
 from learner.run.trainer import Trainer
@@ -51,6 +53,18 @@ def learn(
 ) -> tuple[list[dict[str, float]], dict[str, Array]]:
     """The metrics of each update and the state after the last, of one of ``count`` learners."""
     learner = make_learner(make_spec(), algorithm, **options, seed=3, shard=Shard(rank, count, address))
+    return [learner.update(batch)[1] for batch in batches], learner.state()
+
+
+def remembering(algorithm: Algorithm, shard: Shard | None = None) -> Learner:
+    return make_learner(make_spec(memory="gru"), algorithm, **UPDATE, seed=3, shard=shard)
+
+
+def learn_to_remember(
+    rank: int, count: int, address: str, algorithm: Algorithm, batches: list[EpisodeBatch]
+) -> tuple[list[dict[str, float]], dict[str, Array]]:
+    """The same of a policy with a memory."""
+    learner = remembering(algorithm, Shard(rank, count, address))
     return [learner.update(batch)[1] for batch in batches], learner.state()
 
 
@@ -109,6 +123,15 @@ def test_they_learn_what_one_learns(name: str, count: int, changes: dict[str, An
     alone, state = learn(0, 1, "", algorithm, options, batches)
     shared = together(count, learn, algorithm, options, batches)
     assert_as_one_alone(shared, alone, state)
+
+
+def test_windows_of_a_memory_stay_whole() -> None:
+    algorithm = dataclasses.replace(preset("ppo").algorithm, sequence_length=5, target_kl=0.5)
+    policy = remembering(algorithm).policy()
+    batches = [make_batch(policy, [20, 7, 33], seed=seed) for seed in range(3)]
+    learner = remembering(algorithm)
+    alone = [learner.update(batch)[1] for batch in batches]
+    assert_as_one_alone(together(2, learn_to_remember, algorithm, batches), alone, learner.state())
 
 
 @pytest.mark.parametrize(

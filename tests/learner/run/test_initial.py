@@ -113,6 +113,8 @@ def test_the_command_takes_over_the_network_and_nothing_else(tmp_path: Path) -> 
         "layer_norm": False,
         "network": "mlp",
         "share_trunk": None,
+        "memory": "none",
+        "memory_size": 64,
     }
     assert dataclasses.asdict(config.network) == {**network, "critic_sizes": (3,)}
     plain = read_command(["--env", "CartPole-v1"]).options

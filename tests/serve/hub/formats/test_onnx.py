@@ -12,12 +12,13 @@ import pytest
 
 from actors.distributions import Categorical
 from actors.errors import UserError
+from actors.memory import restarted
 from actors.parts import Parts
 from actors.pictures import Picture
 from actors.policy import Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from actors.spec import ACTIVATIONS, PolicyNetwork, PolicySpec
-from actors.trees import leaves
+from actors.trees import Array, Tree, leaves
 from serve.hub.formats.onnx import export, to_onnx
 
 CATEGORICAL = PolicySpec("Some-v0", Box((8,)), Discrete(4, start=-1), "categorical")
@@ -179,3 +180,37 @@ def test_every_space_has_its_form(spec: PolicySpec, tmp_path: Path) -> None:
         differs = (action != step.actions).reshape(500, -1).any(axis=1)
         assert differs.mean() < 0.01, "but for ties"
     assert action.dtype == step.actions.dtype
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+@pytest.mark.parametrize(
+    "spec",
+    [CATEGORICAL, SCALED, STATE_DEPENDENT, OTHERS["masked"], OTHERS["switches"]],
+    ids=lambda spec: str(spec.action),
+)
+def test_a_hundred_steps_that_are_remembered(spec: PolicySpec, kind: str, tmp_path: Path) -> None:
+    """With episodes that begin anew in between: their memory is zeros."""
+    network = PolicyNetwork((8,), memory=kind, memory_size=5, normalize_observations=True)  # type: ignore[arg-type]
+    policy = made(dataclasses.replace(spec, network=network))
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    memory = policy.start(3)
+    remembered = np.zeros((3, policy.start(1)["core"].shape[1]), np.float32)
+    shown = [output.name for output in session.get_outputs() if output.name in ("mean", "probabilities")]
+    for _ in range(100):
+        observations, begins = policy.spec.observation.sample(rng, 3), rng.random(3) < 0.1
+        if policy.spec.is_masked:
+            observations["action_mask"][:, 0] = 1
+        memory, remembered = restarted(memory, begins, policy), np.where(begins[:, None], np.float32(0), remembered)
+        step = policy.step(observations, memory)
+        inputs = {name.name: part for name, part in zip(session.get_inputs(), columns(observations), strict=False)}
+        found, remembered = session.run([*shown, "next_memory"], {**inputs, "memory": remembered})
+        expected = step.shown[shown[0]].reshape(found.shape)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * max(1, np.abs(expected).max()))
+        np.testing.assert_allclose(remembered, step.memory["core"], atol=1e-5)
+        memory = step.memory
+
+
+def columns(observations: Tree) -> list[Array]:
+    return [part for _, part in leaves(observations)]
