@@ -65,8 +65,9 @@ class SAC(OffPolicy):
         """Make sure that it can learn such a policy.
 
         Raises:
-            UserError: it sees pictures.
+            UserError: it sees pictures, or has a memory.
         """
+        super().require_fit(spec)
         if any(pictures_in(spec.seen)):
             raise UserError("sac's critics see no pictures yet: take preset ppo")
 

@@ -133,3 +133,17 @@ def test_bfloat16_is_of_convolutions_alone() -> None:
     for learner in (exact, rough):
         policy, _ = learner.update(batch)
         assert {weight.dtype for weight in policy.weights.values()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_pictures_and_memory_go_together(memory: Any) -> None:
+    learner = make_learner(
+        make_spec(observation=STACK, trunk=TINY, memory=memory, memory_size=6),
+        critic=Critic(shares=True),
+        sequence_length=8,
+    )
+    before = learner.policy()
+    after, metrics = learner.update(make_batch(before, [20, 11, 7]))
+    assert abs(metrics["train/approx_kl"]) < 1
+    for name in ("conv0_w", "w0", "w1", "core_hidden_w"):
+        assert (after.weights[name] != before.weights[name]).any(), name
