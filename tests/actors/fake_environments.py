@@ -449,3 +449,25 @@ gymnasium.register(
     "Worded-v0", entry_point=f"{__name__}:Filmed", kwargs={"picture": "a moon"}, disable_env_checker=True
 )
 gymnasium.register("Unseen-v0", entry_point=f"{__name__}:Unseen", disable_env_checker=True)
+
+
+class Ticking(gymnasium.Env[Any, Any]):
+    """Shows the number of steps so far, in every pixel; each step may be the last, and is from the thirtieth on."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (20, 20), np.uint8)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._shown(), {}
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        return self._shown(), 1.0, self.np_random.random() < 0.05 or self._steps > 30, False, {}
+
+    def _shown(self) -> Any:
+        return np.full((20, 20), self._steps, np.uint8)
+
+
+gymnasium.register("Ticking-v0", Ticking)
