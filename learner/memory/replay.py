@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from actors.errors import UserError
 from actors.trees import Array
 from learner.memory.frames import FrameRing, Frames
+from learner.memory.free import free_bytes
 from learner.memory.memory import Columns
 from learner.memory.sum_tree import SumTree
 
@@ -148,7 +148,7 @@ class Replay:
             step += round(share * some.pool[0].numel())
         total = step * self._capacity
         needs = total + (SumTree.bytes_for(self._capacity) if self._priorities else 0)
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+        free = free_bytes(device)
         words = f"{self._capacity:,} steps of {step:,} bytes: {total / 1e6:,.0f} MB"
         if needs > _MOST_OF_MEMORY * free:
             raise UserError(
