@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from actors.errors import UserError, unknown
+from actors.pictures import pictures_in
 from actors.spaces import Space
 from actors.spec import ACTIVATIONS, require_memory
 from actors.trunks import AUTO, MLP, find_trunk
@@ -39,7 +40,7 @@ class NetworkConfig:
     activation: str = "tanh"
     """tanh, relu or elu."""
     normalize_observations: bool = False
-    """Standardise observations with running statistics, which travel with the policy."""
+    """Standardise observations with running statistics, which travel with the policy; not those with pictures."""
     layer_norm: bool = False
     """Normalise each hidden layer, the critic's too, before its activation (Ba et al. 2016)."""
     memory: Literal["none", "gru", "lstm"] = "none"
@@ -63,8 +64,11 @@ class NetworkConfig:
         Raises:
             UserError: there is no such network, or it does not fit.
         """
-        own = ("hidden_sizes", "activation", "normalize_observations", "layer_norm", "memory", "memory_size")
-        return {name: getattr(self, name) for name in own} | {"trunk": find_trunk(self.network, observation)}
+        own = ("hidden_sizes", "activation", "layer_norm", "memory", "memory_size")
+        return {name: getattr(self, name) for name in own} | {
+            "normalize_observations": self.normalize_observations and not any(pictures_in(observation)),
+            "trunk": find_trunk(self.network, observation),
+        }
 
     def with_policys(self, network: dict[str, Any]) -> NetworkConfig:
         """These options with the fields of a policy's own network."""
