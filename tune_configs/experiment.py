@@ -249,5 +249,7 @@ def load(directory: Storage) -> Planned:
         raise UserError(f"no experiment in {directory}: {_FILE} is missing") from None
     except OSError as error:
         raise UserError(f"cannot read {directory}/{_FILE}: {error.strerror or error}") from error
+    except UserError as error:  # of what it names: a module that is not here, say
+        raise UserError(f"{directory}/{_FILE}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{directory}/{_FILE} is damaged: {str(error).splitlines()[0]}") from error

@@ -90,6 +90,16 @@ def test_a_damaged_experiment_is_named(content: str, tmp_path: Path) -> None:
         load(Disk(tmp_path))
 
 
+def test_a_module_that_is_not_here_is_no_damage(tmp_path: Path) -> None:
+    directory = Disk(tmp_path)
+    save(planned(Experiment(losses=("cpg",))), directory)
+    text = (tmp_path / "experiment.json").read_text()
+    (tmp_path / "experiment.json").write_text(text.replace('"policy_gradient"', '"elsewhere.losses:Mine"'))
+    with pytest.raises(UserError, match=r"experiment\.json: .*elsewhere") as error:
+        load(directory)
+    assert "damaged" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
