@@ -137,6 +137,7 @@ def test_values_of_the_wrong_type(changes: dict[str, Any], field: str, value: st
         ("algorithm.ent_coef", math.inf),
         ("algorithm.vf_coef", -1.0),
         ("algorithm.reward_scale", 0.0),
+        ("algorithm.reward_clip", 0.0),
         ("algorithm.reward_scale", math.inf),
         ("algorithm.n_epochs", 0),
         ("algorithm.batch_size", 1),

@@ -258,6 +258,18 @@ def policy_gradient_alone(outputs: Outputs, batch: Steps, config: PPO) -> tuple[
     return -(batch.advantages * outputs.log_probs).mean(), {}
 
 
+def test_rewards_are_clipped_before_they_are_scaled() -> None:
+    def run(rewards: Array, **options: float) -> Array:
+        learner = make_learner(make_spec(), normalize_advantage=False, **options)
+        learner.update(make_batch(learner.policy(), [20], rewards=rewards.tolist()))
+        return weights(learner)
+
+    rewards = 3 * np.random.default_rng(0).standard_normal(20)
+    clipped = np.clip(rewards, -0.5, 0.5)
+    np.testing.assert_array_equal(run(rewards, reward_clip=0.5, reward_scale=2.0), run(2 * clipped))
+    assert (run(clipped) != run(rewards)).any()
+
+
 def test_reward_scale_multiplies_the_rewards() -> None:
     def run(reward_scale: float, rewards: Array) -> Array:
         config = {"reward_scale": reward_scale, "normalize_advantage": False}
