@@ -131,7 +131,11 @@ def test_windows_of_a_memory_stay_whole() -> None:
     batches = [make_batch(policy, [20, 7, 33], seed=seed) for seed in range(3)]
     learner = remembering(algorithm)
     alone = [learner.update(batch)[1] for batch in batches]
-    assert_as_one_alone(together(2, learn_to_remember, algorithm, batches), alone, learner.state())
+    shared = together(2, learn_to_remember, algorithm, batches)
+    for metrics in (alone, *(mine for mine, _ in shared)):  # a ratio, of which learners average theirs
+        for one in metrics:
+            assert one.pop("train/memory_drift") > 0
+    assert_as_one_alone(shared, alone, learner.state())
 
 
 @pytest.mark.parametrize(
