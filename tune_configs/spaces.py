@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ray import tune
+from ray.tune.search.sample import Categorical
 
 from learner.algorithms.algorithm import Algorithm
 from learner.algorithms.dqn import DQN
@@ -98,12 +99,21 @@ _LAYERS = ("network.", "rollout.", "algorithm.dueling")
 
 
 def space_of(config: TrainConfig) -> dict[str, Any]:
-    """The part of the space that means something to a configuration."""
+    """The part of the space that means something to a configuration, whose own settings are among the choices."""
     space: dict[str, Any] = {}
     for kind in reversed(type(config.algorithm).__mro__):
         space |= SPACES.get(kind, {})
-    searched = config.flat().keys() - idle_in(config)
-    return {name: values for name, values in space.items() if name in searched}
+    own = config.flat()
+    searched = own.keys() - idle_in(config)
+    return {name: _with(own[name], values) for name, values in space.items() if name in searched}
+
+
+def _with(own: Any, values: Any) -> Any:
+    """A domain with another choice, if it has choices and not this one."""
+    own = " ".join(map(str, own)) if isinstance(own, list) else own
+    if isinstance(values, Categorical) and own not in values.categories:
+        return tune.choice([*values.categories, own])
+    return values
 
 
 def idle_in(config: TrainConfig) -> set[str]:

@@ -269,6 +269,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_presets_of_policy_gradients_are_the_eight_losses() -> None:
     gradients = [name for name in PRESETS if isinstance(preset(name).algorithm, PolicyGradient)]
+    gradients = [name for name in gradients if name not in ("doom", "atari")]  # which are ppo's, for pictures
     found = {name: (name_of(preset(name).algorithm), preset(name).algorithm.advantage) for name in gradients}
     assert found == {
         "vpg": ("policy_gradient", "reward_to_go"),
