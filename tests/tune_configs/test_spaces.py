@@ -112,7 +112,10 @@ def test_an_algorithm_of_ones_own_has_the_space_of_what_it_extends() -> None:
         """Another."""
 
     ours = preset("dqn")
-    assert space_of(dataclasses.replace(ours, algorithm=Mine())) == space_of(ours)
+    assert space_of(dataclasses.replace(ours, algorithm=Mine(tau=0.5))).keys() ^ space_of(ours).keys() == {
+        "algorithm.tau",
+        "algorithm.target_update_interval",
+    }
 
 
 def test_a_point_is_a_configuration_file() -> None:
