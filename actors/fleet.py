@@ -39,6 +39,7 @@ from actors.registration import registration
 from actors.rollout import RolloutConfig
 from actors.score import Score
 from actors.seeds import sub_seed
+from actors.waiting import wishes
 
 log = logging.getLogger("touchdown")
 
@@ -179,6 +180,22 @@ class Fleet:
         return sum(slot.ready for slot in self._slots)
 
     @property
+    def lacking(self) -> str:
+        """Actors that are not there yet, and what each asks of a node, in words; empty: all are."""
+        lacking = len(self._slots) - self.size
+        if not lacking:
+            return ""
+        asked = wishes(self.config.cpus_per_actor, "CPU", self.config.actor_labels)
+        words = f"{lacking} of {len(self._slots)} actors, each for a node to fly on, with {asked}"
+        if self._is_repeatable and lacking < len(self._slots):
+            words += "; with max_policy_lag 0 none flies until all can: add nodes, or ask for fewer actors"
+        return words
+
+    @property
+    def _is_repeatable(self) -> bool:
+        return self.config.max_policy_lag == 0
+
+    @property
     def waiting_for(self) -> list[ray.ObjectRef[Any]]:
         """References whose completion ``land`` wants to hear of."""
         return [*self._starting, *self._flights, *self._evaluations]
@@ -249,10 +266,9 @@ class Fleet:
 
     def launch(self, policy: ray.ObjectRef[Any], version: int) -> None:
         """Start rollouts with this policy wherever the bound on rollouts in flight leaves room."""
-        repeatable = self.config.max_policy_lag == 0
-        if repeatable and (self._score or not all(slot.ready for slot in self._slots)):
+        if self._is_repeatable and (self._score or not all(slot.ready for slot in self._slots)):
             return  # which actor flies which rollout must not depend on who started or was done first
-        queue = self.config.rollouts_per_update if repeatable else 1
+        queue = self.config.rollouts_per_update if self._is_repeatable else 1
         self._newest = policy
         while len(self._flights) + len(self._landed) + self.in_update < self.config.max_outstanding:
             idle = [slot for slot in self._slots if slot.ready and slot.in_flight < queue and not self._evaluates(slot)]

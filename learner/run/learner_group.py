@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from actors.environments import EnvironmentInfo
 from actors.episode import Array
 from actors.errors import LostContactError, NonFiniteError, UserError
+from actors.waiting import PATIENT_SECONDS, Waiting, wishes
 from learner.algorithms.registry import name_of
 from learner.run.config import TrainConfig
 from learner.run.learner_actor import LearnerActor
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from learner.run.initial import Initial
 
 log = logging.getLogger("touchdown")
-
-PATIENT_SECONDS = 15.0
-"""After which the log says what a process that has not started waits for."""
 
 _CHECK_SECONDS = 1.0
 
@@ -127,15 +125,13 @@ class LearnerGroup:
             RayTaskError: making the networks raised.
             LearnerLostError: one died.
         """
-        began, said = time.monotonic(), False
+        waiting = Waiting()
         while not stopping():
             done, _ = ray.wait(self._prepared, num_returns=len(self._prepared), timeout=0.1)
             if self.is_done(self._prepared, done):
                 self.device = self.result(self._prepared)
                 return
-            if not said and time.monotonic() - began > PATIENT_SECONDS:
-                said = True
-                log.warning("still waiting for a node to learn on, with %s", self._wishes)
+            waiting.look(f"a node to learn on, with {self._wishes}")
 
     def update(self, batches: Sequence[Ref], progress_remaining: float) -> tuple[Ref, list[Ref]]:
         """Learn from batches: references to the new policy, and to what ``result`` makes the metrics of."""
@@ -230,9 +226,3 @@ def _error(ref: Ref) -> RayError | None:
     except RayError as error:
         return error
     return None
-
-
-def wishes(count: float, resource: str, labels: dict[str, str]) -> str:
-    """What a process asks of a node, in words."""
-    words = [f"{count:g} {resource}"] if count else []
-    return ", ".join([*words, *(f"label {name}={value}" for name, value in labels.items())]) or "room for a process"

@@ -23,6 +23,7 @@ from actors.policy import Policy
 from actors.registration import registration
 from actors.score import Score
 from actors.vectors import envpool_lacks, require_envpool
+from actors.waiting import Waiting
 from learner.commands.signals import stopping_on_signals
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.policies import find_policy
@@ -32,7 +33,7 @@ from learner.run.counters import Counters
 from learner.run.evaluation import score_of
 from learner.run.evaluator import Evaluator
 from learner.run.initial import Initial
-from learner.run.learner_group import PATIENT_SECONDS, LearnerGroup, LearnerLostError, RolloutLostError, wishes
+from learner.run.learner_group import LearnerGroup, LearnerLostError, RolloutLostError
 from learner.run.ray_session import start_ray
 from learner.run.result import Result
 from learner.run.run_directory import RunDirectory
@@ -117,6 +118,7 @@ class Trainer:
         self._began = self._saved = self._shown = 0.0
         self._learner_deaths = 0
         self._update: _Update | None = None
+        self._waiting = Waiting()
         self._evaluator = Evaluator(config)
         self._winner: Policy | None = None
 
@@ -287,18 +289,11 @@ class Trainer:
         self.policy()  # a learner that dies before it tells is found out here, and not by every actor
         if self.recorder.last is None:
             self._save()
-        began, said = time.monotonic(), False
         while not self.fleet.size and self._stop_reason is None:  # the clock starts with the first rollout
             self.fleet.resize()
             for ref in ray.wait(self.fleet.waiting_for, num_returns=1, timeout=0.1)[0]:
                 self.fleet.land(ref)
-            if not said and time.monotonic() - began > PATIENT_SECONDS:
-                said = True
-                config = self.config.fleet
-                log.warning(
-                    "still waiting for a node to fly on, with %s",
-                    wishes(config.cpus_per_actor, "CPU", config.actor_labels),
-                )
+            self._waiting.look(self.fleet.lacking)
         self._began = time.monotonic() - self.counters.seconds
 
     def _loop(self) -> str:
@@ -323,6 +318,7 @@ class Trainer:
                     self.fleet.land(ref)
             if score := self.fleet.evaluated():
                 self._judge(score)
+            self._waiting.look(self.fleet.lacking)
             for callback in self._callbacks:
                 callback.on_wait(self)
             if self._update is None and (reason := self._end_reason()):

@@ -796,7 +796,11 @@ def test_sigterm_ends_a_run_after_its_update(tmp_path: Path) -> None:
     [
         (
             {"fleet": {"cpus_per_actor": 1.0, "actor_labels": {"role": "moon"}}},
-            "waiting for a node to fly on, with 1 CPU, label role=moon",
+            "waiting for 1 of 1 actors, each for a node to fly on, with 1 CPU, label role=moon",
+        ),
+        (
+            {"fleet": {"actors": 3, "rollouts_per_update": 3, "cpus_per_actor": 1.0, "max_policy_lag": 0}},
+            "waiting for 1 of 3 actors, each for a node to fly on, with 1 CPU; with max_policy_lag 0 none flies",
         ),
         ({"placement": {"learner_labels": {"role": "moon"}}}, "waiting for a node to learn on, with label role=moon"),
     ],
@@ -804,8 +808,7 @@ def test_sigterm_ends_a_run_after_its_update(tmp_path: Path) -> None:
 def test_who_waits_for_a_node_says_for_which(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, changes: Any, said: str
 ) -> None:
-    for module in ("trainer", "learner_group"):
-        monkeypatch.setattr(f"learner.run.{module}.PATIENT_SECONDS", 0.0)
+    monkeypatch.setattr("actors.waiting.PATIENT_SECONDS", 0.0)
     trainer = Trainer(cartpole(**changes), tmp_path / "run", spares=None)
 
     def stop() -> None:
