@@ -37,6 +37,7 @@ class BackgroundWriter:
         """Tries that failed, in all."""
         self._place = place
         self._jobs: dict[str, Callable[[], None]] = {}
+        self._every: dict[str, float] = {}
         self._due: dict[str, float] = {}
         """When a job of that name may run again."""
         self._changed = threading.Condition()
@@ -49,8 +50,8 @@ class BackgroundWriter:
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
-    def submit(self, name: str, job: Callable[[], None]) -> None:
-        """Have a job done soon.
+    def submit(self, name: str, job: Callable[[], None], every: float = 0.0) -> None:
+        """Have a job done soon, but not sooner than so many seconds after the last of its name.
 
         Raises:
             Exception: what an earlier job raised that was no OSError.
@@ -58,7 +59,7 @@ class BackgroundWriter:
         with self._changed:
             if self._broken:
                 raise self._broken
-            self._jobs[name] = job
+            self._jobs[name], self._every[name] = job, every
             self._changed.notify_all()
             if self._busy and time.monotonic() - self._busy_since > _LONG_SECONDS:
                 self._busy_since = time.monotonic()
@@ -131,7 +132,7 @@ class BackgroundWriter:
             with self._changed:
                 self._busy = ""
                 if not self._flushing:
-                    self._due[name] = now + (now - began) * (1 / _SHARE - 1)
+                    self._due[name] = now + max((now - began) * (1 / _SHARE - 1), self._every[name])
                 self._changed.notify_all()
 
     def _next(self) -> tuple[str, Callable[[], None]] | None:

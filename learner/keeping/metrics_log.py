@@ -15,9 +15,13 @@ from learner.keeping.storage import Storage
 
 _ROWS = "metrics.jsonl"
 
+_AT_FULL = 20_000
+"""Rows after which only every second is kept, then every fourth, and so on: a week's log fits on a disk."""
+
 
 class MetricsLog:
-    """metrics.jsonl and TensorBoard events: one row an update. ``flush`` writes them; until then rows are kept.
+    """metrics.jsonl and TensorBoard events: one row an update, of a long run one every 2ⁿ updates, each evaluation, and
+    the last before each mark. ``flush`` writes them; until then rows are kept.
 
     Args:
         storage: the run's directory.
@@ -28,15 +32,20 @@ class MetricsLog:
     def __init__(self, storage: Storage, timesteps: int, options: dict[str, Any] | None = None) -> None:
         self._storage, self._options = storage, options
         names = storage.names()
-        kept = _rows(storage.read(_ROWS)) if _ROWS in names else []
-        text = "".join(json.dumps(row) + "\n" for row in kept if row["time/total_timesteps"] <= timesteps).encode()
-        if _ROWS in names:
-            storage.write(_ROWS, text)
+        written = storage.read_grown(_ROWS) if _ROWS in names else b""
+        kept = [row for row in _rows(written) if row["time/total_timesteps"] <= timesteps]
+        text = "".join(json.dumps(row) + "\n" for row in kept).encode()
+        if written != text:
+            same = written.startswith(text)
+            storage.append(_ROWS, len(text) if same else 0, b"" if same else text)
         part = sum(name.startswith("events.out.tfevents.") for name in names)
         # Two files of one second would have one name, but for the part.
         events = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{part:03d}"
         self._lines, self._events = _Tail(_ROWS, len(text)), _Tail(events, 0)
-        self._mark, self._mark_steps = len(text), timesteps
+        self._rows, self._passed_over = len(kept), 0
+        self._last: dict[str, float] | None = None
+        """The last row, if it was passed over."""
+        self._mark, self._mark_steps, self._mark_rows = len(text), timesteps, len(kept)
         self._steps = timesteps
         self._done: collections.deque[dict[str, float] | Literal["mark", "rewind"]] = collections.deque()
         """What has happened since the last flush, in order."""
@@ -60,7 +69,7 @@ class MetricsLog:
         Raises:
             OSError: that failed; nothing is lost, the next flush tries again.
         """
-        from learner.keeping.tensorboard_events import hyperparameters, scalars, session_start  # a moment's import
+        from learner.keeping.tensorboard_events import hyperparameters, session_start  # a moment's import
 
         if not self._events.at and not self._events.data:
             self._events.data += session_start(self._mark_steps + 1 if self._goes_on else None)
@@ -69,17 +78,32 @@ class MetricsLog:
         while self._done:
             event = self._done.popleft()
             if event == "mark":
-                self._mark, self._mark_steps = self._lines.end, self._steps
+                if self._last:
+                    self._keep(self._last)
+                self._mark, self._mark_steps, self._mark_rows = self._lines.end, self._steps, self._rows
             elif event == "rewind":
                 self._lines.cut(self._mark)
-                self._steps = self._mark_steps
+                self._steps, self._rows = self._mark_steps, self._mark_rows
+                self._passed_over, self._last = 0, None
                 self._events.data += session_start(self._mark_steps + 1)
+            elif self._passed_over + 1 < 2 ** (self._rows // _AT_FULL) and not any(map(_is_of_evaluation, event)):
+                self._passed_over, self._last = self._passed_over + 1, event
             else:
-                self._steps = int(event["time/total_timesteps"])
-                self._lines.data += json.dumps(event).encode() + b"\n"
-                self._events.data += scalars(event, self._steps)
+                self._keep(event)
         for tail in (self._lines, self._events):
             tail.write(self._storage)
+
+    def _keep(self, row: dict[str, float]) -> None:
+        from learner.keeping.tensorboard_events import scalars
+
+        self._rows, self._passed_over, self._last = self._rows + 1, 0, None
+        self._steps = int(row["time/total_timesteps"])
+        self._lines.data += json.dumps(row).encode() + b"\n"
+        self._events.data += scalars(row, self._steps)
+
+
+def _is_of_evaluation(name: str) -> bool:
+    return name.startswith("eval/")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -94,7 +118,7 @@ def read_rows(storage: Storage) -> list[dict[str, Any]]:
         OSError: they cannot be read.
     """
     try:
-        return _rows(storage.read(_ROWS))
+        return _rows(storage.read_grown(_ROWS))
     except FileNotFoundError:
         return []
 

@@ -5,6 +5,7 @@ Whatever the place, a file is the old one or the new one, never half, and an err
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import shutil
@@ -50,6 +51,10 @@ class Storage(ABC):
     @abstractmethod
     def append(self, name: str, at: int, data: bytes) -> None:
         """Cut a file to ``at`` bytes and go on with ``data`` from there: said twice, it is done once."""
+
+    @abstractmethod
+    def read_grown(self, name: str) -> bytes:
+        """What was appended to a file, whole; FileNotFoundError if there is none."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -146,6 +151,10 @@ class Disk(Storage):
             file.seek(at)
             file.write(data)
 
+    def read_grown(self, name: str) -> bytes:
+        """What was appended to a file, whole; FileNotFoundError if there is none."""
+        return self.read(name)
+
     def remove(self, name: str) -> None:
         """Remove a file or a directory; one that is not there is no error."""
         path = self.path / name
@@ -155,32 +164,48 @@ class Disk(Storage):
             path.unlink(missing_ok=True)
 
 
+_PART_BYTES = 256 * 1024
+"""Of a file that grows in an object store: what is longer goes on in another object, and is never sent again."""
+
+
+@dataclasses.dataclass
+class _Parts:
+    """A file that grows, as objects: ``name``, ``name.0001``, …"""
+
+    starts: list[int]
+    """Where in the file each begins."""
+    last: bytes
+    """Contents of the last."""
+
+
 class ObjectStore(Storage):
     """A prefix of an object store, by pyarrow's file systems.
 
-    Objects cannot grow: files that are appended to are kept here as well, and sent whole.
+    Objects cannot grow: of a file that is appended to the last part is sent again each time. TensorBoard reads the
+    parts of its events as files that follow one another.
     """
 
-    def __init__(self, filesystem: Any, root: str, uri: str, growing: Disk | None = None) -> None:
+    def __init__(self, filesystem: Any, root: str, uri: str) -> None:
         self._filesystem, self._root, self._uri = filesystem, root, uri
-        if growing is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="touchdown-")  # removed with this object
-            growing = Disk(Path(self._temporary.name))
-        self._growing = growing
+        self._growing: dict[str, _Parts] = {}
 
     def __str__(self) -> str:
         return self._uri
 
     def within(self, name: str) -> ObjectStore:
         """What lies under a longer prefix; nothing need be there yet."""
-        return ObjectStore(self._filesystem, f"{self._root}/{name}", f"{self._uri}/{name}", self._growing.within(name))
+        return ObjectStore(self._filesystem, f"{self._root}/{name}", f"{self._uri}/{name}")
 
     def names(self) -> list[str]:
         """The names right under the prefix, sorted."""
+        return sorted(self._sizes())
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes by name, right under the prefix."""
         from pyarrow.fs import FileSelector
 
         found = self._filesystem.get_file_info(FileSelector(self._root, allow_not_found=True))
-        return sorted(info.base_name for info in found)
+        return {info.base_name: info.size or 0 for info in found}
 
     def read(self, name: str) -> bytes:
         """An object's contents; FileNotFoundError if there is none."""
@@ -199,11 +224,36 @@ class ObjectStore(Storage):
             self.write(f"{name}/{file_name}", data)
 
     def append(self, name: str, at: int, data: bytes) -> None:
-        """Cut a file to ``at`` bytes, go on with ``data`` from there, and send it whole."""
-        if at and not (self._growing.path / name).exists():
-            self._growing.write(name, self.read(name))
-        self._growing.append(name, at, data)
-        self.write(name, self._growing.read(name))
+        """Cut a file to ``at`` bytes and go on with ``data`` from there: said twice, it is done once."""
+        parts = self._growing.pop(name, None) or self._find_parts(name)  # found again after an error
+        cut = len(parts.starts) > 1 and parts.starts[-1] > at
+        while len(parts.starts) > 1 and parts.starts[-1] > at:
+            self.remove(_part(name, len(parts.starts) - 1))
+            parts.starts.pop()
+        if cut:
+            parts.last = self.read(_part(name, len(parts.starts) - 1))
+        parts.last = parts.last[: at - parts.starts[-1]]
+        if len(parts.last) >= _PART_BYTES:
+            parts.starts.append(at)
+            parts.last = b""
+        parts.last += data
+        self.write(_part(name, len(parts.starts) - 1), parts.last)
+        self._growing[name] = parts
+
+    def _find_parts(self, name: str) -> _Parts:
+        sizes = self._sizes()
+        starts = [0]
+        while _part(name, len(starts)) in sizes:
+            starts.append(starts[-1] + sizes[_part(name, len(starts) - 1)])
+        last = _part(name, len(starts) - 1)
+        return _Parts(starts, self.read(last) if last in sizes else b"")
+
+    def read_grown(self, name: str) -> bytes:
+        """What was appended to a file, whole; FileNotFoundError if there is none."""
+        names, contents = self.names(), [self.read(name)]
+        while (part := _part(name, len(contents))) in names:
+            contents.append(self.read(part))
+        return b"".join(contents)
 
     def remove(self, name: str) -> None:
         """Remove an object, or all under a prefix; one that is not there is no error."""
@@ -215,3 +265,7 @@ class ObjectStore(Storage):
             self._filesystem.delete_dir(path)
         elif kind == FileType.File:
             self._filesystem.delete_file(path)
+
+
+def _part(name: str, number: int) -> str:
+    return f"{name}.{number:04d}" if number else name

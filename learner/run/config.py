@@ -88,13 +88,16 @@ class CheckpointConfig:
     """Seconds between checkpoints; more where the storage is so slow that they would take a tenth of the time."""
     keep_checkpoints: int = 3
     """Checkpoints kept; a damaged one is passed over for the one before."""
+    upload_seconds: float = 60.0
+    """Seconds between two writes of log, policy or checkpoint to an object store (s3://, gs://), which bills each."""
     checkpoint_memory: bool = False
     """Keep what a replay memory holds in each checkpoint: as many bytes as the log says it takes, each time. Without, a
     run that goes on fills it anew before it learns."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.checkpoint_seconds < math.inf:
-            raise UserError(f"checkpoint_seconds must be zero or more, not {self.checkpoint_seconds}")
+        for name in ("checkpoint_seconds", "upload_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be zero or more, not {getattr(self, name)}")
         if self.keep_checkpoints < 1:
             raise UserError(f"keep_checkpoints must be 1 or more, not {self.keep_checkpoints}")
 

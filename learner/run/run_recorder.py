@@ -12,6 +12,7 @@ from actors.policy import Policy
 from learner.keeping.background_writer import PATIENCE, BackgroundWriter
 from learner.keeping.checkpoint import save_checkpoint
 from learner.keeping.metrics_log import MetricsLog
+from learner.keeping.storage import ObjectStore
 from learner.run.result import Result
 from learner.run.run_directory import RunDirectory, json_bytes
 
@@ -36,16 +37,23 @@ class RunRecorder:
         keep: checkpoints that stay.
         last: the checkpoint that the run goes on from; None: it begins.
         options: of the run, by name, for the log.
+        upload_seconds: between two writes of one thing, where an object store bills each; see CheckpointConfig.
 
     Raises:
         OSError: the log of an earlier part of the run cannot be read or written.
     """
 
     def __init__(
-        self, directory: RunDirectory, keep: int, last: Checkpoint | None, options: dict[str, Any] | None = None
+        self,
+        directory: RunDirectory,
+        keep: int,
+        last: Checkpoint | None,
+        options: dict[str, Any] | None = None,
+        upload_seconds: float = 0.0,
     ) -> None:
         self.last = last
         self._directory, self._keep = directory, keep
+        self._every = upload_seconds if isinstance(directory.storage, ObjectStore) else 0.0
         self._safe_at = time.monotonic()
         self._metrics = MetricsLog(directory.storage, last.counters["total_timesteps"] if last else 0, options)
         self._writer = BackgroundWriter(str(directory))
@@ -63,11 +71,11 @@ class RunRecorder:
     def log(self, row: dict[str, float]) -> None:
         """Add a row to the metrics."""
         self._metrics.write(row)
-        self._writer.submit("metrics", self._metrics.flush)
+        self._writer.submit("metrics", self._metrics.flush, self._every)
 
     def show(self, policy: Policy) -> None:
         """Write a policy, for who follows the run."""
-        self._writer.submit("policy", lambda: self._directory.write_policy(policy))
+        self._writer.submit("policy", lambda: self._directory.write_policy(policy), self._every)
 
     def keep_file(self, name: str, data: bytes) -> None:
         """Write a file of the run."""
@@ -89,7 +97,7 @@ class RunRecorder:
             save_checkpoint(self._directory.checkpoints, checkpoint.version, state, counters, self._keep)
             self._safe_at = made
 
-        self._writer.submit("checkpoint", write)
+        self._writer.submit("checkpoint", write, self._every)
 
     def conclude(self, result: Result) -> None:
         """Write what the run came to, once all else is safe: a run that is said to have ended does not go on.
@@ -105,7 +113,7 @@ class RunRecorder:
     def rewind(self) -> None:
         """Drop the metrics since the last checkpoint: its learner goes on from there."""
         self._metrics.rewind()
-        self._writer.submit("metrics", self._metrics.flush)
+        self._writer.submit("metrics", self._metrics.flush, self._every)
 
     def finish(self) -> None:
         """Wait until all is written.

@@ -227,8 +227,9 @@ class Trainer:
                 log.warning("cannot remove %s, in which nothing has happened: %s", self.directory, error)
 
     def _run(self) -> Result:
+        keeping = self.config.checkpoint
         self.recorder = RunRecorder(
-            self.directory, self.config.checkpoint.keep_checkpoints, self._last, self.config.flat()
+            self.directory, keeping.keep_checkpoints, self._last, self.config.flat(), keeping.upload_seconds
         )
         with stopping_on_signals(self._heed):
             try:

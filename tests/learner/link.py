@@ -17,6 +17,8 @@ class Link:
 
     def __init__(self, host: str, port: int) -> None:
         self.mode = "open"
+        self.puts = 0
+        """Requests of HTTP that put something, so far."""
         self._server = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -51,6 +53,7 @@ class Link:
                     time.sleep(0.05)
                 if self.mode == "cut":
                     break
+                self.puts += data.startswith(b"PUT ")
                 target.sendall(data)
         for end in (source, target):
             with contextlib.suppress(OSError):

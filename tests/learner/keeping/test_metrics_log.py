@@ -14,6 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+import learner.keeping.metrics_log
 from learner.keeping.metrics_log import MetricsLog, read_metrics
 from learner.keeping.storage import Disk
 from tests.learner import largest_file
@@ -137,6 +138,32 @@ def test_rewind_goes_back_to_the_mark_and_on_from_there(tmp_path: Path) -> None:
     metrics.flush()
     assert read_metrics(tmp_path / "metrics.jsonl") == [row(10), row(25)]
     assert_tensorboard_shows(tmp_path, 10, 25)
+
+
+def test_a_long_log_keeps_ever_fewer_rows_but_evaluations_and_the_last_before_a_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner.keeping.metrics_log, "_AT_FULL", 4)
+    metrics = MetricsLog(Disk(tmp_path), timesteps=0)
+    for step in range(1, 20):
+        metrics.write({"time/total_timesteps": step, **({"eval/mean_reward": 1.0} if step == 11 else {})})
+    kept = [1, 2, 3, 4, 6, 8, 10, 11, 15, 19]
+    metrics.write(row(20))
+    metrics.flush()
+    assert [each["time/total_timesteps"] for each in read_metrics(tmp_path / "metrics.jsonl")] == kept
+    metrics.mark()
+    for step in (30, 40, 50, 60, 70):
+        metrics.write(row(step))
+    metrics.rewind()
+    metrics.flush()
+    kept.append(20)
+    assert [each["time/total_timesteps"] for each in read_metrics(tmp_path / "metrics.jsonl")] == kept
+    assert_tensorboard_shows(tmp_path, *kept)
+    resumed = MetricsLog(Disk(tmp_path), timesteps=20)
+    for step in (21, 22, 23, 24, 25):
+        resumed.write(row(step))
+    resumed.flush()
+    assert [each["time/total_timesteps"] for each in read_metrics(tmp_path / "metrics.jsonl")] == [*kept, 24]
 
 
 @pytest.mark.parametrize("flushed", [True, False])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import learner.keeping.storage
 from actors.errors import UserError
 from learner.keeping.checkpoint import load_checkpoint, save_checkpoint
 from learner.keeping.policies import find_policy
@@ -16,7 +17,7 @@ from learner.run.callback import Callback
 from learner.run.run_directory import RunDirectory
 from learner.run.trainer import Trainer
 from tests.learner.link import Link
-from tests.learner.run.test_trainer import cartpole
+from tests.learner.run.test_trainer import Act, cartpole
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -78,6 +79,24 @@ def test_a_file_grows_on_after_a_new_start(storage: Storage) -> None:
     assert again.read("log") == b"one\n2\n"
 
 
+def test_a_file_that_grows_long_is_cut_anywhere_and_grows_on(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner.keeping.storage, "_PART_BYTES", 8)
+    expected = b""
+    for number in range(8):
+        storage.append("log", len(expected), b"row %d\n" % number)
+        expected += b"row %d\n" % number
+    assert storage.read_grown("log") == expected
+    assert storage.names() == (["log"] if isinstance(storage, Disk) else ["log", "log.0001", "log.0002", "log.0003"])
+    for writer, at in ((storage, 48), (open_storage(str(storage)), 30), (open_storage(str(storage)), 6)):
+        for _ in range(2):  # tried again
+            writer.append("log", at, b"another\n")
+        expected = expected[:at] + b"another\n"
+        assert open_storage(str(storage)).read_grown("log") == expected
+        writer.append("log", len(expected), b"end\n")
+        expected += b"end\n"
+        assert open_storage(str(storage)).read_grown("log") == expected
+
+
 def test_checkpoints(storage: Storage) -> None:
     for number in (1, 2, 3):
         save_checkpoint(storage, number, {}, {"number": number}, keep=2)
@@ -120,7 +139,8 @@ def test_training_goes_on_while_the_store_is_away(s3: Link, caplog: pytest.LogCa
     """Cut off, or without an answer: when it is back all is written, and the run can be resumed from it."""
     location = f"s3://bucket/runs/{trouble}"
     only_updates = {"eval_every": None}  # each has a row of the log, and nothing else has
-    stop, checkpoint = {"total_timesteps": None, "max_seconds": 240}, {"checkpoint_seconds": 0.1}
+    stop = {"total_timesteps": None, "max_seconds": 240}
+    checkpoint = {"checkpoint_seconds": 0.1, "upload_seconds": 0.0}
     config = cartpole(stop=stop, checkpoint=checkpoint, evaluation=only_updates)
     away = Away(s3, trouble)
     try:
@@ -141,6 +161,23 @@ def test_training_goes_on_while_the_store_is_away(s3: Link, caplog: pytest.LogCa
     resumed = Trainer(longer, location, resume=True).run()
     assert resumed.policy.spec.version > result.policy.spec.version
     assert len(storage.read("metrics.jsonl").splitlines()) == resumed.policy.spec.version
+
+
+@pytest.mark.usefixtures("kept_processes")
+def test_an_object_store_is_written_to_once_an_interval(s3: Link) -> None:
+    """Each of log, policy and checkpoint: once at the beginning, once at the end, and not in between."""
+
+    def stop(trainer: Trainer) -> None:
+        trainer.stop("seen enough")
+
+    stop_at = {"total_timesteps": None, "max_seconds": 240}
+    config = cartpole(stop=stop_at, checkpoint={"checkpoint_seconds": 0.0}, evaluation={"eval_every": None})
+    before = s3.puts
+    result = Trainer(config, "s3://bucket/runs/sparing", callbacks=[Act(60, stop)]).run()
+    storage = open_storage("s3://bucket/runs/sparing")
+    assert len(storage.read_grown("metrics.jsonl").splitlines()) == result.policy.spec.version >= 60
+    assert load_checkpoint(storage.within("checkpoints"))[0]["version"] == result.policy.spec.version
+    assert s3.puts - before < 30
 
 
 def test_object_stores_are_pyarrows(s3: Link) -> None:
