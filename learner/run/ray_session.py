@@ -14,6 +14,10 @@ import ray
 from ray._private import utils
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+from ray.exceptions import AuthenticationError
 
 from actors.errors import UserError
 
@@ -34,13 +38,14 @@ def ray_address() -> str | None:
 def start_ray(**own: Any) -> None:
     """Join the cluster that RAY_ADDRESS names ("auto": the one on this machine), or start one of this process; once.
 
-    Not ``ray.init()``'s own rule, which joins whatever cluster another process has left on this machine.
+    Not ``ray.init()``'s own rule, which joins whatever cluster another process has left on this machine. Whether a
+    token is shown is the cluster's to say, not RAY_AUTH_MODE's: a file that an earlier run left decides nothing.
 
     Args:
         own: more arguments of ``ray.init`` for a cluster of this process's own.
 
     Raises:
-        UserError: the cluster does not answer, or none can be started here.
+        UserError: the cluster does not answer or wants another token, or none can be started here.
     """
     if ray.is_initialized():
         return
@@ -59,14 +64,53 @@ def _join(address: str) -> None:
     remedy = "correct it, or unset it to start Ray here"
     try:
         if "://" not in address:
-            with contextlib.closing(init_grpc_channel(canonicalize_bootstrap_address(address) or address)) as channel:
-                grpc.channel_ready_future(channel).result(timeout=_JOIN_SECONDS)
+            _show_token_if_asked(canonicalize_bootstrap_address(address) or address)
         with _signals_left_alone():
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except grpc.FutureTimeoutError:
         raise UserError(f"{words}: it did not answer within {_JOIN_SECONDS:g} s; {remedy}") from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"{words}: {' '.join(str(error).split())}; {remedy}") from error
+    except AuthenticationError as error:
+        raise UserError(f"{words}: {error.message}; copy the token of its head, ~/.ray/auth_token, to here") from None
+
+
+def _show_token_if_asked(gcs: str) -> None:
+    """Put this process into the cluster's mode of authentication, which it keeps.
+
+    Raises:
+        AuthenticationError: it wants a token that is not this process's.
+        FutureTimeoutError: it did not answer.
+    """
+    _set_token_mode("disabled")
+    if _welcomes(gcs):
+        return
+    if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        raise AuthenticationError("it asks for a token, and there is none here")
+    _set_token_mode("token")
+    if not _welcomes(gcs):
+        where = "~/.ray/auth_token, or RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH where set"
+        raise AuthenticationError(f"it asks for another token than the one here ({where})")
+
+
+def _set_token_mode(mode: str) -> None:
+    os.environ["RAY_AUTH_MODE"] = mode
+    Config.initialize("")  # what Ray read of the environment as it was imported
+
+
+def _welcomes(gcs: str) -> bool:
+    """Whether the cluster takes what this process shows, or does not show, of a token."""
+    with contextlib.closing(init_grpc_channel(gcs)) as channel:
+        grpc.channel_ready_future(channel).result(timeout=_JOIN_SECONDS)
+        try:
+            NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=_JOIN_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                return False
+            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                raise grpc.FutureTimeoutError from error
+            raise ConnectionError(f"{error.code().name}: {error.details()}") from error
+    return True
 
 
 def _start(options: dict[str, Any]) -> None:
@@ -82,6 +126,8 @@ def _start(options: dict[str, Any]) -> None:
                 "the directory of temporary files has too long a path for Ray's sockets: set TMPDIR, or RAY_TMPDIR, "
                 "to a shorter one, such as /tmp"
             ) from error
+        except AuthenticationError as error:
+            raise UserError(f"Ray cannot start here: {error.message}") from None
         except Exception as error:  # Ray's own, when its node does not come up in time
             if "timed out" not in str(error):
                 raise

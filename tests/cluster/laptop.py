@@ -43,8 +43,9 @@ class Laptop:
         self._ray = [sys.executable, "-m", "ray.scripts.scripts"]
         home = Path("/home/me")
         self.machine.environment.pop("RAY_ADDRESS", None)
-        self.machine.environment |= {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", **variables}
-        self.machine.run(["mkdir", "-p", home])
+        self.machine.environment |= {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+        self.machine.environment |= variables
+        self.machine.run([*self._ray, "get-auth-token", "--generate"])
 
     def up(self) -> None:
         """Run ``ray up``, up to three times: on a busy machine Ray's processes can take longer than it waits."""
@@ -67,7 +68,7 @@ class Laptop:
             The addresses of the nodes on which actors of each class were.
         """
         address = ["--address", f"http://127.0.0.1:{_DASHBOARD}"]
-        url = f"http://127.0.0.1:{_DASHBOARD}/api/version"
+        url = f"http://127.0.0.1:{_DASHBOARD}/api/gcs_healthz"
         asked = f"import urllib.request; urllib.request.urlopen({url!r}, timeout=10)"
         tunnel: subprocess.Popen[str] | None = None
 

@@ -159,8 +159,14 @@ def test_the_stack_comes_up_trains_serves_and_is_watched(stack: Stack) -> None:
         every=0.2,
     )
 
+    url = "http://localhost:8265/api/v0"
+    assert stack.machines["head"].run(["wget", "-q", f"{url}/nodes"], check=False).returncode == 6, (
+        "Ray asks for a token"
+    )
+    bearer = f"Authorization: Bearer {(stack.runs / '.ray_token').read_text().strip()}"
+
     def alive(kind: str) -> list[dict[str, Any]]:
-        answer = ask(stack.machines["head"], f"http://localhost:8265/api/v0/{kind}?detail=1")
+        answer = ask(stack.machines["head"], f"{url}/{kind}?detail=1", "--header", bearer)
         return [it for it in answer["data"]["result"]["result"] if it["state"] == "ALIVE"]
 
     def placed() -> tuple[list[str], list[tuple[str, str | None]]]:

@@ -46,7 +46,7 @@ def start_node(network: Network, role: str, address: str, env: dict[str, str] | 
     cpus = "1" if role == "actor" else "0"
     options = [f"--node-ip-address={address}", f"--num-cpus={cpus}", f"--labels=role={role}", "--block"]
     options += ["--object-store-memory=100000000", "--include-log-monitor=false"]
-    machine.environment["RAY_AUTH_MODE"] = "disabled"  # nobody else is on this network
+    machine.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of this test"}
     again = ["bash", "-c", 'until "$@"; do :; done', "bash"]  # Ray gives its own agents no longer than 15 s to start
     with log_of(machine).open("w") as log:
         machine.start([*again, RAY, "start", *where, *options], env, stdout=log, stderr=log)

@@ -80,6 +80,8 @@ def test_machines_get_this_project_and_its_version_of_ray(name: str) -> None:
     assert f"ray=={version[1]}" in install
     assert install[install.index("-c") : install.index("-c") + 2] == ["-c", "constraints.txt"]
     mounts = read(name)["file_mounts"]
+    assert mounts.pop("~/.ray/auth_token") == "~/.ray/auth_token", "one token for all"
+    assert any("export RAY_AUTH_MODE=token" in command for command in read(name)["setup_commands"])
     assert all((REPOSITORY / here).exists() and there == f"~/touchdown/{here}" for there, here in mounts.items())
     packages = {package.removesuffix("*") for package in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     named = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml", "constraints.txt"}

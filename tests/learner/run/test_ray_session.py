@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray._private.services import GCS_SERVER_EXECUTABLE, get_node_ip_address
 
 from actors.errors import UserError
 from learner.run import ray_session
 from learner.run.ray_session import metric_tag, ray_address, start_ray
+from serve.service.fast_ingress import free_port
 
 
 @pytest.mark.parametrize(("value", "address"), [(None, None), ("", None), (" ", None), ("local", None), ("a:1", "a:1")])
@@ -51,6 +53,58 @@ def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="RAY_ADDRESS names, nonsense: ") as error:
         start_ray()
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Addresses of the heads of two clusters, without nodes: one asks for the token ``right``, one for none."""
+    addresses, processes = {}, []
+    for name, mode in (("guarded", "token"), ("open", "disabled")):
+        directory, host, port = tmp_path_factory.mktemp(name), get_node_ip_address(), free_port()
+        arguments = [f"--log_dir={directory}", f"--gcs_server_port={port}", f"--node-ip-address={host}"]
+        arguments += [f"--session-dir={directory}", f"--session-name={name}", "--config_list=e30="]
+        env = {**os.environ, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": "right"}
+        with (directory / "log").open("w") as log:
+            processes.append(subprocess.Popen([GCS_SERVER_EXECUTABLE, *arguments], env=env, stdout=log, stderr=log))
+        addresses[name] = f"{host}:{port}"
+    yield addresses
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("head", "mode", "token", "said"),
+    [
+        ("guarded", None, "right", "joined with token"),
+        ("guarded", "disabled", "right", "joined with token"),
+        ("guarded", None, "", "it asks for a token, and there is none here; copy the token of its head"),
+        ("guarded", "token", "wrong", "it asks for another token than the one here (~/.ray/auth_token, or"),
+        ("open", "token", "right", "joined with disabled"),
+    ],
+)
+def test_the_cluster_says_whether_a_token_is_shown(
+    heads: dict[str, str], tmp_path: Path, head: str, mode: str | None, token: str, said: str
+) -> None:
+    """In processes of their own: what Ray knows of tokens it keeps."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    env |= {"HOME": str(tmp_path), "RAY_ADDRESS": heads[head]} | ({"RAY_AUTH_MODE": mode} if mode else {})
+    if token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray/auth_token").write_text(token)
+    program = """
+import os, ray
+from actors.errors import UserError
+from learner.run.ray_session import start_ray
+ray.init = lambda *_, **__: print("joined with", os.environ["RAY_AUTH_MODE"])
+try:
+    start_ray()
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    assert said in line
 
 
 @pytest.mark.parametrize("failures", [1, 3])
