@@ -57,7 +57,8 @@ LABEL org.opencontainers.image.title="Touchdown" \
 
 FROM base AS cuda-packages
 # torch as it comes brings CUDA's libraries; the driver comes from the host, through NVIDIA's container toolkit.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Kubernetes on Google Cloud (GKE) puts the driver's libraries into a directory of its own, which nothing else looks into.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility LD_LIBRARY_PATH=/usr/local/nvidia/lib64
 COPY --from=sources /build/torch.txt /build/constraints.txt /build/
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint /build/constraints.txt --requirement /build/torch.txt

@@ -43,9 +43,9 @@ def compose(**variables: str) -> dict[str, Any]:
 
 def image_environment() -> dict[str, str]:
     """The variables that the Dockerfile's base sets."""
-    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").split(" AS cuda-packages")[0]
     words = [word for line in re.findall(r"^ENV (.*)$", text, re.MULTILINE) for word in shlex.split(line)]
-    return dict(word.split("=", 1) for word in words if not word.startswith("NVIDIA"))
+    return dict(word.split("=", 1) for word in words)
 
 
 class Stack:
