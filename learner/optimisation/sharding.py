@@ -16,6 +16,7 @@ from torch import Tensor
 
 from actors.errors import LostContactError
 from learner.memory.memory import BEGINS
+from learner.optimisation.device_faults import device_fault
 
 Columns = dict[str, Tensor]
 """What a learner knows of T steps, by name: [T, …] each."""
@@ -85,4 +86,6 @@ class Shard:
         try:
             operation()
         except RuntimeError as error:
+            if fault := device_fault(error):  # of this one's: the others lose contact with it
+                raise fault from error
             raise LostContactError(f"learner {self.rank} lost contact with the others: {error}") from error

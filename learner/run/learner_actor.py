@@ -11,6 +11,7 @@ from typing import Any
 
 from actors.episode import Array, EpisodeBatch
 from actors.policy import Policy
+from learner.optimisation.device_faults import telling_device_faults
 
 
 class LearnerActor:
@@ -24,6 +25,7 @@ class LearnerActor:
             probe.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
 
+    @telling_device_faults()
     def prepare(
         self,
         threads: int,
@@ -56,10 +58,12 @@ class LearnerActor:
         self._idle_since: float | None = None
         return self._learner.device_in_words()
 
+    @telling_device_faults()
     def policy(self) -> Policy:
         """The policy as it is now."""
         return self._learner.policy()
 
+    @telling_device_faults()
     def update(
         self, *batches: EpisodeBatch, progress_remaining: float
     ) -> tuple[Policy, tuple[dict[str, float], list[tuple[int, str]]]]:
@@ -71,10 +75,12 @@ class LearnerActor:
         metrics |= {"time/learner_wait": waited, "time/learner_busy": self._idle_since - start}
         return policy, (metrics, self._learner.notes())
 
+    @telling_device_faults()
     def follow(self, *batches: EpisodeBatch, progress_remaining: float) -> None:
         """``update`` of one that shares the first one's work: what it makes of the batch is the same."""
         self._learner.update(*batches, progress_remaining=progress_remaining)
 
+    @telling_device_faults()
     def state(self) -> dict[str, Array]:
         """All that a learner needs to go on exactly where this one is, as arrays by name."""
         return self._learner.state()

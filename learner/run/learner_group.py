@@ -17,6 +17,7 @@ from actors.episode import Array
 from actors.errors import LostContactError, NonFiniteError, UserError
 from actors.waiting import PATIENT_SECONDS, Waiting, wishes
 from learner.algorithms.registry import name_of
+from learner.optimisation.device_faults import DeviceFault
 from learner.run.config import TrainConfig
 from learner.run.learner_actor import LearnerActor
 
@@ -31,7 +32,15 @@ Ref = ray.ObjectRef[Any]
 
 
 class LearnerLostError(Exception):
-    """A learner died; the run can go on from its last state."""
+    """A learner died; the run can go on from its last state.
+
+    Args:
+        remedy: what would help if it dies again.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class RolloutLostError(Exception):
@@ -148,7 +157,7 @@ class LearnerGroup:
         """What the first of the learners answered.
 
         Raises:
-            LearnerLostError: one died, or they lost contact with each other.
+            LearnerLostError: one died, its device failed, or they lost contact with each other.
             UserError, NonFiniteError, RayTaskError: what a learner raised.
             RolloutLostError: a batch was lost on its way; the learner is as it was.
         """
@@ -159,6 +168,7 @@ class LearnerGroup:
                 error = _error(ref)
                 if isinstance(error, RayActorError):
                     raise LearnerLostError(str(error)) from error
+                _require_device(error)
                 if isinstance(error, RayTaskError) and isinstance(error.cause, UserError | NonFiniteError):
                     raise error.cause
                 if error and first_error is None:  # perhaps only of one that misses another, which is found dead soon
@@ -202,7 +212,8 @@ class LearnerGroup:
         """
         try:
             state: dict[str, Array] = ray.get(self._learners[0].state.remote())
-        except RayTaskError:
+        except RayTaskError as error:
+            _require_device(error)
             raise
         except RayError as error:  # it died, or what it answered went with its node
             raise LearnerLostError(str(error)) from error
@@ -226,3 +237,10 @@ def _error(ref: Ref) -> RayError | None:
     except RayError as error:
         return error
     return None
+
+
+def _require_device(error: RayError | None) -> None:
+    """Raise LearnerLostError for a fault of a learner's device: its process is ended with the group, another begins."""
+    fault = getattr(error, "cause", None)
+    if isinstance(fault, DeviceFault):
+        raise LearnerLostError(str(fault), fault.remedy) from error

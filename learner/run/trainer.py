@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.check_env import try_out
 from actors.environment_name import parse
@@ -117,6 +117,8 @@ class Trainer:
         self._stop_reason: str | None = None
         self._began = self._saved = self._shown = 0.0
         self._learner_deaths = 0
+        self._has_saved = False
+        """Whether there was a checkpoint since the learner started."""
         self._update: _Update | None = None
         self._waiting = Waiting()
         self._evaluator = Evaluator(config)
@@ -432,6 +434,7 @@ class Trainer:
         self.recorder.save(Checkpoint(self.version, self.learners.state(), dataclasses.asdict(self.counters)))
         self._show()
         self._saved = time.monotonic()
+        self._has_saved = True
 
     def _show(self) -> None:
         self.recorder.show(self.policy())
@@ -442,12 +445,18 @@ class Trainer:
         assert self.fleet is not None
         if self.signal:  # which ends all of Ray, it may be: the last checkpoint is what is kept
             raise LearnerLostError(f"{self._stop_reason}, and the learner died: {error}") from error
+        remedy = error.remedy if isinstance(error, LearnerLostError) else ""
+        if remedy and not self._has_saved:
+            raise UserError(f"the learner cannot go on: {error}; {remedy}") from error
+        self._has_saved = False
         self._learner_deaths += 1
         self.learner_restarts += bool(self.learners.device)  # not again if it was put on a node that was lost already
         if self._learner_deaths >= _MAX_LEARNER_DEATHS:
             raise LearnerLostError(f"the learner died {self._learner_deaths} times without an update: {error}")
         self._start_learners()
         log.warning("the learner died; going on from the checkpoint at %d steps", self.counters.total_timesteps)
+        if isinstance(error.__cause__, RayTaskError):
+            log.warning("it died of this: %s", error)
         self.fleet.in_update = 0
         self.fleet.forget(self.version)
         self.fleet.go_back(self.counters.tickets, self.counters.unlearned)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from actors.spec import PolicySpec
-from learner.algorithms.algorithm import Algorithm
+from learner.algorithms.algorithm import Algorithm, Experience
 from learner.algorithms.ppo import PPO
 from learner.networks.actor_critic import ActorCritic, Outputs
 from learner.optimisation.config import OptimisationConfig
@@ -35,6 +37,25 @@ class OwnLoss(PPO):
             return super().loss(network, steps)
         answer: tuple[Tensor, Metrics] = self.function(self.outputs(network, steps), Steps(**steps), self)
         return answer
+
+
+@dataclasses.dataclass(frozen=True)
+class OnAFailingDevice(PPO):
+    """PPO on a device that fails its first updates, so often."""
+
+    error: str = "AcceleratorError"
+    """The name of torch's error."""
+    words: str = ""
+    failures: int = 1
+    marks: str = ""
+    """A directory with a file for each failure so far."""
+
+    def prepare(self, network: ActorCritic, flown: Experience) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Fails, or does what PPO does."""
+        for number in range(self.failures):
+            with contextlib.suppress(FileExistsError), open(f"{self.marks}/{number}", "x"):
+                raise getattr(torch, self.error)(self.words)
+        return super().prepare(network, flown)
 
 
 OF_LEARNERS = ("seed", "critic", "device", "shard", "initial")

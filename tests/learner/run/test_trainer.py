@@ -436,6 +436,39 @@ def test_a_learner_that_always_dies_ends_the_run_in_one_line(tmp_path: Path, mon
     assert trainer.fleet.restarts == 0, "no actor died of it"
 
 
+ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later"
+NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+@pytest.mark.parametrize(
+    ("learners", "error", "words", "failures"),
+    [
+        (1, "AcceleratorError", ILLEGAL, 1),
+        (2, "OutOfMemoryError", NO_MEMORY, 1),
+        (1, "OutOfMemoryError", NO_MEMORY, 2),
+    ],
+)
+def test_a_device_that_fails_costs_the_time_since_the_checkpoint_and_memory_twice_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, learners: int, error: str, words: str, failures: int
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    failing = {"error": error, "words": words, "failures": failures, "marks": str(marks)}
+    config = cartpole(
+        algorithm={"name": "tests.learner.learners:OnAFailingDevice", **failing},
+        placement={"learners": learners, "device": "cpu"},
+        stop={"total_timesteps": 6_000},
+    )
+    trainer = Trainer(config, tmp_path / "run")
+    if failures == 1:
+        check_consistent(tmp_path / "run", trainer.run().counters)
+    else:
+        with pytest.raises(UserError, match=f"the learner cannot go on: {NO_MEMORY}; lower --batch-size, "):
+            trainer.run()
+    assert trainer.learner_restarts == 1
+    assert f"it died of this: {words.splitlines()[0]}" in caplog.text
+
+
 def test_a_learner_that_dies_between_updates_is_missed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though no update needs it: the rollouts for the next one take long."""
     take = Fleet.take
