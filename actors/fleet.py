@@ -37,14 +37,17 @@ from actors.actor import RolloutActor, RolloutReport
 from actors.errors import EnvironmentFault, NonFiniteError, PolicyLostError, UserError
 from actors.registration import registration
 from actors.rollout import RolloutConfig
+from actors.room import Claim, Room
 from actors.score import Score
 from actors.seeds import sub_seed
-from actors.waiting import wishes
+from actors.waiting import PATIENT_SECONDS, wishes
 
 log = logging.getLogger("touchdown")
 
 _STRAGGLER = 3.0
 """An actor that needs this many times the median time for a rollout is not waited for."""
+_LOOK_SECONDS = 2.0
+"""Between two looks at the cluster."""
 _MAX_DEATHS = 30
 """An actor slot that dies this often without landing a rollout stops the run: something kills it as it starts."""
 
@@ -54,7 +57,8 @@ class FleetConfig:
     """How many actors fly, where, and how far behind the learner they may be."""
 
     actors: int | Literal["auto"] = "auto"
-    """Actor processes; auto: as many as the cluster has CPUs for and the update has use for, growing and shrinking."""
+    """Actor processes; auto: as many as the update has use for and free CPUs allow, shared with other runs; more as its
+    autoscaler starts machines."""
     rollouts_per_update: int = 1
     """Rollouts that make one update's batch."""
     max_policy_lag: int = 1
@@ -88,6 +92,8 @@ class _Slot:
     index: int
     actor: Any
     ready: bool = False
+    since: float = 0.0
+    """When its actor was asked for."""
     in_flight: int = 0
     last_seconds: float = 0.0
     failures: int = 0
@@ -170,7 +176,8 @@ class Fleet:
         """The policy that was launched with last."""
         self._seconds: collections.deque[float] = collections.deque(maxlen=32)
         self._resized = 0.0
-        self._last_room = 1
+        self._room = Room(config.cpus_per_actor, config.actor_labels)
+        self._rooms = collections.deque([1], maxlen=2)
         self._looking = threading.Thread()
         self.resize()
 
@@ -202,7 +209,7 @@ class Fleet:
 
     def resize(self) -> None:
         """Start or end actors so that their number fits the cluster; looks at most every two seconds."""
-        if time.monotonic() - self._resized < 2:
+        if time.monotonic() - self._resized < _LOOK_SECONDS:
             return
         self._resized = time.monotonic()
         wanted = self._seen_room() if self.config.actors == "auto" else self.config.actors
@@ -224,22 +231,25 @@ class Fleet:
         self._slots.sort(key=lambda slot: slot.index)
 
     def _seen_room(self) -> int:
-        """The room at the last look; a thread of its own looks, because while the head is away that takes a minute."""
+        """The room at the last two looks, whichever saw more: an actor that is just ending has its CPU still.
+
+        A thread of its own looks, because while the head is away that takes a minute.
+        """
         if not self._slots:
             self._look()
         elif not self._looking.is_alive():
             self._looking = threading.Thread(target=self._look, daemon=True)
             self._looking.start()
-        return self._last_room
+        return max(self._rooms)
 
     def _look(self) -> None:
-        self._last_room = self._room()
+        self._rooms.append(self._room.look(Claim(self._held, self.config.max_outstanding)))
 
-    def _room(self) -> int:
-        """Actors that the living nodes with our labels have CPUs for."""
-        labels = self.config.actor_labels.items()
-        nodes = [node for node in ray.nodes() if node["Alive"] and labels <= node.get("Labels", {}).items()]
-        return sum(int(node["Resources"].get("CPU", 0) / (self.config.cpus_per_actor or 1)) for node in nodes)
+    @property
+    def _held(self) -> int:
+        """Actors that have their CPUs, or will have in a moment; one that has waited long has none."""
+        slots = [slot for slot in self._slots if slot.ready or time.monotonic() - slot.since < PATIENT_SECONDS]
+        return len(slots) + len(self._spares or [])
 
     def _fill(self, slot: _Slot) -> _Slot:
         """Put an actor into a slot."""
@@ -248,7 +258,7 @@ class Fleet:
             options["label_selector"] = self.config.actor_labels
         actor_class: Any = ray.remote(RolloutActor).options(**options)
         slot.actor = self._spares.pop() if self._spares else actor_class.remote()
-        slot.ready, slot.in_flight = False, 0
+        slot.ready, slot.in_flight, slot.since = False, 0, time.monotonic()
         seed = sub_seed(self._seed, self.tickets, slot.index)
         self._starting[slot.actor.prepare.remote(self._env_id, self._rollout, seed, self._registered)] = slot
         return slot
@@ -451,6 +461,8 @@ class Fleet:
                 self._abandon(slot)
         self._slots.clear()
         self._landed.clear()
+        if self.config.actors == "auto" and not self._looking.is_alive():  # one that looks for a lost head goes with it
+            self._room.leave()
 
 
 def _is_of_the_policy(error: RayError) -> TypeGuard[RayTaskError]:

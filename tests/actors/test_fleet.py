@@ -525,9 +525,19 @@ def test_without_lag_one_seed_flies_the_same_twice(make_fleet: MakeFleet) -> Non
         ({"actors": 5, "max_policy_lag": 1}, 2),
     ],
 )
-def test_the_fleet_is_as_large_as_it_is_useful(make_fleet: MakeFleet, config: dict[str, Any], expected: int) -> None:
+def test_the_fleet_is_as_large_as_it_is_useful(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], expected: int
+) -> None:
+    monkeypatch.setattr(actors.fleet, "_LOOK_SECONDS", 0.1)
     fleet = make_fleet(fresh=True, **config)
-    assert len(fleet.waiting_for) == expected
+
+    def look() -> int:
+        fleet.resize()
+        return len(fleet.waiting_for)
+
+    wait_for(lambda: look() == expected)  # others may just be ending
+    for _ in range(5):
+        assert look() <= expected
     fleet.stop()
     assert fleet.waiting_for == []
 
@@ -548,6 +558,37 @@ def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, add_node
         assert ray.get(slot.actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
     moon.terminate()  # the node leaves
     drive(fleet, until=lambda: fleet.size == 0 and len(fleet.waiting_for) == 1, between=fly)
+
+
+def test_fleets_share_the_free_cpus_and_give_them_back(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two on two CPUs, of which something else takes one in the end."""
+    monkeypatch.setattr(actors.fleet, "_LOOK_SECONDS", 0.1)
+    kind: dict[str, Any] = {"fresh": True, "actors": "auto", "rollouts_per_update": 8}
+    first = make_fleet(**kind)
+    drive(first, until=lambda: first.size == 2, between=first.resize)
+    second = make_fleet(**kind)
+
+    def look() -> None:
+        for fleet in (first, second):
+            fleet.resize()
+        for ref in ray.wait(second.waiting_for, num_returns=1, timeout=0.01)[0] if second.waiting_for else []:
+            second.land(ref)
+
+    drive(first, until=lambda: first.size == second.size == 1, between=look)
+    assert len(first._slots) == len(second._slots) == 1
+    second.stop()
+    drive(first, until=lambda: first.size == 2, between=first.resize)
+    first.stop()
+    other: Any = ray.remote(Taking).options(num_cpus=1).remote()
+    ray.get(other.__ray_ready__.remote())
+    third = make_fleet(**kind)
+    assert len(third.waiting_for) == 1
+    ray.kill(other)
+    drive(third, until=lambda: third.size == 2, between=third.resize)
+
+
+class Taking:
+    """Takes what it is given."""
 
 
 def test_a_slow_actor_costs_the_others_nothing(make_fleet: MakeFleet, tmp_path: Path) -> None:
@@ -599,7 +640,7 @@ def test_a_fleet_that_shrinks_keeps_those_that_fly(make_fleet: MakeFleet, monkey
     kill(lost)
     drive(fleet, until=lambda: fleet.restarts == 1, between=lambda: fleet.launch(ordered(FLY), 0))
     for room, indices in ((1, [1]), (2, [0, 1])):
-        monkeypatch.setattr(fleet, "_room", lambda room=room: room)
+        monkeypatch.setattr(fleet._room, "look", lambda _claim, room=room: room)
 
         def look(indices: list[int] = indices) -> bool:
             fleet._resized = -math.inf

@@ -90,8 +90,8 @@ def test_a_cluster_on_aws_comes_from_nothing_trains_and_goes_back_to_nothing(clo
     laptop.up()
     assert "actor" not in cloud.running()
     run = cloud.network.directory / "run"
-    # Two actors of eight CPUs each fill one spot machine of 16; more would only crowd this one.
-    placed = laptop.train(run, "--actors", "2", "--cpus-per-actor", "8", "--rollouts-per-update", "2")
+    # The two actors that are of use, of eight CPUs each, fill one spot machine of 16; more would only crowd this one.
+    placed = laptop.train(run, "--cpus-per-actor", "8", "--rollouts-per-update", "1")
     machines = cloud.running()
     assert {kind: len(addresses) for kind, addresses in machines.items()} == {"head": 1, "learner": 1, "actor": 1}
     assert placed == {"LearnerActor": machines["learner"], "RolloutActor": machines["actor"]}
