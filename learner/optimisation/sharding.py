@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 from collections.abc import Callable
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from actors.errors import LostContactError
 from learner.memory.memory import BEGINS
@@ -25,6 +28,17 @@ _TIMEOUT = datetime.timedelta(seconds=120)
 """How long to wait for another learner; one that died is noticed at once."""
 
 
+def connect_by(address: str) -> None:
+    """Have gloo and NCCL use the interface of this address of this machine, unless the environment names another.
+
+    Gloo would take the address of the machine's name, which Debian makes 127.0.1.1, where no other machine finds it.
+    """
+    for name, its in psutil.net_if_addrs().items():
+        if any(one.address == address for one in its):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")
+
+
 class Shard:
     """One learner's place among ``count``; alone, everything here is what it would be without.
 
@@ -33,20 +47,29 @@ class Shard:
         count: how many there are.
         address: ``host:port`` where the first one listens; not needed alone.
         device: where tensors are: NCCL connects GPUs, gloo CPUs.
+        listener: the first one's socket that listens there, as a number of a file, which is closed in the end; None: it
+            opens one.
 
     Raises:
         LostContactError: the others did not come.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, address: str = "", device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        count: int = 1,
+        address: str = "",
+        device: torch.device | None = None,
+        listener: int | None = None,
+    ) -> None:
         self.rank, self.count = rank, count
         if count == 1:
             return
         backend = "nccl" if device is not None and device.type == "cuda" else "gloo"
+        host, _, port = address.rpartition(":")
         try:
-            dist.init_process_group(
-                backend, init_method=f"tcp://{address}", rank=rank, world_size=count, timeout=_TIMEOUT
-            )
+            store = TCPStore(host, int(port), count, rank == 0, _TIMEOUT, master_listen_fd=listener)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_TIMEOUT)
         except RuntimeError as error:
             raise LostContactError(f"learner {rank} of {count} found no contact at {address}: {error}") from error
 

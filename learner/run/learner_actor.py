@@ -17,13 +17,15 @@ from learner.optimisation.device_faults import telling_device_faults
 class LearnerActor:
     """Holds a Learner and tells how long it waited for batches. Like a RolloutActor, it is prepared by a call."""
 
+    def __init__(self) -> None:
+        self._listener: socket.socket | None = None
+
     def address(self) -> str:
-        """``host:port`` where it may listen for other learners."""
+        """``host:port`` where it listens for other learners, from now on."""
         import ray
 
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+        self._listener = socket.create_server(("", 0))
+        return f"{ray.util.get_node_ip_address()}:{self._listener.getsockname()[1]}"
 
     @telling_device_faults()
     def prepare(
@@ -42,16 +44,23 @@ class LearnerActor:
             device: where to compute: auto, cpu or cuda.
             state: to go on from; None: to start anew.
             rank: its place among the learners that share the work.
-            addresses: of all of them; the first one's is where they meet.
+            addresses: of all of them; the first one's is where they meet, the others' are closed.
             arguments: the others of Learner.
         """
         import torch
 
-        from learner.optimisation.sharding import Shard
+        from learner.optimisation.sharding import Shard, connect_by
         from learner.run.learner import Learner, find_device
 
         torch.set_num_threads(threads)
-        shard = Shard(rank, len(addresses), addresses[0], find_device(device))
+        connect_by(addresses[rank].rpartition(":")[0])
+        assert self._listener is not None
+        listener = None
+        if rank == 0 and len(addresses) > 1:
+            listener = self._listener.detach()
+        else:
+            self._listener.close()
+        shard = Shard(rank, len(addresses), addresses[0], find_device(device), listener)
         self._learner = Learner(**arguments, device=device, shard=shard)
         if state is not None:
             self._learner.load_state(state)

@@ -42,12 +42,14 @@ def add_ssh_machine(
     user: str = "ubuntu",
     variables: Mapping[str, str] | None = None,
     programs: Mapping[str, str] | None = None,
+    hosts: Path | None = None,
 ) -> Machine:
     """Switch on a machine that a user with this public key can log in to.
 
     Args:
         variables: in the user's environment.
         programs: scripts on its PATH, {name: text}.
+        hosts: its /etc/hosts; None: that of the network.
     """
     disk = network.directory / name
     for directory in ("run/sshd", f"home/{user}/.ssh", f"home/{user}/bin"):
@@ -76,7 +78,8 @@ def add_ssh_machine(
     for program, text in {"ray": ray, **(programs or {})}.items():
         (home / "bin" / program).write_text(text)
         (home / "bin" / program).chmod(0o755)
-    machine = network.add(name, *addresses, mounts={"/etc/passwd": passwd, "/run": disk / "run"})
+    mounts = {"/etc/passwd": passwd, "/run": disk / "run", **({"/etc/hosts": hosts} if hosts else {})}
+    machine = network.add(name, *addresses, mounts=mounts)
     log = disk / "sshd.log"
     log.touch()
     machine.start(["/usr/sbin/sshd", "-D", "-E", log, "-f", disk / "sshd_config"])
