@@ -52,6 +52,8 @@ def start_ray(**own: Any) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small matrices: a second thread costs more than it brings
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of a failed rollout we read the report, not the batch
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # 3.11.7 and 3.11.9 have the same pickles and bytecode, and machines get their patches at different times.
+    os.environ.setdefault("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "minor")
     address = ray_address()
     if address is None:
         _start({"include_dashboard": False, **own})

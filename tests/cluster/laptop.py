@@ -18,15 +18,15 @@ _STEPS = 4000
 QUICK_TO_NOTICE = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_failure_threshold": "8",
 }
-"""As cluster/*.yaml sets them on the head, which then takes a machine that went silent for lost after some 10 s."""
+"""As cluster/*.yaml sets them on the head, which then takes a machine that went silent for lost after some 20 s."""
 
 
 def patient(text: str) -> str:
-    """A cluster's file whose head waits ten times as long: where tests run, live nodes can be silent for 10 s."""
-    assert text.count("failure_threshold=3;") == 1
-    return text.replace("failure_threshold=3;", "failure_threshold=30;")
+    """A cluster's file whose head waits four times as long: where tests run, live nodes can be silent for 20 s."""
+    assert text.count("failure_threshold=8;") == 1
+    return text.replace("failure_threshold=8;", "failure_threshold=30;")
 
 
 class Laptop:

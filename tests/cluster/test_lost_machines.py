@@ -18,7 +18,7 @@ from tests.serve.served import wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NOTICE = QUICK_TO_NOTICE | {"RAY_health_check_failure_threshold": "10"}
-"""Not as quick as cluster/*.yaml sets on the head: where tests run, live nodes can be silent for ten seconds."""
+"""A little slower than cluster/*.yaml sets on the head: where tests run, live nodes can be silent for long."""
 
 UNHURRIED = {"RAY_health_check_failure_threshold": "1000"}
 """Of a head that has to lose no machine: on a busy one the nodes that a new head takes over are slow to find it."""

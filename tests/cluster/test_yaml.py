@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,61 @@ def test_machines_get_this_project_and_its_version_of_ray(name: str) -> None:
     assert install[install.index("-c") : install.index("-c") + 2] == ["-c", "constraints.txt"]
     mounts = read(name)["file_mounts"]
     assert mounts.pop("~/.ray/auth_token") == "~/.ray/auth_token", "one token for all"
-    assert any("export RAY_AUTH_MODE=token" in command for command in read(name)["setup_commands"])
+    exported = "export RAY_AUTH_MODE=token RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor"
+    assert any(exported in command for command in read(name)["setup_commands"])
     assert all((REPOSITORY / here).exists() and there == f"~/touchdown/{here}" for there, here in mounts.items())
     packages = {package.removesuffix("*") for package in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     named = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml", "constraints.txt"}
     assert packages | named | {"cluster"} == set(mounts.values())
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("card", "has_driver", "torch", "done"),
+    [
+        (False, False, "", ["install -q torch=="]),
+        (True, True, "", []),
+        (True, True, "torch-2.13.0+cpu.dist-info", ["uninstall -qy torch"]),
+        (True, False, "", []),
+    ],
+)
+def test_torch_is_chosen_once_the_driver_is_there_and_a_wrong_one_makes_way(
+    name: str, tmp_path: Path, card: bool, has_driver: bool, torch: str, done: list[str]
+) -> None:
+    """The commands as they are, but for where the cards are seen, with programs that only note what they are told."""
+    (tmp_path / "touchdown").mkdir()
+    (tmp_path / "touchdown/constraints.txt").write_text("torch==2.13.0\n")
+    (tmp_path / "cards/0").mkdir(parents=True)
+    (tmp_path / "cards/0/vendor").write_text("0x10de\n" if card else "0x8086\n")
+    (tmp_path / "venv/lib/python3.12/site-packages" / torch).mkdir(parents=True)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    drivers = {
+        "pip": f'echo "$*" >> {tmp_path}/pip.log',
+        "sleep": f"touch {tmp_path}/slept",
+        "nvidia-smi": f"[ {int(has_driver)} = 1 ] && [ -e {tmp_path}/slept ]",  # comes while it is waited for
+        "timeout": 'shift; [ -n "$GIVE_UP" ] && exit 124; exec "$@"',
+    }
+    for program, text in drivers.items():
+        (programs / program).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / program).chmod(0o755)
+    env = {"HOME": str(tmp_path), "PATH": f"{programs}:/usr/bin:/bin"} | ({} if has_driver else {"GIVE_UP": "1"})
+    wait, choose = read(name)["setup_commands"][-3:-1]
+    waited = subprocess.run(
+        ["bash", "-c", wait.replace("/sys/bus/pci/devices", f"{tmp_path}/cards")],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (waited.returncode == 0) == (has_driver or not card)
+    if waited.returncode:
+        assert "no NVIDIA driver after 15 minutes" in waited.stdout
+        return
+    subprocess.run(["bash", "-c", choose], env=env, check=True)
+    log = tmp_path / "pip.log"
+    said = log.read_text().splitlines() if log.exists() else []
+    assert [line.startswith(word) for line, word in zip(said, done, strict=True)] == [True] * len(done)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -126,6 +177,13 @@ def test_types_of_machines_suit_what_runs_on_them(name: str) -> None:
     assert spot.items() <= actor["node_config"].items()
     assert not [kind for kind in (head, learner) if spot.items() <= kind["node_config"].items()]
     assert config["provider"]["cache_stopped_nodes"] is False
+    disks = {
+        kind: sum(int(size) for size in re.findall(r"(?:VolumeSize|diskSizeGb)': (\d+)", str(its["node_config"])))
+        for kind, its in (("learner", learner), ("actor", actor))
+    }
+    assert disks["learner"] >= 150 > disks["actor"]
+    size = head["node_config"].get("InstanceType") or head["node_config"]["machineType"]
+    assert size in ("m7i.xlarge", "e2-standard-4"), "four cores, as docs/scaling.md asks"
     if name == "gpu.yaml":
         assert all(kind["node_config"]["ImageId"].startswith("ami-") for kind in (head, learner, actor))
 
