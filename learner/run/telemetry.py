@@ -79,6 +79,12 @@ class Telemetry(Callback):
         if time.monotonic() >= self._next:
             self._tell(trainer)
 
+    def on_wait(self, trainer: Trainer) -> None:
+        """Go on telling while there are no updates: that nobody flies, and how old the checkpoint is."""
+        if self._row and trainer.fleet and time.monotonic() >= self._next:
+            self._row = {**self._row, "rollout/actors": trainer.fleet.size}
+            self._tell(trainer)
+
     def on_evaluation(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         """Tell Ray's metrics what a policy scored beside training."""
         self._gauges["touchdown_evaluation_return"].set(metrics["eval/mean_reward"], _tags(trainer))

@@ -90,12 +90,66 @@ def test_metrics_of_nodes_are_rays() -> None:
     assert names <= {f"ray_{name}" for name in METRICS_GAUGES}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Debian's package prometheus")
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool, of Debian's package prometheus"
+)
+
+
+def promtool(*arguments: str) -> str:
+    said = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=180)
+    assert said.returncode == 0, said.stderr + said.stdout
+    return said.stdout
+
+
+@needs_promtool
 def test_prometheus_reads_the_queries(tmp_path: Path) -> None:
     rules = [{"record": f"query{number}", "expr": query.filled} for number, query in enumerate(QUERIES)]
     file = tmp_path / "rules.yml"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
-    command = ["promtool", "check", "rules", str(file)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
-    assert said.returncode == 0, said.stderr
-    assert f"{len(QUERIES)} rules found" in said.stdout
+    assert f"{len(QUERIES)} rules found" in promtool("check", "rules", str(file))
+
+
+ALERTS = GRAFANA.parent / "alerts.yml"
+TROUBLE = {
+    "TouchdownNoActors": ("ray_touchdown_actors", '{run="a"}', "8x3 0x40", "8x60"),
+    "TouchdownNoUpdates": ("ray_touchdown_updates_total", '{run="a"}', "0+9x3 27x40", "0+9x60"),
+    "TouchdownUnsaved": ("ray_touchdown_unsaved_seconds", '{run="a"}', "0+60x40", "60x60"),
+    "TouchdownStorageFails": ("ray_touchdown_storage_failures_total", '{run="a"}', "0+1x40", "3x60"),
+    "TouchdownDiskFull": ("ray_node_disk_utilization_percentage", '{ip="10.0.0.1"}', "95x40", "60x60"),
+}
+"""Of each alert: a metric, its labels, and its values from minute to minute in trouble and without."""
+
+
+@needs_promtool
+def test_alerts_fire_in_trouble_and_not_without(tmp_path: Path) -> None:
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    assert {rule["alert"] for rule in rules} == TROUBLE.keys()
+    names = {name for rule in rules for name in re.findall(r"\bray_\w+", rule["expr"])}
+    assert names <= TRAINING_METRICS.keys() | {f"ray_{name}" for name in METRICS_GAUGES}
+    prometheus = yaml.safe_load((GRAFANA.parent / "prometheus.yml").read_text())
+    mounts = dict(volume.split(":")[:2] for volume in COMPOSE["services"]["prometheus"]["volumes"])
+    assert mounts["./cluster/alerts.yml"] in prometheus["rule_files"]
+    tests = []
+    for alert, (metric, labels, trouble, calm) in TROUBLE.items():
+        (told,) = re.findall(r'(\w+)="(.*)"', labels)
+        for values, fires in ((trouble, True), (calm, False)):
+            expected = [{"exp_labels": {told[0]: told[1]}}] if fires else []
+            tests.append(
+                {
+                    "interval": "1m",
+                    "input_series": [{"series": metric + labels, "values": values}],
+                    "alert_rule_test": [{"eval_time": "30m", "alertname": alert, "exp_alerts": expected}],
+                }
+            )
+    texts = {rule["alert"]: rule["annotations"]["summary"] for rule in rules}
+    for test in tests:
+        for told_of in test["alert_rule_test"]:
+            for one in told_of["exp_alerts"]:
+                summary = texts[told_of["alertname"]]
+                for name, value in one["exp_labels"].items():
+                    summary = summary.replace(f"{{{{ $labels.{name} }}}}", value)
+                summary = summary.replace("{{ $value | humanizeDuration }}", "30m 0s")
+                one["exp_annotations"] = {"summary": summary.replace("{{ $value | humanize }}", "95")}
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": tests}))
+    promtool("test", "rules", str(file))
