@@ -46,8 +46,8 @@ _FILES = 1024
 class ServeCommand:
     """Serve trained policies at POST /act, and a page on which one watches them fly."""
 
-    run: Annotated[Path | None, tyro.conf.Positional] = None
-    """A run directory, or a directory with a policy."""
+    run: Annotated[str | None, tyro.conf.Positional] = None
+    """A run directory, or a directory with a policy: a path, or a URI such as s3://bucket/runs/first."""
     policy: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Another one, as name=directory; as often as you like. Requests choose by name; the first is the default."""
     module: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -69,18 +69,18 @@ class ServeCommand:
             raise UserError(f"port must lie between 1 and 65535, not {self.port}")
 
 
-def sources_of(command: ServeCommand) -> dict[str, Path]:
+def sources_of(command: ServeCommand) -> dict[str, str]:
     """Policies by name.
 
     Raises:
         UserError: none is named, one is named twice, or not as name=directory.
     """
-    named = [(command.run.resolve().name, command.run)] if command.run else []
+    named = [(Path(command.run).resolve().name, command.run)] if command.run else []
     for text in command.policy:
         name, equals, directory = text.partition("=")
         if not (name and equals and directory):
             raise UserError(f"--policy takes name=directory, not {text!r}")
-        named.append((name, Path(directory)))
+        named.append((name, directory))
     sources = dict(named)
     if len(sources) < len(named):
         raise UserError(f"two policies have one name: {', '.join(name for name, _ in named)}")
@@ -172,7 +172,7 @@ def serve_until_stopped(command: ServeCommand, console: Console, stop: Stop) -> 
 
 
 def start_serving(
-    command: ServeCommand, sources: Mapping[str, Path], token: str | None, joins: bool, console: Console
+    command: ServeCommand, sources: Mapping[str, str], token: str | None, joins: bool, console: Console
 ) -> str:
     """Deploy; returns the address.
 

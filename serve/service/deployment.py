@@ -21,7 +21,7 @@ class BuildArguments(pydantic.BaseModel, extra="forbid"):
     """What ``serve run serve.app:build`` and a Serve config file take."""
 
     policy: str | dict[str, str]
-    """A run directory, or several by name."""
+    """A run directory, or several by name: paths, or URIs of an object store."""
     modules: tuple[str, ...] = ()
     """Modules that may be imported for policies whose environment is module:Id-v0."""
     follow: bool = False
@@ -63,7 +63,10 @@ def application(
 
     from serve.service.replica import Touchdown, enough_replicas
 
-    paths = {name: str(Path(source).resolve()) for name, source in sources.items()}
+    paths = {
+        name: source if "://" in source else str(Path(source).resolve())
+        for name, source in ((name, str(source)) for name, source in sources.items())
+    }
     Policies(paths, modules)
     scaled: dict[str, Any] = {"num_replicas": replica.replicas}
     if replica.max_replicas is not None:

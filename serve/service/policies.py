@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -16,6 +17,8 @@ from actors.environments import EnvironmentInfo, describe
 from actors.errors import UserError, printable, unknown
 from actors.policy import Policy, policy_directory
 from actors.trust import require_named
+from learner.keeping.policies import find_policy
+from learner.keeping.storage import Storage, open_storage
 
 log = logging.getLogger("touchdown")
 
@@ -31,8 +34,8 @@ class ServedPolicy:
     """One policy as it is served now."""
 
     name: str
-    source: Path
-    """A run directory, or a directory with a policy."""
+    source: str
+    """A run directory, or a directory with a policy: a path, or a URI such as s3://bucket/runs/first."""
     policy: Policy
     stamp: Stamp
     """Of the file that was looked at last: what was refused is not tried again until it changes."""
@@ -81,7 +84,7 @@ class Policies(Mapping[str, ServedPolicy]):
     keep the one they began with.
 
     Args:
-        sources: run directories, or directories with a policy, by name.
+        sources: run directories, or directories with a policy, by name: paths, or URIs of an object store.
         modules: those that may be imported for an environment; no file decides that.
 
     Raises:
@@ -92,7 +95,7 @@ class Policies(Mapping[str, ServedPolicy]):
         if not sources:
             raise UserError("no policy to serve: name a run directory")
         self.modules = modules
-        named = {printable(name): Path(source) for name, source in sources.items()}  # a name is sent as JSON
+        named = {printable(name): str(source) for name, source in sources.items()}  # a name is sent as JSON
         self._served = {name: _load(name, source, modules) for name, source in named.items()}
         self.first = next(iter(self._served))
 
@@ -147,17 +150,30 @@ class Policies(Mapping[str, ServedPolicy]):
         return dataclasses.replace(new, reloads=served.reloads + 1, refusals=served.refusals)
 
 
-def _stamp(source: Path) -> Stamp:
+def _stamp(source: str) -> Stamp:
     try:
+        if "://" in source:  # a store tells the time of a write to the second, and two policies have one size
+            told = hashlib.sha256(_place(source).read("policy.json")).digest()
+            return (int.from_bytes(told[:8]), 0, 0)
         status = (policy_directory(source) / "policy.safetensors").stat()
     except OSError:
         return (0, 0, 0)
     return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _load(name: str, source: Path, modules: Collection[str]) -> ServedPolicy:
+@functools.cache
+def _place(source: str) -> Storage:
+    """Where in an object store a run has its policy: found once, since to look costs requests."""
+    storage = open_storage(source)
+    names = storage.names()
+    if not {"policy", "policy.json"} & set(names):
+        raise FileNotFoundError(f"no policy in {storage}")
+    return storage.within("policy") if "policy" in names else storage
+
+
+def _load(name: str, source: str, modules: Collection[str]) -> ServedPolicy:
     stamp = _stamp(source)  # first: a file that is replaced while it is read is looked at again
-    policy = Policy.load(policy_directory(source))
+    policy = find_policy(source) if "://" in source else Policy.load(policy_directory(source))
     check(policy, modules)
     return ServedPolicy(name, source, policy, stamp, time.time())
 

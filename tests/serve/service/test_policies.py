@@ -19,11 +19,13 @@ import serve.service.policies
 from actors.environments import describe
 from actors.errors import UserError
 from actors.policy import Policy
+from learner.run.run_directory import RunDirectory
 from serve.service.http import Service
 from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig
 from serve.watch.flight import Flight
 from tests.actors.examples import policy_for, random_policy, stubborn_policy
+from tests.learner.link import Link
 from tests.serve.served import running, save, valued
 
 
@@ -37,6 +39,24 @@ def test_a_run_and_a_bare_directory(tmp_path: Path) -> None:
     assert policies.find("bare").summary()["env_id"] == "LunarLander-v3"
     with pytest.raises(UserError, match="unknown policy 'bar'; did you mean bare"):
         policies.find("bar")
+
+
+def test_a_run_in_an_object_store_and_its_newer_version(s3: Link) -> None:
+    run = RunDirectory("s3://bucket/runs/first")
+    policy = policy_for("LunarLander-v3")
+    with pytest.raises(UserError, match="no policy in s3://bucket/runs/first"):
+        Policies({"run": "s3://bucket/runs/first"})
+    run.write_policy(Policy(dataclasses.replace(policy.spec, version=1), policy.weights))
+    policies = Policies({"run": "s3://bucket/runs/first"})
+    assert policies["run"].version == 1
+    assert policies.refresh() == []
+    run.write_policy(Policy(dataclasses.replace(policy.spec, version=2), policy.weights))
+    s3.mode = "cut"
+    policies.refresh()
+    assert policies["run"].version == 1, "the one that is served stays while the store is away"
+    s3.mode = "open"
+    policies.refresh()
+    assert (policies["run"].version, policies["run"].refused) == (2, None)
 
 
 def test_nothing_to_serve(tmp_path: Path) -> None:

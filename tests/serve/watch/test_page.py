@@ -342,7 +342,7 @@ def test_side_by_side_and_other_policies(opened: Any, shots: Path) -> None:
 
 def test_a_newer_version_shows(opened: Any, policies: Policies) -> None:
     page = flying(opened())
-    source = policies["up"].source
+    source = Path(policies["up"].source)
     stubborn_policy(LANDER, 2, version=160).save(source)
     policies.refresh()
     until(page, "document.querySelector('.version').textContent === 'version 160'")
