@@ -61,8 +61,16 @@ class Laptop:
         """Run ``ray VERB`` on the file; returns the output."""
         return self.machine.run([*self._ray, verb, self._file, *options], timeout=timeout).stdout
 
-    def train(self, run: Path, *options: str) -> dict[str, set[str]]:
+    def train(
+        self, run: Path, *options: str, env: str = "CartPole-v1", clone: Path | None = None
+    ) -> dict[str, set[str]]:
         """Submit a short training run through ``ray dashboard``'s tunnel, and await it.
+
+        Args:
+            run: its directory.
+            options: of the run.
+            env: what it flies.
+            clone: the directory whose code it runs; None: what ``ray up`` copied.
 
         Returns:
             The addresses of the nodes on which actors of each class were.
@@ -80,9 +88,11 @@ class Laptop:
 
         try:
             wait_for(answered, "the tunnel leads to the dashboard", 180, every=0.5)
-            command = ["python", "-m", "learner.train", "--config", "cluster/train.json", "--env", "CartPole-v1"]
+            command = ["python", "-m", "learner.train", "--config", "cluster/train.json", "--env", env]
             short = ["--total-timesteps", str(_STEPS), "--evaluate-episodes", "2", "--no-video", "--run-dir", str(run)]
-            self.machine.run([*self._ray, "job", "submit", *address, "--", *command, *short, *options], timeout=600)
+            code = ["--working-dir", str(clone)] if clone else []
+            submit = [*self._ray, "job", "submit", *address, *code, "--"]
+            self.machine.run([*submit, *command, *short, *options], timeout=600)
             listing = [*self._ray, "list", "actors", *address, "--format", "json", "--detail", "--limit", "1000"]
             actors = json.loads(self.machine.run(listing).stdout)
             nodes = json.loads(self.machine.run([*self._ray, "list", "nodes", *address, "--format", "json"]).stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -26,6 +27,25 @@ sys.version_info = Version(*sys.version_info[:2], 99, *sys.version_info[3:])
 """
 """A sitecustomize.py: Python 3.11.99, say, on a machine beside others with 3.11.7."""
 
+
+MINE = """
+import os
+
+import gymnasium
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+import actors
+
+
+class Mine(CartPoleEnv):
+    def __init__(self) -> None:
+        assert not actors.__file__.startswith(os.path.expanduser("~/touchdown")), "our changed code flies"
+        super().__init__()
+
+
+gymnasium.register("Mine-v0", Mine, max_episode_steps=500)
+"""
+"""An environment that nobody else has, and that flies with the code beside it alone."""
 
 LEARNER = f"""
 import sys, torch
@@ -60,8 +80,11 @@ def test_machines_of_ones_own_become_a_cluster_that_trains(tmp_path: Path) -> No
             )
         laptop = Laptop(network, tmp_path / "onprem.yaml", {"RAY_UP_enable_autoscaler_v2": "0"})
         laptop.up()
-        run = tmp_path / "run"
-        assert laptop.train(run) == {"LearnerActor": {GPU}, "RolloutActor": {CPU}}
+        run, clone = tmp_path / "run", tmp_path / "clone"
+        for package in ("actors", "learner", "cluster"):
+            shutil.copytree(REPOSITORY / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
+        (clone / "mine.py").write_text(MINE)
+        assert laptop.train(run, env="mine:Mine-v0", clone=clone) == {"LearnerActor": {GPU}, "RolloutActor": {CPU}}
         check_run(run)
         learners = [
             network.machines[name].start([sys.executable, "-c", LEARNER, str(rank), address], stdout=subprocess.PIPE)
