@@ -70,7 +70,8 @@ def add_ssh_machine(
         "RAY_USAGE_STATS_ENABLED": "0",
         **(variables or {}),
     }
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    # Unless it is set: Debian's bash reads .bashrc for what Ray starts too, when that descends from SSH.
+    exports = "".join(f"export {name}=${{{name}:-{shlex.quote(value)}}}\n" for name, value in environment.items())
     base = Path(sys.base_prefix) / "bin"
     (home / ".bashrc").write_text(f"export PATH=$HOME/bin:{base}:$PATH\n{exports}")
     # pip would have put this into the virtual environment, had it installed Ray there.
