@@ -18,6 +18,7 @@ from actors.errors import UserError
 from actors.files import replacing
 from actors.making import fault, make_gymnasium, make_several
 from actors.memory import restarted
+from actors.pace import steps_a_second
 from actors.policy import Policy
 
 FILMED = 3
@@ -124,7 +125,7 @@ def _reset(env: gymnasium.Env[Any, Any], env_id: str, seed: int) -> Any:
 def record_video(
     policy: Policy, path: str | Path, seed: int, episodes: int = FILMED, max_episode_steps: int = _FILM_STEPS
 ) -> list[float]:
-    """Film whole greedy episodes to an mp4 file, written atomically.
+    """Film whole greedy episodes in real time, a frame a step, to an mp4 file, written atomically.
 
     Args:
         policy: who flies.
@@ -152,9 +153,8 @@ def record_video(
         raise
     path = Path(path)
     path = path if path.suffix == ".mp4" else path.with_name(f"{path.name}.mp4")
-    fps = env.metadata.get("render_fps", 30)
     with contextlib.closing(env), replacing(path) as temporary:
-        writer: Any = imageio.v2.get_writer(temporary, fps=fps, macro_block_size=2)
+        writer: Any = imageio.v2.get_writer(temporary, fps=steps_a_second(env, otherwise=30), macro_block_size=2)
         with contextlib.closing(writer):
             return [_film(env, policy, seed + episode, writer) for episode in range(episodes)]
 

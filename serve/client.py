@@ -98,7 +98,7 @@ class _Client:
 
     def _body(self, observations: Observation, many: bool, deterministic: bool, seed: int | None, memory: Any) -> bytes:
         field = "observations" if many else "observation"
-        body: dict[str, Any] = {field: _plain(observations)}
+        body: dict[str, Any] = {field: _plain(observations, many)}
         if not deterministic:
             body |= {"deterministic": False, "seed": seed}
         if memory is not None:
@@ -108,13 +108,15 @@ class _Client:
         return bytes(msgspec.json.encode(body))
 
 
-def _plain(observations: Any) -> Any:
-    """Arrays as lists, in dictionaries and tuples too."""
+def _plain(observations: Any, many: bool = False) -> Any:
+    """Arrays as lists, in dictionaries and tuples too; pictures, of uint8, as their bytes, which become base64."""
     if isinstance(observations, Mapping):
         return {name: _plain(part) for name, part in observations.items()}
     if isinstance(observations, tuple) or (isinstance(observations, list) and not _is_array(observations)):
         return [_plain(part) for part in observations]
     array = np.asarray(observations)
+    if array.dtype == np.uint8 and array.ndim >= 2 + many:
+        return [picture.tobytes() for picture in array] if many else array.tobytes()
     return array.astype(np.int8).tolist() if array.dtype == bool else array.tolist()
 
 

@@ -10,7 +10,7 @@ import gymnasium
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from actors.environment_name import parse
+from actors.environment_name import EnvironmentName, parse
 from actors.errors import printable
 from actors.files import write_text
 from actors.spaces import Space
@@ -27,8 +27,10 @@ _TEMPLATES = jinja2.Environment(
 )
 _TEMPLATES.filters["printable"] = lambda value: printable(str(value))
 _TEMPLATES.filters["repr"] = repr
-_OURS = ("Beresheet-v2",)
+_OURS = ("Beresheet-v2", "Catch-v0")
 """Environments that Gymnasium does not know before actors.environments is imported."""
+_PACKAGES = {"doom": ["vizdoom"], "atari": ["ale-py", "opencv-python-headless"]}
+"""What extras of ours bring that environments need."""
 
 
 def write_card(
@@ -72,13 +74,21 @@ def write_card(
         hyperparameters=_hyperparameters(source.config or {}),
         remembers=sum(rows.size for rows in source.policy.start(1).values()),
         needs_ours=name.id in _OURS,
-        needs_box2d="box2d" in str(gymnasium.spec(name.id).entry_point),
+        our_wrappers=[wrapper.name for wrapper in name.wrappers if wrapper.module == "actors.wrappers"],
+        packages=_packages(name),
         modules=name.modules,
         make=name.code(),
         inputs=_inputs(spec.observation),
         pull=shlex.join([*pull, "--to", "runs/theirs"]),
     )
     write_text(directory / "README.md", card)
+
+
+def _packages(name: EnvironmentName) -> list[str]:
+    """What pip installs for an environment, Gymnasium apart."""
+    if name.registrar:
+        return _PACKAGES[name.registrar[1]]
+    return ["box2d", "pygame"] if "box2d" in str(gymnasium.spec(name.id).entry_point) else []
 
 
 def _inputs(space: Space) -> str:

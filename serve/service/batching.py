@@ -15,12 +15,15 @@ import numpy as np
 
 from actors import trees
 from actors.masks import MASK, allowed
+from actors.pictures import pictures_in
 from actors.policy import Memory, Policy
 from actors.trees import Array, Tree
 from serve.service.protocol import Problem
 
 MOST_WAITING_OBSERVATIONS = 16_384
-"""In all requests that wait: some 20 ms of work."""
+"""In all requests that wait, and fewer of pictures: some 20 ms of work."""
+_COUNTS = 256
+"""Bytes of a picture that count as an observation."""
 
 
 class Answers(NamedTuple):
@@ -75,7 +78,9 @@ class Batcher:
             Problem: 503: too many requests wait.
         """
         count = trees.length(observations)
-        full = self._observations and self._observations + count > MOST_WAITING_OBSERVATIONS
+        pixels = sum(picture.inputs for _, picture in pictures_in(policy.spec.observation))
+        work = count * max(1, pixels // _COUNTS)
+        full = self._observations and self._observations + work > MOST_WAITING_OBSERVATIONS
         if full or len(self._pending) >= self.most:
             raise Problem(503, "too many requests at once; try again in a second", retry_after=1)
         loop = asyncio.get_running_loop()
@@ -93,7 +98,7 @@ class Batcher:
                 answer,
             )
         )
-        self._observations += count
+        self._observations += work
         return answer
 
     def _fly(self) -> None:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.errors import UserError
+from actors.pictures import pictures_in
 from actors.trees import length
 from serve.service.batching import Batcher
 from serve.service.gate import Gate, send_problem
@@ -41,6 +42,8 @@ log = logging.getLogger("touchdown")
 _RELOAD_SECONDS = 0.5
 _FLUSH_SECONDS = 1.0
 _MOST_DETAIL = 200
+_MOST_LETTERS = 6
+"""For a number of a picture in nested lists, commas, spaces and brackets included."""
 
 
 class Service:
@@ -62,6 +65,9 @@ class Service:
     ) -> None:
         self.policies, self.config, self.follow = policies, config, follow
         self.meters = Meters(config.access_log)
+        seen = [served.policy.spec.observation for served in policies.values()]  # newer versions see the same
+        pixels = max(sum(picture.inputs for _, picture in pictures_in(space)) for space in seen)
+        self._most_bytes = max(config.max_body, _MOST_LETTERS * pixels)
         self._batcher = Batcher(config.max_waiting, self.meters.batch)
         self._refreshing = asyncio.Lock()
         self._rest = rest_of(self)
@@ -112,8 +118,8 @@ class Service:
                 length = int(value)
         if kind != b"application/json":
             raise Problem(415, "send the observation as Content-Type: application/json")
-        too_long = Problem(413, f"the body is longer than {self.config.max_body:,} bytes")
-        if length is not None and length > self.config.max_body:
+        too_long = Problem(413, f"the body is longer than {self._most_bytes:,} bytes")
+        if length is not None and length > self._most_bytes:
             raise too_long
         body = b""
         try:
@@ -124,7 +130,7 @@ class Service:
                         raise Problem(400, "the connection was closed before the body was whole")
                     chunk: bytes = message.get("body", b"")
                     body += chunk
-                    if len(body) > self.config.max_body:
+                    if len(body) > self._most_bytes:
                         raise too_long
                     if not message.get("more_body"):
                         return body

@@ -12,8 +12,14 @@ from serve.service.protocol import MOST_OBSERVATIONS
 _LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]
 _OBSERVATION = {
     "description": "A value of the environment's observation space: a number, nested lists of them where it has "
-    "dimensions, an object where it is a Dict.",
-    "anyOf": [{"type": "array", "items": {}}, {"type": "number"}, {"type": "object"}],
+    "dimensions, an object where it is a Dict. A picture is nested lists of whole numbers from 0 to 255, in the shape "
+    "of its space, or the base64 of its bytes in C order.",
+    "anyOf": [
+        {"type": "array", "items": {}},
+        {"type": "number"},
+        {"type": "string", "contentEncoding": "base64"},
+        {"type": "object"},
+    ],
 }
 _OPTIONS = {
     "deterministic": {
@@ -131,6 +137,7 @@ def _act() -> dict[str, Any]:
     examples = {
         "one": {"summary": "One observation", "value": {"observation": _LANDER}},
         "many": {"summary": "Two at once", "value": {"observations": [_LANDER, _LANDER]}},
+        "picture": {"summary": "A picture of 2 × 3 pixels", "value": {"observation": "AECAwP8A"}},
         "sampled": {"summary": "Sampled", "value": {"observation": _LANDER, "deterministic": False, "seed": 7}},
     }
     answer = {"action": 2, "probabilities": [0.01, 0.02, 0.96, 0.01], "policy": "ppo", "version": 153}

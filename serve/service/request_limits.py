@@ -41,7 +41,7 @@ class HttpConfig:
     """
 
     max_body: int = 1 << 20
-    """Bytes in the body of a request."""
+    """Bytes in the body of a request; one observation always fits."""
     body_seconds: float = 10.0
     """Time for a request's body to arrive."""
     max_waiting: int = 128

@@ -7,7 +7,6 @@ import os
 import random
 from typing import Any
 
-import gymnasium
 import msgspec
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
@@ -16,27 +15,19 @@ from actors.environments import describe, fitting, stacked
 from actors.episode import Array
 from actors.errors import UserError
 from actors.making import fault, make_gymnasium
-from actors.spaces import Box
+from actors.pace import steps_a_second
+from actors.spaces import Box, Discrete
 from actors.trees import Tree, leaves
 from actors.trust import require_named
 from serve.service.policies import Policies
-from serve.watch.lander import LANDER_ACTIONS, MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
+from serve.watch.lander import MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
 from serve.watch.pictures import Pictures
+from serve.watch.seen import View, seen, views_of
+from serve.watch.stick import CONTINUOUS_LANDER, LANDER_STICK, Stick, stick_of
 
 log = logging.getLogger("touchdown")
 
 MOST_SEEDS = 2**31
-
-
-class Stick(msgspec.Struct, frozen=True):
-    """What a viewer may fly by hand: a choice of actions, and which of them the keys stand for."""
-
-    labels: tuple[str, ...]
-    idle: int | None = None
-    """With no key held; None: the last one stays."""
-    left: int | None = None
-    up: int | None = None
-    right: int | None = None
 
 
 class Scene(msgspec.Struct, tag_field="type", tag="scene"):
@@ -59,6 +50,8 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     """None: not LunarLander; frames carry the observation instead."""
     pictures: bool
     """Whether frames carry pictures that the environment draws, too."""
+    sees: list[View]
+    """The pictures that the policy sees; where there are some, frames carry these and no numbers of the observation."""
 
 
 class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
@@ -81,6 +74,8 @@ class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
     observation: list[float] | None = None
     picture: str | None = None
     """JPEG in base64; None: there is none, or the last one is recent."""
+    seen: list[str] = []
+    """Of each picture that the policy sees a PNG in base64; none where the last ones are recent."""
 
 
 class Landing(msgspec.Struct, tag_field="type", tag="landed"):
@@ -94,10 +89,6 @@ class Landing(msgspec.Struct, tag_field="type", tag="landed"):
     version: int
     pilot: str
     """policy, you, or both."""
-
-
-_LANDER_STICK = Stick(LANDER_ACTIONS, idle=0, left=1, up=2, right=3)
-_CONTINUOUS_STICK = [np.array(action, np.float32) for action in ((0, 0), (0, -1), (1, 0), (0, 1))]
 
 
 class Flight:
@@ -123,10 +114,13 @@ class Flight:
         self._env = make_gymnasium(self._spec.env_id, disable_env_checker=True)
         bare: Any = self._env.unwrapped
         self._lander: Any = bare if isinstance(bare, LunarLander) else None
+        self.may_be_slow = not self._lander
+        """Whether what it does may take long, as to draw does; a lander's step takes a twentieth of a millisecond."""
+        self._views = views_of(self._spec.observation)
         self._pictures: Pictures | None = None
         if not self._lander and "rgb_array" in (self._env.metadata.get("render_modes") or ()):
             self._draw()
-        self.fps = float(FPS if self._lander else self._env.metadata.get("render_fps") or FPS)
+        self.fps = steps_a_second(self._env, otherwise=FPS)
         self._stick, self._sticks = self._hand_controls()
         self.stick: int | None = None
         self.scene = self.begin(seed)
@@ -155,14 +149,14 @@ class Flight:
             self._observation, _ = self._env.reset(seed=self.seed)
         except Exception as error:
             raise fault(self._spec.env_id, "reset", error) from error
-        self._first_picture = self.picture(at_once=True)
         self._pilots: set[str] = set()
         self.t, self.total, self._fuel, self.over = 0, 0.0, 0.0, False
+        self._first_picture, self._first_seen = self.draw()
         served, spec = self._policies[self.name], self._spec
         self._memory = served.policy.start(1)
-        names = served.policy.distribution.labels
-        if self._lander:
-            names = ["main engine", "side engines"] if self._lander.continuous else [*LANDER_ACTIONS]
+        names = [*self._stick.labels] if self._stick else served.policy.distribution.labels
+        if self._lander and self._lander.continuous:
+            names = ["main engine", "side engines"]
         bounds = [*zip(spec.action.low, spec.action.high, strict=True)] if isinstance(spec.action, Box) else []
         moon = moon_of(self._lander) if self._lander else None
         self.scene = Scene(
@@ -177,19 +171,16 @@ class Flight:
             stick=self._stick,
             moon=moon,
             pictures=bool(self._pictures and self._pictures.works),
+            sees=self._views,
         )
         return self.scene
 
     def _hand_controls(self) -> tuple[Stick | None, list[Any]]:
         """What the viewer may choose from, and the environment's actions for it."""
         if self._lander:
-            return _LANDER_STICK, _CONTINUOUS_STICK if self._lander.continuous else [*range(4)]
-        if not isinstance(self._env.action_space, gymnasium.spaces.Discrete):
-            return None, []
-        n, first = int(self._env.action_space.n), int(self._env.action_space.start)
-        labels = tuple(f"action {first + i}" for i in range(n))
-        keys = {2: {"left": 0, "right": 1}, 3: {"left": 0, "idle": 1, "right": 2}}.get(n, {"idle": 0})
-        return Stick(labels, **keys), [*range(first, first + n)]
+            return LANDER_STICK, CONTINUOUS_LANDER if self._lander.continuous else [*range(4)]
+        stick, space = stick_of(self._env), self._spec.action
+        return stick, [*range(space.start, space.start + space.n)] if isinstance(space, Discrete) else []
 
     def take(self, stick: int | None) -> None:
         """The viewer flies this from the next step on; None: the policy does.
@@ -205,12 +196,17 @@ class Flight:
     def first_frame(self) -> Frame:
         """Where the episode starts."""
         frame = self._frame(self._policies[self.name].version, 0.0)
-        frame.picture = self._first_picture
+        frame.picture, frame.seen = self._first_picture, self._first_seen
         return frame
 
-    def picture(self, at_once: bool = False) -> str | None:
-        """What the environment draws of itself now: see ``Pictures.newest``; None where it does not."""
-        return self._pictures.newest(at_once) if self._pictures else None
+    def draw(self) -> tuple[str | None, list[str]]:
+        """What the environment draws of itself now, see ``Pictures.newest``, and with it what the policy sees.
+
+        At an episode's ends however recent the last picture is.
+        """
+        picture = self._pictures.newest(at_once=self.over or not self.t) if self._pictures else None
+        is_recent = picture is None and self._pictures is not None and self._pictures.works
+        return picture, [] if is_recent or not self._views else seen(self._spec.observation, self._seen())
 
     def step(self) -> Frame:
         """One step of the environment. ``over`` says whether it was the episode's last.
@@ -255,7 +251,7 @@ class Flight:
             main, side = engines(action) if action is not None else (0.0, 0.0)
             self._fuel += MAIN_FUEL * main + SIDE_FUEL * abs(side)
             frame.lander = lander_of(self._lander, main, side, self._fuel)
-        else:
+        elif not self._views:
             parts = leaves(self._seen())
             frame.observation = [x for _, part in parts for x in _rounded(part.ravel(), 4)]
         return frame

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -117,19 +119,38 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "watching")
+        """One for all: what draws by OpenGL wants to be in the same one always."""
         self._paid = 0.0
         """When as much time will have passed for others as the work took."""
 
-    async def take(self, work: Callable[[], T]) -> T:
-        """Do it when its turn comes."""
+    async def take(self, work: Callable[[], T], may_be_slow: bool) -> T:
+        """Do it when its turn comes, and if it may be slow beside the event loop; once begun it is done, even if the
+        viewer leaves."""
         async with self._lock:
-            clock, began = asyncio.get_running_loop().time, time.thread_time()
-            done = work()
-            now = clock()
-            self._paid = min(max(self._paid, now) + 2 * (time.thread_time() - began), now + MOST_REST)
+            loop = asyncio.get_running_loop()
+            timing = functools.partial(_timed, work)
+            done, took = await _whole(loop.run_in_executor(self._thread, timing)) if may_be_slow else timing()
+            now = loop.time()
+            self._paid = min(max(self._paid, now) + 2 * took, now + MOST_REST)
             owed = self._paid - now
             await asyncio.sleep(owed if owed > LEAST_REST else 0)
         return done
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What it gives, and the CPU seconds that it took."""
+    began = time.thread_time()
+    return work(), time.thread_time() - began
+
+
+async def _whole(future: asyncio.Future[T]) -> T:
+    """Its result; who is cancelled meanwhile waits for it nevertheless."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
 
 
 class Viewing:
@@ -147,6 +168,8 @@ class Viewing:
     def __init__(self, socket: WebSocket, policies: Policies, turns: Turns) -> None:
         self._socket, self._policies, self._turns = socket, policies, turns
         self._flight: Flight | None = None
+        self._open: list[Flight] = []
+        """Those that are to be closed."""
         self._asked = Command()
         self._woken = asyncio.Event()
         self._paused, self._speed = False, 1.0
@@ -162,8 +185,7 @@ class Viewing:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._flight:
-                self._flight.close()
+            await self._close(*self._open)
         for task in done:
             task.result()
 
@@ -219,10 +241,14 @@ class Viewing:
     async def _give_up(self, error: EnvironmentFault) -> None:
         """Tell of an environment that raised, and wait for what the viewer asks for next."""
         log.warning("%s\n%s", error, error.details)
-        if self._flight:
-            self._flight.close()
         self._flight = None
+        await self._close(*self._open)
         await self._send(Refusal(str(error), None))
+
+    async def _close(self, *flights: Flight) -> None:
+        for flight in flights:
+            await self._turns.take(flight.close, flight.may_be_slow)
+            self._open.remove(flight)
 
     async def _wait(self, seconds: float | None) -> None:
         """Until a command comes, or so long."""
@@ -239,9 +265,9 @@ class Viewing:
         frame = None
         while self._owed >= 1 and not flight.over:
             self._owed -= 1
-            frame = await self._turns.take(flight.step)
+            frame = await self._turns.take(flight.step, flight.may_be_slow)
         if frame:
-            frame.picture = await self._turns.take(lambda: flight.picture(at_once=flight.over))
+            frame.picture, frame.seen = await self._turns.take(flight.draw, flight.may_be_slow)
             await self._send(frame)
         if flight.over:
             self._owed = 0
@@ -249,7 +275,8 @@ class Viewing:
 
     async def _show(self, flight: Flight, seed: int | None) -> None:
         """Begin an episode."""
-        await self._send(await self._turns.take(lambda: flight.begin(None if seed is None else seed % MOST_SEEDS)))
+        begin = functools.partial(flight.begin, None if seed is None else seed % MOST_SEEDS)
+        await self._send(await self._turns.take(begin, flight.may_be_slow))
         await self._send(flight.first_frame())
 
     async def _obey(self) -> None:
@@ -279,13 +306,19 @@ class Viewing:
         old = self._flight
         seed = asked.seed if asked.seed is not UNSET else old.seed if old else None
         sampled = asked.sampled if asked.sampled is not UNSET else bool(old and old.sampled)
+
+        def make() -> Flight:
+            flight = Flight(self._policies, policy, seed, sampled)
+            self._open.append(flight)
+            return flight
+
         try:
-            self._flight = await self._turns.take(lambda: Flight(self._policies, policy, seed, sampled))
+            self._flight = await self._turns.take(make, may_be_slow=True)
         except UserError as error:
             await self._send(Refusal(str(error), "policy"))
             return
         if old:
-            old.close()
+            await self._close(old)
         await self._send(self._flight.scene)
         await self._send(self._flight.first_frame())
 

@@ -281,6 +281,47 @@ class Counted(Filmed):
         return np.zeros(1, np.float32), reward, self._step == self._length, False, {}
 
 
+class Painted(gymnasium.Env[Any, Any]):
+    """Shows a picture on which a spot is moved left and right, and draws it twice as large.
+
+    Args:
+        size: of the picture, in pixels.
+        parts: whether observations are a Dict of the picture and the number of steps.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    action_space = Discrete(3)
+
+    def __init__(self, size: int = 12, parts: bool = False, render_mode: str | None = None) -> None:
+        self.render_mode, self._size, self._parts = render_mode, size, parts
+        picture, steps = Box(0, 255, (size, size, 3), np.uint8), Box(-np.inf, np.inf, (1,), np.float32)
+        self.observation_space: Any = Dict({"eye": picture, "steps": steps}) if parts else picture
+
+    def get_action_meanings(self) -> list[str]:
+        return ["NOOP", "MOVE_LEFT", "UPRIGHTFIRE"]
+
+    def _picture(self) -> Array:
+        picture = np.full((self._size, self._size, 3), (0, 0, 200), np.uint8)
+        picture[2:6, self._place] = (255, 100, 0)
+        return picture
+
+    def _observation(self) -> Any:
+        picture = self._picture()
+        return {"eye": picture, "steps": np.array([self._step], np.float32)} if self._parts else picture
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._place, self._step = 6, 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._place = min(max(self._place + (0, -1, 1)[action], 0), self._size - 1)
+        self._step += 1
+        return self._observation(), float(self._place), False, self._step == 50, {}
+
+    def render(self) -> Array:
+        return np.repeat(np.repeat(self._picture(), 2, axis=0), 2, axis=1)
+
+
 class Choosing(gymnasium.Env[Any, Any]):
     """Shows a value at random; the share of numbers that are as it says in the action earns that much.
 
@@ -448,6 +489,7 @@ gymnasium.register(
 gymnasium.register(
     "Worded-v0", entry_point=f"{__name__}:Filmed", kwargs={"picture": "a moon"}, disable_env_checker=True
 )
+gymnasium.register("Painted-v0", entry_point=f"{__name__}:Painted", disable_env_checker=True)
 gymnasium.register("Unseen-v0", entry_point=f"{__name__}:Unseen", disable_env_checker=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import httpx2
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from serve.service.http import Service
 from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig
 from serve.service.tokens import digest
+from tests.actors import fake_environments  # noqa: F401 registers Painted-v0
 from tests.actors.examples import policy_for
 from tests.serve.served import LANDER, PATIENCE, PATIENT, running, save, serving, valued
 
@@ -55,6 +57,40 @@ def test_one_and_many(address: str) -> None:
         assert one.mean is not None
         assert one.std is not None
         assert [served["name"] for served in client.policies()] == ["lander", "pendulum"]
+
+
+PARTS = {"eye": np.arange(6, dtype=np.uint8).reshape(2, 3), "speed": np.array([2.0])}
+
+
+@pytest.mark.parametrize(
+    ("observations", "many", "sent"),
+    [
+        (PARTS["eye"], False, "AAECAwQF"),
+        ([PARTS["eye"][0], PARTS["eye"][1]], False, "AAECAwQF"),
+        (np.stack([PARTS["eye"]] * 2), True, ["AAECAwQF", "AAECAwQF"]),
+        ([PARTS["eye"]] * 2, True, ["AAECAwQF", "AAECAwQF"]),
+        (PARTS, False, {"eye": "AAECAwQF", "speed": [2.0]}),
+        ([PARTS], True, [{"eye": "AAECAwQF", "speed": [2.0]}]),
+        ((PARTS["eye"], 3), False, ["AAECAwQF", 3]),
+        (PARTS["eye"].tolist(), False, [[0, 1, 2], [3, 4, 5]]),
+        (PARTS["eye"], True, [[0, 1, 2], [3, 4, 5]]),  # two rows of bytes, which are no pictures
+    ],
+)
+def test_pictures_are_sent_as_their_bytes(observations: Any, many: bool, sent: Any) -> None:
+    with PolicyClient() as client:
+        body = msgspec.json.decode(client._body(observations, many, True, None, None))
+    assert body["observations" if many else "observation"] == sent
+
+
+def test_a_policy_is_asked_what_it_makes_of_pictures(tmp_path: Path) -> None:
+    policy = policy_for("Painted-v0", trunk="4x4/2")
+    pictures = policy.spec.observation.sample(np.random.default_rng(0), 5)
+    service = Service(Policies({"one": save(policy, tmp_path / "one")}), HttpConfig(access_log=False, max_body=1))
+    with running(service) as address, PolicyClient(address, **PATIENT) as client:
+        assert [client.act(picture).action for picture in pictures] == policy.act(pictures).tolist()
+        assert client.act(pictures[0].tolist()).action == policy.act(pictures)[0]
+        with pytest.raises(RequestError, match="413"):
+            client.act_many(np.repeat(pictures, 5, axis=0))
 
 
 def test_values_are_given_where_a_policy_goes_by_them(tmp_path: Path) -> None:

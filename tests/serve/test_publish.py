@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium
 import huggingface_hub
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import ray
@@ -218,6 +219,25 @@ def test_the_card_says_what_a_policy_gives_and_how_its_network_is_made(tmp_path:
     write_card(read_source(tmp_path, random_policy(spec)), SCORE, None, None, tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert "3 × 8 × 2 units with `tanh`\n(squashed_gaussian actions, hidden layers normalised)." in card
+
+
+def test_the_card_says_what_a_game_needs_and_its_code_flies_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("vizdoom")
+    options = "frame_skip=4, screen_resolution='RES_160X120', screen_format='GRAY8'"
+    policy = policy_for(f"VizdoomBasic-v1({options}) | Screen(height=30, width=45)", trunk="16x8/4 32x4/2")
+    write_package(read_source(tmp_path, policy), SCORE, None, None, tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "a network of convolutions `16x8/4 32x4/2` and " in card
+    assert "`pip install onnxruntime gymnasium vizdoom` and Touchdown for its Screen:" in card
+    assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "replay.mp4")[0] > 3
+    assert next(imageio_ffmpeg.read_frames(tmp_path / "replay.mp4"))["fps"] == 8.75
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        exec(code, {})
+    ours, onnx = capsys.readouterr().out.split()
+    assert ours == onnx
 
 
 def test_the_cards_code_remembers(

@@ -6,6 +6,7 @@ import { Landings } from "./landings.js";
 import { MoonPicture } from "./moon.js";
 import { Link } from "./server.js";
 import { FilmPicture } from "./film.js";
+import { SeenPicture } from "./seen.js";
 import { TracePicture } from "./traces.js";
 
 const SETTLED = 500; // ms that a hand-over must last to be announced: a nudge with a key is not
@@ -20,7 +21,7 @@ export class Flight {
    * @param {{announce: (text: string) => void, onState: () => void, onScene: () => void}} page
    */
   constructor(parent, wishes, page) {
-    Object.assign(this, { wishes, page, scene: null, latest: null, previous: null });
+    Object.assign(this, { wishes, page, scene: null, latest: null, previous: null, seen: [] });
     Object.assign(this, { held: null, nudging: false, kept: false, sent: null, stamps: [], frames: 0, state: "waiting" });
     this.element = document.getElementById("flight").content.firstElementChild.cloneNode(true);
     parent.append(this.element);
@@ -69,15 +70,19 @@ export class Flight {
     this.wishes.policy = scene.policy;
     this.latest = this.previous = null;
     this.stamps = [];
-    this.traces = scene.moon ? null : new TracePicture(canvas, scene);
-    this.film = scene.pictures ? new FilmPicture(canvas, this.film) : null;
+    const sees = scene.sees.length > 0;
+    this.traces = scene.moon || sees ? null : new TracePicture(canvas, scene);
+    this.film = scene.pictures ? new FilmPicture(canvas, sees, this.film) : null;
     this.moon = scene.moon && new MoonPicture(canvas, scene);
-    this.find(".lines").hidden = !this.film;
+    this.lookAt(scene.sees);
+    this.find(".drawn").hidden = sees && !this.film;
+    this.find(".lines").hidden = !this.film || sees;
     this.find(".landings h2").textContent = scene.moon ? "Last landings" : "Last episodes";
     this.element.dataset.outcome = "";
     this.element.dataset.seed = scene.seed;
     this.find(".notice").hidden = true;
-    this.find(".caption").textContent = `${scene.env_id} · seed ${scene.seed}`;
+    const [id] = /[^ (|]+/.exec(scene.env_id); // without arguments and wrappers, which may be long
+    Object.assign(this.find(".caption"), { textContent: `${id} · seed ${scene.seed}`, title: scene.env_id });
     this.find(".policy").value = scene.policy;
     this.landings.of(scene);
     this.find(".take").hidden = !scene.stick;
@@ -89,6 +94,15 @@ export class Flight {
     this.steer();
   }
 
+  /** Show pictures that the policy sees beside what is drawn; those of the episode before stay. */
+  lookAt(views) {
+    if (JSON.stringify(views) === JSON.stringify(this.seen.map(({ view }) => view))) return;
+    this.seen.forEach((picture) => picture.close());
+    this.seen = views.map((view) => new SeenPicture(this.find(".stage"), view));
+    this.find(".stage").classList.toggle("seeing", views.length > 0);
+    this.find(".drawn canvas").style.aspectRatio = "";
+  }
+
   show(frame) {
     const now = performance.now();
     if (now - this.arrived > GAP) this.stamps = [];
@@ -97,6 +111,7 @@ export class Flight {
     [this.previous, this.latest, this.arrived] = [this.latest, frame, now];
     this.frames += 1;
     for (const picture of [this.moon, this.film, this.traces]) picture?.add(frame);
+    frame.seen?.forEach((picture, i) => this.seen[i].add(picture));
     this.instruments.note(frame);
     if (frame.t > 0) this.pilot(frame.pilot);
     if (frame.t > 0 && frame.pilot === "you" && this.nudging) {
@@ -128,8 +143,8 @@ export class Flight {
   draw(now) {
     if (!this.latest) return;
     if (this.moon) this.moon.draw(this.wishes.speed < 1 ? landerBetween(this, now) : this.latest.lander);
-    else if (this.film && !this.find(".lines input").checked) this.film.draw();
-    else this.traces.draw();
+    else if (this.film && !(this.traces && this.find(".lines input").checked)) this.film.draw();
+    else this.traces?.draw();
     if (now - (this.written ?? 0) < 100) return; // figures that change faster cannot be read
     this.written = now;
     this.element.dataset.frames = this.frames;
@@ -197,8 +212,8 @@ export class Flight {
     group.hidden = !stick;
     if (!stick || group.dataset.of === stick.labels.join()) return;
     group.dataset.of = stick.labels.join();
-    const signs = { [stick.left]: "◀", [stick.up]: "▲", [stick.right]: "▶" };
-    const order = stick.up === null ? stick.labels.map((_, i) => i) : [stick.left, stick.up, stick.right];
+    const signs = { [stick.fire]: "✕", [stick.left]: "◀", [stick.up]: "▲", [stick.right]: "▶", [stick.down]: "▼" };
+    const order = this.scene.moon ? [stick.left, stick.up, stick.right] : stick.labels.map((_, i) => i);
     group.replaceChildren(...order.map((action) => {
       const button = Object.assign(document.createElement("button"), { type: "button", value: action });
       const sign = Object.assign(document.createElement("span"), { textContent: signs[action] ?? "●" });

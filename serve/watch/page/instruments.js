@@ -1,7 +1,7 @@
 // The panel beside the picture: what the policy thinks, and the figures of the flight.
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const KEYS = { left: "←", up: "↑", right: "→" };
+const KEYS = { left: "←", up: "↑", right: "→", down: "↓", fire: "X" };
 const TITLES = { probabilities: "Action probabilities", q_values: "Action values", mean: "Mean action" };
 const FORBIDDEN = -1e29; // a mask puts values below it
 

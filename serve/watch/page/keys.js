@@ -1,6 +1,9 @@
 // The keyboard: shortcuts, and the stick while keys are held. Never while somebody types or works a control.
 
-const WAYS = { ArrowLeft: "left", ArrowUp: "up", ArrowRight: "right", KeyA: "left", KeyW: "up", KeyD: "right" };
+const WAYS = {
+  ...{ ArrowLeft: "left", ArrowUp: "up", ArrowRight: "right", ArrowDown: "down" },
+  ...{ KeyA: "left", KeyW: "up", KeyD: "right", KeyX: "fire" },
+};
 
 /**
  * @param {Record<string, () => void>} shortcuts by the key's code, such as KeyS

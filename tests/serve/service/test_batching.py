@@ -14,6 +14,7 @@ from actors.environments import describe
 from actors.policy import Policy
 from serve.service.batching import MOST_WAITING_OBSERVATIONS, Batcher
 from serve.service.protocol import MOST_OBSERVATIONS, Problem
+from tests.actors import fake_environments  # noqa: F401 registers Painted-v0
 from tests.actors.examples import policy_for, random_policy
 from tests.serve.served import valued
 
@@ -153,6 +154,20 @@ def test_what_waits_is_bounded_by_its_observations_too() -> None:
         await batcher.submit(policy, rows, True, None)
 
     run(crowd)
+
+
+def test_fewer_pictures_may_wait() -> None:
+    policy = policy_for("Painted-v0(size=64)", hidden_sizes=())
+    rows = np.zeros((1, 64, 64, 3), np.uint8)
+    most = MOST_WAITING_OBSERVATIONS // (rows.size // 256)
+
+    async def crowd(batcher: Batcher) -> Any:
+        waiting = [batcher.submit(policy, rows, True, None) for _ in range(most)]
+        with pytest.raises(Problem):
+            batcher.submit(policy, rows, True, None)
+        await asyncio.gather(*waiting)
+
+    run(crowd, most=most + 1)
 
 
 def test_an_output_that_is_not_finite_is_its_own_requests_problem() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -15,6 +16,7 @@ import pytest
 
 from actors.environments import describe
 from actors.parts import Parts
+from actors.pictures import Picture
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.spec import PolicyNetwork
 from actors.trees import leaves
@@ -90,12 +92,62 @@ def test_a_nan_in_a_part_is_found() -> None:
     assert caught.value.field == "observation.a[1]"
 
 
-def test_pictures() -> None:
+def test_several_dimensions() -> None:
     spec = dataclasses.replace(SPEC, observation=Box((2, 3)))
     assert observations_of(decode(b'{"observation": [[1,2,3],[4,5,6]]}'), spec).shape == (1, 2, 3)
     with pytest.raises(Problem, match="takes 2 × 3 numbers") as caught:
         observations_of(decode(b'{"observation": [[1,2,3],[4,5]]}'), spec)
     assert caught.value.field == "observation[1]"
+
+
+PICTURE = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+
+
+def in_base64(pixels: Any) -> str:
+    return base64.b64encode(pixels.tobytes()).decode()
+
+
+@pytest.mark.parametrize("given", [PICTURE.tolist(), in_base64(PICTURE)])
+def test_a_picture_is_lists_or_the_base64_of_its_bytes(given: Any) -> None:
+    spec = dataclasses.replace(SPEC, observation=Picture((2, 3, 4), frames=2))
+    taken = observations_of(decode(json.dumps({"observation": given}).encode()), spec)
+    np.testing.assert_array_equal(taken, PICTURE[None], strict=True)
+    many = observations_of(decode(json.dumps({"observations": [given, PICTURE.tolist()]}).encode()), spec)
+    np.testing.assert_array_equal(many, np.stack([PICTURE, PICTURE]), strict=True)
+
+
+def test_a_picture_among_parts() -> None:
+    spec = dataclasses.replace(SPEC, observation=Parts({"eye": Picture((2, 3)), "speed": Box((1,))}))
+    pixels = PICTURE[0, :2, :3]
+    rows = [{"eye": in_base64(pixels), "speed": [2]}, {"eye": pixels.tolist(), "speed": [3]}]
+    taken: Any = observations_of(decode(json.dumps({"observations": rows}).encode()), spec)
+    np.testing.assert_array_equal(taken["eye"], np.stack([pixels, pixels]), strict=True)
+    np.testing.assert_array_equal(taken["speed"], np.array([[2], [3]], np.float32), strict=True)
+    with pytest.raises(Problem, match=r"length >= 6; .* or in base64 eye as 6 bytes") as caught:
+        observations_of(decode(json.dumps({"observation": {**rows[0], "eye": "AAAA"}}).encode()), spec)
+    assert caught.value.field == "observation.eye"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "said"),
+    [
+        ([[0, 256], [0, 0]], "observation[0][1]", "expected int <= 255"),
+        ([[0, 0], [0, -1]], "observation[1][1]", "expected int >= 0"),
+        ([[0, 0], [0, 0.5]], "observation[1][1]", "expected int, got float"),
+        ([[0, 0]], "observation", "expected array of length >= 2"),
+        ("AAAAAAA=", "observation", "expected bytes of length <= 4"),
+        ("AA==", "observation", "expected bytes of length >= 4"),
+        ("not base64!", "observation", "invalid base64 encoded string"),
+        (3, "observation", "expected bytes | array, got int"),
+    ],
+)
+def test_what_is_no_picture(wrong: Any, field: str, said: str) -> None:
+    spec = dataclasses.replace(SPEC, observation=Picture((2, 2)))
+    right = "LunarLander-v3 takes 2 × 2 whole numbers from 0 to 255, or in base64 4 bytes"
+    with pytest.raises(Problem) as caught:
+        observations_of(decode(json.dumps({"observation": wrong}).encode()), spec)
+    assert (caught.value.status, caught.value.field) == (422, field)
+    assert caught.value.detail == f"{said}; {right}"
 
 
 def body(**fields: object) -> bytes:

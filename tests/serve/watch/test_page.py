@@ -16,7 +16,7 @@ from actors.environments import describe
 from actors.policy import Policy
 from serve.service.fast_ingress import free_port
 from serve.service.policies import Policies
-from tests.actors import fake_environments  # noqa: F401 registers AimNear-v0
+from tests.actors import fake_environments  # noqa: F401 registers AimNear-v0 and Painted-v0
 from tests.actors.examples import policy_for, stubborn_policy
 from tests.serve.served import PATIENCE, valued, wait_for
 from tests.serve.watching import saved, served
@@ -63,6 +63,15 @@ WHITE = """(() => {
 """The share of the picture that is white."""
 
 
+SPOT = """(frame) => {
+    const copy = new OffscreenCanvas(12, 12).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(document.querySelectorAll(".seen canvas")[frame], 0, 0);
+    const { data } = copy.getImageData(0, 3, 12, 1);
+    return Array.from({ length: 12 }, (_, i) => data[4 * i]).indexOf(255);
+}"""
+"""The column of Painted's spot in a frame that the policy sees, 0: the newest."""
+
+
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> Policies:
     policies = {"up": stubborn_policy(LANDER, 2, version=153), "down": stubborn_policy(LANDER, 0)}
@@ -70,6 +79,7 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Policies:
     aim = describe("AimNear-v0").policy_spec(hidden_sizes=())  # acts in the middle of its bounds, 3 and 5
     weights = {name: np.zeros(shape, np.float32) for name, shape in aim.weight_shapes().items()}
     policies |= {"aim": Policy(aim, weights), "valued": valued(LANDER, -1, -3, 1, 0)}
+    policies |= {"painted": policy_for("Painted-v0 | FrameStackObservation(stack_size=2)", hidden_sizes=())}
     return saved(tmp_path_factory.mktemp("policies"), policies)
 
 
@@ -230,6 +240,32 @@ def test_an_environment_that_draws_itself_is_seen_as_it_draws(opened: Any, shots
     page.locator(".policy").select_option("up")
     until(page, f"({WHITE}) < 0.05")
     assert page.locator(".lines").is_hidden()
+
+
+def test_what_a_policy_sees_is_beside_what_is_drawn(opened: Any, shots: Path) -> None:
+    """To the pixel, and with keys that do what the environment calls them."""
+    page = flying(opened())
+    page.locator(".policy").select_option("painted")
+    page.wait_for_selector(".stage.seeing .seen canvas")
+    captions = page.locator("figcaption:visible").all_inner_texts()
+    assert captions == ["What the game draws", "What the policy sees: 12 × 12 in colour, 2 frames"]
+    assert page.locator(".lines").is_hidden()
+    assert page.locator(".caption").inner_text().startswith("Painted-v0 · seed ")
+    page.keyboard.down("ArrowLeft")
+    until(page, "document.querySelector('.bars .chosen')?.textContent.startsWith('move left')")
+    until(page, f"({SPOT})(0) < 3")
+    page.keyboard.up("ArrowLeft")
+    page.keyboard.down("KeyX")
+    until(page, f"({SPOT})(0) > 8")
+    assert page.evaluate(f"({SPOT})(1) <= ({SPOT})(0)"), "the frame before is a step to the left of the newest"
+    page.screenshot(path=shots / "painted.png", full_page=True)
+    page.keyboard.up("KeyX")
+    assert page.evaluate(NAMELESS) == []
+    await_frames(page, 60)  # of several episodes: there is one figure all the time
+    assert page.locator(".seen").count() == 1
+    page.locator(".policy").select_option("up")
+    page.wait_for_selector(".stage:not(.seeing)")
+    assert page.locator(".seen").count() == 0
 
 
 def test_an_impossible_seed_is_refused_in_words(opened: Any, shots: Path) -> None:

@@ -16,6 +16,7 @@ from actors.errors import EnvironmentFault, UserError
 from actors.making import make_gymnasium
 from serve.watch.flight import Flight
 from serve.watch.pictures import Pictures, encoded
+from tests.actors import fake_environments
 from tests.actors.examples import policy_for
 from tests.serve.watching import saved
 
@@ -46,9 +47,42 @@ def test_flights_carry_pictures_thirty_times_a_second_at_most(tmp_path: Path, mo
         if flight.over:
             flight.begin(1)
         flight.step()
-        drawn += flight.picture() is not None
+        drawn += flight.draw()[0] is not None and not flight.over  # at an episode's end it is drawn in any case
     assert 9 <= drawn <= 16
-    assert flight.picture(at_once=True) is not None
+    flight.close()
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_what_a_policy_sees_is_sent_beside_what_is_drawn(parts: bool, tmp_path: Path) -> None:
+    name = f"Painted-v0(parts={parts})"
+    flight = Flight(saved(tmp_path, {"one": policy_for(name, hidden_sizes=())}), "one", seed=1)
+    assert flight.scene.actions == ["noop", "move left", "up right fire"]
+    assert flight.fps == 20
+    (view,) = flight.scene.sees
+    assert (view.name, view.width, view.height, view.frames) == ("eye" if parts else "", 12, 12, 1)
+    flight.take(1)
+    frame = flight.first_frame()
+    for place in (6, 5, 4):
+        assert frame.observation is None
+        assert picture(frame.picture).size == (24, 24)
+        (sent,) = frame.seen
+        assert np.argwhere(np.asarray(picture(sent))[2, :, 0]).tolist() == [[place]]
+        frame = flight.step()
+        frame.picture, frame.seen = flight.draw()
+        while frame.picture is None:  # the last one is recent, and so is what was seen
+            assert frame.seen == []
+            frame.picture, frame.seen = flight.draw()
+    flight.close()
+
+
+def test_what_a_policy_sees_is_sent_where_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_environments.Painted, "metadata", {"render_modes": []})
+    flight = Flight(saved(tmp_path, {"one": policy_for("Painted-v0", hidden_sizes=())}), "one", seed=1)
+    assert not flight.scene.pictures
+    flight.step()
+    drawn, (sent,) = flight.draw()
+    assert drawn is None
+    assert picture(sent).size == (12, 12)
     flight.close()
 
 

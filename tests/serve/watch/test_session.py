@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from actors.environments import describe
+from serve.client import PolicyClient
 from serve.watch import session
 from serve.watch.flight import Flight
 from serve.watch.session import MOST_SKIPPED, Turns, Viewing
 from tests.actors.examples import policy_for, random_policy, stubborn_policy
-from tests.serve.served import PATIENCE, wait_for
+from tests.actors.fake_environments import Painted
+from tests.serve.served import PATIENCE, PATIENT, wait_for
 from tests.serve.watching import saved, served
 
 LANDER = "LunarLander-v3"
@@ -213,8 +218,18 @@ class Simulated(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
+class AtOnce(concurrent.futures.Executor):
+    """Does work when it is given."""
+
+    def submit(self, work: Any, /, *arguments: Any, **options: Any) -> concurrent.futures.Future[Any]:
+        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        done.set_result(work(*arguments, **options))
+        return done
+
+
 def in_simulated_time(watch: Coroutine[Any, Any, None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run it where steps take no time."""
+    monkeypatch.setattr("serve.watch.session.ThreadPoolExecutor", lambda *_: AtOnce())
     monkeypatch.setattr("serve.watch.session.time.thread_time", lambda: 0.0)
     with asyncio.Runner(loop_factory=Simulated) as runner:
         runner.run(watch)
@@ -303,6 +318,29 @@ def test_viewers_take_turns_with_everything_else(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Flight, "step", stepping)
     asyncio.run(watch_all())
     assert len(set(steps)) == len(steps), "no two in one turn"
+
+
+def test_what_draws_slowly_keeps_no_request_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is an environment closed while it draws, whoever leaves."""
+    draws, may_go_on, closed = threading.Event(), threading.Event(), threading.Event()
+    first = Painted.render
+
+    def render(env: Painted) -> Any:
+        draws.set()
+        assert may_go_on.wait(PATIENCE)
+        assert not closed.is_set()
+        return first(env)
+
+    monkeypatch.setattr(Painted, "render", render)
+    monkeypatch.setattr(Painted, "close", lambda _: closed.set() if draws.is_set() else None)
+    with served(saved(tmp_path, {"painted": policy_for("Painted-v0", hidden_sizes=())})) as address:
+        with watching(address, "?seed=0") as socket, PolicyClient(f"http://{address}", **PATIENT) as client:
+            assert draws.wait(PATIENCE)
+            assert client.act(np.zeros((12, 12, 3), np.uint8)).version == 0
+            socket.socket.close()
+        assert not closed.is_set()
+        may_go_on.set()
+        assert closed.wait(PATIENCE)
 
 
 def test_a_token_goes_as_a_subprotocol(tmp_path: Path) -> None:
