@@ -565,7 +565,7 @@ def test_fleets_share_the_free_cpus_and_give_them_back(make_fleet: MakeFleet, mo
     monkeypatch.setattr(actors.fleet, "_LOOK_SECONDS", 0.1)
     kind: dict[str, Any] = {"fresh": True, "actors": "auto", "rollouts_per_update": 8}
     first = make_fleet(**kind)
-    drive(first, until=lambda: first.size == 2, between=first.resize)
+    drive(first, until=lambda: len(first._slots) == 2, between=first.resize)
     second = make_fleet(**kind)
 
     def look() -> None:
@@ -577,14 +577,14 @@ def test_fleets_share_the_free_cpus_and_give_them_back(make_fleet: MakeFleet, mo
     drive(first, until=lambda: first.size == second.size == 1, between=look)
     assert len(first._slots) == len(second._slots) == 1
     second.stop()
-    drive(first, until=lambda: first.size == 2, between=first.resize)
+    drive(first, until=lambda: len(first._slots) == 2, between=first.resize)
     first.stop()
     other: Any = ray.remote(Taking).options(num_cpus=1).remote()
     ray.get(other.__ray_ready__.remote())
     third = make_fleet(**kind)
     assert len(third.waiting_for) == 1
     ray.kill(other)
-    drive(third, until=lambda: third.size == 2, between=third.resize)
+    drive(third, until=lambda: len(third._slots) == 2, between=third.resize)
 
 
 class Taking:
