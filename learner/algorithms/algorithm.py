@@ -72,10 +72,10 @@ class Algorithm(ABC):
     """Discount a step."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this before anything is learned from them; logs show them unscaled."""
-    reward_clip: float = math.inf
-    """Rewards beyond ± this are learned from as this, before they are scaled: 1 for Atari (Mnih et al. 2015)."""
     batch_size: int | None = 512
     """Steps in a minibatch; None: the whole batch at once."""
+    reward_clip: float = math.inf
+    """Rewards beyond ± this are learned from as this, before they are scaled: 1 for Atari (Mnih et al. 2015)."""
 
     def __post_init__(self) -> None:
         require_between("gamma", self.gamma, 0, 1)

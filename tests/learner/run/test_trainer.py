@@ -879,6 +879,6 @@ def test_a_run_of_other_networks_cannot_go_on(tmp_path: Path) -> None:
     config = cartpole(stop={"total_timesteps": 1_000})
     Trainer(config, tmp_path / "run").run()
     wider = overlay(config, {"network": {"hidden_sizes": [128]}, "stop": {"total_timesteps": 9_000}}, "test")
-    with pytest.raises(UserError, match=r"goes on with its own NetworkConfig\(hidden_sizes=\(64"):
+    with pytest.raises(UserError, match=r"goes on with its own NetworkConfig\(network='auto', hidden_sizes=\(64"):
         Trainer(wider, tmp_path / "run", resume=True)
     assert RunDirectory(tmp_path / "run").config() == config
