@@ -74,7 +74,7 @@ class Algorithm(ABC):
     """Rewards are multiplied by this before anything is learned from them; logs show them unscaled."""
     batch_size: int | None = 512
     """Steps in a minibatch; None: the whole batch at once."""
-    reward_clip: float = math.inf
+    reward_clip: float = dataclasses.field(default=math.inf, kw_only=True)
     """Rewards beyond ± this are learned from as this, before they are scaled: 1 for Atari (Mnih et al. 2015)."""
 
     def __post_init__(self) -> None:
