@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
 
+from actors.doom import is_doom
 from actors.environments import describe, fitting, stacked
 from actors.episode import Array
 from actors.errors import UserError
@@ -202,8 +203,10 @@ class Flight:
     def draw(self) -> tuple[str | None, list[str]]:
         """What the environment draws of itself now, see ``Pictures.newest``, and with it what the policy sees.
 
-        At an episode's ends however recent the last picture is.
+        At an episode's ends however recent the last picture is; but a game of Doom that is over is black.
         """
+        if self.over and is_doom(self._env):
+            return None, []
         picture = self._pictures.newest(at_once=self.over or not self.t) if self._pictures else None
         is_recent = picture is None and self._pictures is not None and self._pictures.works
         return picture, [] if is_recent or not self._views else seen(self._spec.observation, self._seen())

@@ -189,7 +189,7 @@ def test_a_request_that_was_given_up_and_one_whose_policy_fails() -> None:
     good = policy_for("LunarLander-v3")
 
     class Failing(Policy):
-        def step(self, *seen: Any) -> Any:
+        def step(self, *_: Any) -> Any:
             raise ZeroDivisionError
 
     bad = Failing(good.spec, good.weights)

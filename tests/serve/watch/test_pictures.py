@@ -86,6 +86,20 @@ def test_what_a_policy_sees_is_sent_where_nothing_is_drawn(tmp_path: Path, monke
     flight.close()
 
 
+def test_a_game_of_doom_that_is_over_stays_in_sight(tmp_path: Path) -> None:
+    pytest.importorskip("vizdoom")
+    name = "VizdoomBasic-v1(frame_skip=30) | Screen(height=30, width=45)"
+    flight = Flight(saved(tmp_path, {"doom": policy_for(name, hidden_sizes=())}), "doom", seed=1)
+    assert flight.fps == pytest.approx(35 / 30)
+    while not flight.over:
+        drawn, seen = flight.draw()
+        assert drawn is None or np.asarray(picture(drawn)).any()
+        assert len(seen) == (drawn is not None)
+        flight.step()
+    assert flight.draw() == (None, [])
+    flight.close()
+
+
 def test_a_lander_is_drawn_by_the_page(tmp_path: Path) -> None:
     flight = Flight(saved(tmp_path, {"lander": policy_for("LunarLander-v3")}), "lander", seed=1)
     assert not flight.scene.pictures
