@@ -137,7 +137,6 @@ def _act() -> dict[str, Any]:
     examples = {
         "one": {"summary": "One observation", "value": {"observation": _LANDER}},
         "many": {"summary": "Two at once", "value": {"observations": [_LANDER, _LANDER]}},
-        "picture": {"summary": "A picture of 2 × 3 pixels", "value": {"observation": "AECAwP8A"}},
         "sampled": {"summary": "Sampled", "value": {"observation": _LANDER, "deterministic": False, "seed": 7}},
     }
     answer = {"action": 2, "probabilities": [0.01, 0.02, 0.96, 0.01], "policy": "ppo", "version": 153}
