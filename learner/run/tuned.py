@@ -103,6 +103,8 @@ TUNED: dict[tuple[str, str], Tuned] = {
     ("sac", "HalfCheetah-v5"): _of(
         300_000, _ONE_TRIAL, network={"hidden_sizes": [128, 128]}, algorithm={"n_step": 1, "batch_size": 256}
     ),
+    ("doom", "VizdoomBasic-v1"): _of(120_000, _AS_IT_IS),
+    ("atari", "PongNoFrameskip-v4"): _of(10_000_000, "a budget that is customary; not tried to its end"),
     ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),
     ("ppo", "Walker2d-v5"): _of(1_000_000, **_MUJOCO),
 }
