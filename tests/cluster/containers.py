@@ -84,15 +84,28 @@ class Stack:
         for folder in ("touchdown", "runs", "home", "prometheus"):
             (disk / folder).mkdir(parents=True)
         volumes = (volume.split(":") for volume in service["volumes"] if volume.startswith("."))
+        files = {inside: (ROOT / outside).resolve() for outside, inside, *_ in volumes}
         mounts = {
             "/srv": disk,
             "/srv/touchdown": ROOT,
             "/srv/runs": self.runs,
             "/etc/resolv.conf": self._resolver,
-            **{inside: (ROOT / outside).resolve() for outside, inside, *_ in volumes},
+            **self._places_for(name, files),
+            **files,
         }
         machine = self._network.add(name, self._addresses[name], mounts=mounts)
         machine.run(["mount", "-o", f"remount,size={service.get('shm_size', '64mb')[:-1]}", "/dev/shm"])
+
+    def _places_for(self, name: str, files: Mapping[str, Path]) -> dict[str, Path]:
+        """Directories with empty files to mount others over, where this system has none: Docker makes them."""
+        places: dict[str, Path] = {}
+        for place in {Path(inside).parent for inside in files if not Path(inside).exists()}:
+            places[str(place)] = empty = self._directory / f"{name}{str(place).replace('/', '-')}"
+            empty.mkdir()
+            for inside in files:
+                if Path(inside).parent == place:
+                    (empty / Path(inside).name).touch()
+        return places
 
     def start(self, name: str, program: str = "", **changes: str) -> None:
         """Start a container, on its machine of before if it had one, where nothing runs on.
