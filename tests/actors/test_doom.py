@@ -31,7 +31,8 @@ BASIC = "VizdoomBasic-v1(frame_skip=4, screen_resolution='RES_160X120', screen_f
 SCREEN = f"{BASIC} | Screen(height=30, width=45)"
 
 PLAYER = f"""
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has what it runs in the background ignore
 from actors import doom
 from actors.making import make_gymnasium
 
