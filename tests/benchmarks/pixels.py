@@ -4,8 +4,8 @@ python -m tests.benchmarks.pixels --seeds 5
 python -m tests.benchmarks.pixels --parts speed
 
 A run has solved VizdoomBasic-v1 when a policy of it has flown 100 greedy episodes on Gymnasium with a mean of 75, and
-Catch-v0 with one of 0.95, as ``--target-return`` has it; that policy then flies 100 other episodes. Speeds are of all processes together, from the
-first update to the last: environments, learning, and Ray.
+Catch-v0 with one of 0.95, as ``--target-return`` has it; that policy then flies 100 other episodes. Speeds are of all
+processes together, from the first update to the last: environments, learning, and Ray.
 """
 
 from __future__ import annotations
