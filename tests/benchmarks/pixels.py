@@ -42,7 +42,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     f"VizdoomHealthGathering-v1{_DOOMS} | FrameStackObservation(stack_size=4)": {"algorithm": {"gamma": 0.99}},
 }
 SOLVED = {"doom": 75.0, "Catch-v0": 0.95}
-SPEED_STEPS = {"doom": 20_480, "atari": 8_192}
+SPEED_STEPS = {"doom": 61_440, "atari": 16_384}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +169,8 @@ def speed(seed: int, spares: Spares) -> dict[str, Any]:
         config = overlay(preset(name), budget, "it")
         mine, sb3 = ours(config), theirs(config, trunk, SPEED_STEPS[name])
         found[name] = {"ours": mine, "sb3": sb3, "ratio": mine / sb3}
+    half = ours(overlay(config, {"optimisation": {"bfloat16": True}}, "it"))
+    found["atari in bfloat16"] = {"ours": half, "ratio": half / sb3}
     return found
 
 
