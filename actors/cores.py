@@ -15,7 +15,7 @@ from actors.trees import Array
 CORE = "core"
 """The name of a core's memory in ``Policy.start``."""
 PREFIX = "core_"
-"""Of the names of its weights."""
+"""What the names of a core's weights begin with."""
 
 
 class Core(ABC):
@@ -96,4 +96,4 @@ def _sigmoid(x: Array) -> Array:
 
 
 CORES: dict[str, type[Core]] = {"gru": GRU, "lstm": LSTM}
-"""By the names that a network's ``memory`` has."""
+"""Kinds of recurrent cores, by what ``PolicyNetwork.memory`` calls them."""

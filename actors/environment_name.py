@@ -27,7 +27,7 @@ _REGISTRARS = {
     re.compile(r"Vizdoom"): ("vizdoom.gymnasium_wrapper", "doom"),
     re.compile(r"ALE/|\w+NoFrameskip-v[04]$"): ("ale_py", "atari"),
 }
-"""For ids that a package of an extra of ours registers when it is imported: the module, and the extra."""
+"""Which module registers ids of a pattern when it is imported, and which extra of ours brings it."""
 NO_WRAPPERS = ("RecordVideo", "HumanRendering", "RenderCollection", "RecordEpisodeStatistics", "Autoreset")
 """Gymnasium's wrappers that write files, open windows, keep pictures, or change when an episode ends."""
 

@@ -29,7 +29,7 @@ class Picture(Space):
     """
 
     shape: tuple[int, ...]
-    """Of a value; of several frames the first axis counts them."""
+    """The shape of one value; where it holds several frames the first axis counts them."""
     frames: int = 1
     """Pictures that a value holds; 1: a value is a picture."""
     kind: Literal["picture"] = "picture"

@@ -48,7 +48,7 @@ SPACES: dict[str, type[Space]] = {
 """The kinds of spaces, by the name that files have for them."""
 
 _MOST_TRAINED = 64 * 1024
-"""What ``gymnasium.make`` can make: [module:][namespace/]name-v0."""
+"""Bytes of JSON that a policy says at most of how it was trained."""
 
 
 @dataclasses.dataclass(frozen=True)

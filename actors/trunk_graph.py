@@ -15,7 +15,7 @@ from actors.trees import Array
 from actors.trunks import RESIDUAL_CONVOLUTIONS, read_trunk, weight_name
 
 OPSET, IR_VERSION = 17, 8
-"""Of 2022: old enough for any runtime in use, and the graphs need nothing newer."""
+"""Versions of ONNX's operators and files, of 2022: any runtime in use knows them, and graphs need nothing newer."""
 
 
 class Graph:

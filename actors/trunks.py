@@ -25,7 +25,7 @@ TRUNKS = {
     "nature": "32x8/4 64x4/2 64x3/1",
     "impala": "r16 r32 r32",
 }
-"""By name: none; those of Mnih et al. 2013 (arXiv:1312.5602); of Mnih et al. 2015; of Espeholt et al. 2018."""
+"""Trunks by name: none; Mnih et al. 2013 (arXiv:1312.5602); Mnih et al. 2015; Espeholt et al. 2018."""
 
 RESIDUAL_CONVOLUTIONS = 4
 """In a residual section, beside its first."""

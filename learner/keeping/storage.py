@@ -165,7 +165,7 @@ class Disk(Storage):
 
 
 _PART_BYTES = 256 * 1024
-"""Of a file that grows in an object store: what is longer goes on in another object, and is never sent again."""
+"""Bytes after which a growing file goes on in another object of a store, so that what was sent is not sent again."""
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ _CGROUPS = (
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
 )
-"""Of versions 2 and 1: the limit, what is used, and what of that can be had back: files that were read."""
+"""Files of cgroups, version 2 and 1, that tell limit, use, and what of it can be had back: files that were read."""
 
 
 def free_bytes(device: torch.device, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
