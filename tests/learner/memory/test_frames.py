@@ -26,6 +26,15 @@ def segments(rng: np.random.Generator, lengths: list[int]) -> tuple[dict[str, Fr
     return columns, steps[:], steps.at(following)[:]
 
 
+def add(replay: Replay, rng: np.random.Generator, lengths: list[int], stacks: dict[int, tuple[Tensor, Tensor]]) -> None:
+    """Add a batch whose steps are numbered on from those before, and note what they saw and saw next."""
+    columns, whole, following = segments(rng, lengths)
+    first = len(stacks)
+    columns["numbers"] = torch.arange(first, first + len(whole))
+    stacks |= {first + i: (whole[i], following[i]) for i in range(len(whole))}
+    replay.add(columns)
+
+
 def make_replay(capacity: int, priorities: Priorities | None = None) -> Replay:
     return Replay(capacity, 64, 4.0, 1, torch.Generator().manual_seed(0), priorities)
 
@@ -70,28 +79,20 @@ def test_a_ring_goes_on_from_its_end_at_its_start() -> None:
 
 @pytest.mark.parametrize("priorities", [None, Priorities(0.6, 0.4, 100)], ids=["uniform", "prioritised"])
 def test_what_is_drawn_is_what_was_seen(priorities: Priorities | None) -> None:
-    rng, replay, stacks, added = np.random.default_rng(1), make_replay(40, priorities), {}, 0
+    rng, replay, stacks = np.random.default_rng(1), make_replay(40, priorities), {}
     for lengths in ([10, 6], [5, 5, 6], [16], [4, 12], [8, 8]):
-        columns, whole, following = segments(rng, lengths)
-        columns["numbers"] = torch.arange(added, added + 16)
-        stacks |= {added + i: (whole[i], following[i]) for i in range(16)}
-        added += 16
-        replay.add(columns)
+        add(replay, rng, lengths, stacks)
         drawn = assert_drawn_as_seen(replay, stacks)
-        assert drawn == set(range(max(0, added - 40), added))
+        assert drawn == set(range(max(0, len(stacks) - 40), len(stacks)))
 
 
 @pytest.mark.parametrize("priorities", [None, Priorities(0.6, 0.4, 100)], ids=["uniform", "prioritised"])
 def test_steps_whose_frames_are_gone_are_not_drawn(priorities: Priorities | None) -> None:
-    rng, replay, stacks, added = np.random.default_rng(2), make_replay(64, priorities), {}, 0
+    rng, replay, stacks = np.random.default_rng(2), make_replay(64, priorities), {}
     for lengths in ([16], [16], [16], [1] * 16, [1] * 16, [1] * 16, [1] * 16):
-        columns, whole, following = segments(rng, lengths)
-        columns["numbers"] = torch.arange(added, added + 16)
-        stacks |= {added + i: (whole[i], following[i]) for i in range(16)}
-        added += 16
-        replay.add(columns)
+        add(replay, rng, lengths, stacks)
         drawn = assert_drawn_as_seen(replay, stacks)
-        assert drawn <= set(range(added - len(replay), added))
+        assert drawn <= set(range(len(stacks) - len(replay), len(stacks)))
         assert len(drawn) > 0.8 * len(replay)
     assert len(replay) < 64
     assert replay.figures()["memory_size"] == len(replay)
