@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import logging
 import math
 import tempfile
 from collections.abc import Callable
@@ -24,17 +22,16 @@ import numpy as np
 import tyro
 
 from actors.evaluation import fly_episodes
-from actors.files import write_text
 from actors.policy import Policy
 from learner.run.callback import Callback
 from learner.run.config import overlay
 from learner.run.presets import preset
 from learner.run.result import Result
-from learner.run.run_directory import versions
 from learner.run.spares import Spares
 from learner.run.trainer import Trainer
 from learner.run.tuned import tuned_for, with_tuned
 from tests.benchmarks.exact import Model, greedy_actions
+from tests.benchmarks.measures import Measure, measure
 from tests.benchmarks.solving import QUICK_EPISODES, SEED, fly
 
 RESULTS = Path(__file__).parent / "results" / "by_value.json"
@@ -153,22 +150,13 @@ def minute(seed: int, spares: Spares) -> dict[str, Any]:
 def main() -> None:
     """Command line."""
     options = tyro.cli(ByValue, prog="python -m tests.benchmarks.by_value", description=__doc__)
-    logging.getLogger("touchdown").setLevel(logging.ERROR)
-    measured = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    measured["versions"] = versions()
-    spares = Spares()
-    measures: dict[str, Callable[[int, Spares], dict[str, Any]]] = {
+    measures: dict[str, Measure] = {
         "tables": tables,
         "discrete": functools.partial(solving, DISCRETE),
         "continuous": functools.partial(solving, CONTINUOUS),
         "minute": minute,
     }
-    for part in options.parts:
-        measured[part] = {}
-        for seed in range(FIRST_RUN, FIRST_RUN + options.seeds):
-            measured[part][seed] = measures[part](seed, spares)
-            print(part, seed, json.dumps(measured[part][seed]), flush=True)
-            write_text(RESULTS, json.dumps(measured, indent=1) + "\n")
+    measure(RESULTS, measures, options.parts, range(FIRST_RUN, FIRST_RUN + options.seeds))
 
 
 if __name__ == "__main__":

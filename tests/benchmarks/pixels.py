@@ -12,26 +12,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import logging
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import tyro
 
-from actors.files import write_text
 from actors.making import make_gymnasium
 from actors.trunks import TRUNKS, read_trunk
 from learner.run.callback import Callback
 from learner.run.config import TrainConfig, overlay
 from learner.run.presets import preset
-from learner.run.run_directory import versions
 from learner.run.spares import Spares
 from learner.run.trainer import Trainer
 from tests.benchmarks.by_value import FIRST_RUN, train
+from tests.benchmarks.measures import Measure, measure
 from tests.benchmarks.solving import fly
 
 RESULTS = Path(__file__).parent / "results" / "pixels.json"
@@ -177,22 +173,13 @@ def speed(seed: int, spares: Spares) -> dict[str, Any]:
 def main() -> None:
     """Command line."""
     options = tyro.cli(Pixels, prog="python -m tests.benchmarks.pixels", description=__doc__)
-    logging.getLogger("touchdown").setLevel(logging.ERROR)
-    measured = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    measured["versions"] = versions()
-    spares = Spares()
-    measures: dict[str, Callable[[int, Spares], dict[str, Any]]] = {
+    measures: dict[str, Measure] = {
         "doom": functools.partial(solving, "doom", DOOM, SOLVED["doom"]),
         "catch": functools.partial(solving, "ppo", "Catch-v0", SOLVED["Catch-v0"]),
         "scenarios": scenarios,
         "speed": speed,
     }
-    for part in options.parts:
-        measured[part] = {}
-        for seed in range(FIRST_RUN, FIRST_RUN + options.seeds):
-            measured[part][seed] = measures[part](seed, spares)
-            print(part, seed, json.dumps(measured[part][seed]), flush=True)
-            write_text(RESULTS, json.dumps(measured, indent=1) + "\n")
+    measure(RESULTS, measures, options.parts, range(FIRST_RUN, FIRST_RUN + options.seeds))
 
 
 if __name__ == "__main__":
