@@ -1,62 +1,52 @@
-"""Recurrent cores, in numpy: what a policy remembers from step to step, by the equations of PyTorch's cells.
-
-A core stands after the hidden layers and before the output layer. Its memory is one row of numbers for each episode,
-of which the first are what the output layer reads.
-"""
+"""Recurrent cores, in numpy, by the equations of PyTorch's cells; and all cores by name."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from actors.core import CORE, Core
+from actors.transformer import Transformer
 from actors.trees import Array
 
-CORE = "core"
-"""The name of a core's memory in ``Policy.start``."""
-PREFIX = "core_"
-"""What the names of a core's weights begin with."""
+if TYPE_CHECKING:
+    from actors.spec import PolicySpec
+
+__all__ = ["CORE", "CORES", "Core"]
 
 
-class Core(ABC):
-    """One step of memory: memory [B, M], input [B, inputs] -> memory [B, M].
-
-    Args:
-        weights: of a policy; those of ``weight_shapes`` are read.
-    """
+class Recurrent(Core):
+    """Gates that read the input and what was given before, and start from zeros."""
 
     gates: int
     """Sums that each unit takes of the input and of what it gave before."""
     states: int
     """Numbers that each unit remembers."""
 
-    def __init__(self, weights: dict[str, Array]) -> None:
+    def __init__(self, spec: PolicySpec, weights: dict[str, Array]) -> None:
+        super().__init__(spec, weights)
         self._input_w, self._hidden_w = weights["core_input_w"], weights["core_hidden_w"]
         self._input_b, self._hidden_b = weights["core_input_b"], weights["core_hidden_b"]
-        self.units = len(self._hidden_w)
-        """Numbers that the output layer reads: the first of the memory."""
 
     @classmethod
-    def weight_shapes(cls, inputs: int, units: int) -> dict[str, tuple[int, ...]]:
+    def weight_shapes(cls, spec: PolicySpec) -> dict[str, tuple[int, ...]]:
         """The name and shape of every weight; gates stand side by side, in PyTorch's order."""
+        units = spec.network.memory_size
         sums = cls.gates * units
         return {
-            "core_input_w": (inputs, sums),
+            "core_input_w": (spec.network.hidden_sizes[-1], sums),
             "core_input_b": (sums,),
             "core_hidden_w": (units, sums),
             "core_hidden_b": (sums,),
         }
 
     def start(self, slots: int) -> Array:
-        """The memory before the first step of ``slots`` episodes: zeros, [slots, M]."""
+        """Zeros, [slots, M]."""
         return np.zeros((slots, self.states * self.units), np.float32)
 
-    @abstractmethod
-    def step(self, x: Array, memory: Array) -> Array:
-        """The memory after a step, [B, M] float32, of inputs [B, inputs] and the memory before, [B, M]."""
 
-
-class GRU(Core):
+class GRU(Recurrent):
     """Gated recurrent units, M = units (Cho et al. 2014, arXiv:1406.1078), the reset gate after the product.
 
     r, z = σ(x W + h U + b); n = tanh(x W_n + b_n + r (h U_n + c_n)); h' = (1 − z) n + z h.
@@ -73,7 +63,7 @@ class GRU(Core):
         return np.asarray(new + both[:, units:] * (memory - new))
 
 
-class LSTM(Core):
+class LSTM(Recurrent):
     """Long short-term memory, M = 2 · units: h, then c (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
 
     i, f, o = σ(x W + h U + b); g = tanh(x W_g + h U_g + b_g); c' = f c + i g; h' = o tanh c'.
@@ -95,5 +85,5 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5)
 
 
-CORES: dict[str, type[Core]] = {"gru": GRU, "lstm": LSTM}
-"""Kinds of recurrent cores, by what ``PolicyNetwork.memory`` calls them."""
+CORES: dict[str, type[Core]] = {"gru": GRU, "lstm": LSTM, "transformer": Transformer}
+"""Kinds of cores, by what ``PolicyNetwork.memory`` calls them."""

@@ -54,6 +54,7 @@ class EnvironmentInfo:
         version: int = 0,
         trained: dict[str, Any] | None = None,
         distribution: str | None = None,
+        target_return: float | None = None,
         **network: Any,
     ) -> PolicySpec:
         """The spec of a policy for this environment; ``network`` are fields of PolicyNetwork.
@@ -66,7 +67,9 @@ class EnvironmentInfo:
             observation = observation.form  # which single precision holds well enough
         scales = scale_actions and isinstance(self.action, Box)
         family = distribution or distribution_for(self.action)
-        return PolicySpec(self.env_id, observation, self.action, family, scales, shape, version, trained or {})
+        return PolicySpec(
+            self.env_id, observation, self.action, family, scales, shape, version, trained or {}, target_return
+        )
 
 
 def stacked(space: Space, observations: Sequence[Any], env_id: str, method: str) -> Tree:

@@ -86,13 +86,15 @@ def _fly(
         step = policy.step(seen, memory, noise)
         actions = fitting(step.actions, envs[0].action_space)
         begins = np.zeros(len(envs), bool)
+        rewards = np.zeros(len(envs))
         landed = []
         for slot, env in enumerate(envs):
             try:
                 observations[slot], reward, terminated, truncated, _ = env.step(actions[slot])
-                returns[flying[slot]] += float(reward)
+                rewards[slot] = float(reward)
             except Exception as error:
                 raise fault(env_id, "step", error) from error
+            returns[flying[slot]] += rewards[slot]
             lengths[flying[slot]] += 1
             if not (terminated or truncated):
                 continue
@@ -104,7 +106,7 @@ def _fly(
                 following += 1
             else:
                 landed.append(slot)
-        memory = restarted(step.memory, begins, policy)
+        memory = restarted(policy.rewarded(step.memory, rewards), begins, policy)
         for slot in reversed(landed):
             envs.pop(slot).close()
             observations.pop(slot)
@@ -175,11 +177,12 @@ def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) 
         seen = stacked(policy.spec.observation, [observation], env_id, "reset or step")
         policy.require_actions(seen)
         step = policy.step(seen, memory)
-        memory = step.memory
         try:
-            observation, reward, terminated, truncated, _ = env.step(fitting(step.actions, env.action_space)[0])
-            total += float(reward)
+            observation, given, terminated, truncated, _ = env.step(fitting(step.actions, env.action_space)[0])
+            reward = float(given)
         except Exception as error:
             raise fault(env_id, "step", error) from error
+        memory = policy.rewarded(step.memory, np.array([reward]))
+        total += reward
         done = terminated or truncated
     return total

@@ -16,8 +16,9 @@ from actors.distributions import DISTRIBUTIONS
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
 from actors.files import json_text, read_json, replacing
+from actors.layers import ACTIVATIONS, normalized
 from actors.masks import MASK, allowed, masked
-from actors.spec import ACTIVATIONS, LAYER_NORM_EPS, MOST_BYTES, PolicySpec, read_spec
+from actors.spec import MOST_BYTES, PolicySpec, read_spec
 from actors.trees import Tree, length
 
 NORMALIZED_LIMIT = 10.0
@@ -69,14 +70,15 @@ class Policy:
                 raise UserError(f"policy weight {name} is {array.dtype}, not {dtype}")
             if not np.isfinite(array).all():
                 raise NonFiniteError(f"policy weight {name} holds a NaN or an infinity")
-        if spec.network.normalize_observations and not (weights["observation_std"] > 0).all():
-            raise UserError("policy weight observation_std must be positive")
+        for name in ("observation_std", "core_return_std"):
+            if name in weights and not (weights[name] > 0).all():
+                raise UserError(f"policy weight {name} must be positive")
         self.spec = spec
         self.weights = weights
         self._between = [self._activated(i) for i in range(len(spec.network.hidden_sizes))]
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
         kind = CORES.get(spec.network.memory)
-        self._core = kind(weights) if kind else None
+        self._core = kind(spec, weights) if kind else None
         sees_hidden = DISTRIBUTIONS[spec.distribution].sees_hidden
         # a memory and some distributions have to see what comes before it
         self._last = self._layers.pop() if sees_hidden or self._core else None
@@ -131,13 +133,7 @@ class Policy:
         if not self.spec.network.layer_norm:
             return activation
         scale, shift = self.weights[f"scale{layer}"], self.weights[f"shift{layer}"]
-
-        def normalized(x: Array) -> Array:
-            centred = x - x.mean(axis=1, keepdims=True)
-            deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + np.float32(LAYER_NORM_EPS))
-            return activation(centred / deviation * scale + shift)
-
-        return normalized
+        return lambda x: activation(normalized(x, scale, shift))
 
     def require_actions(self, observations: Tree) -> None:
         """Make sure that each of the observations allows an action.
@@ -157,12 +153,34 @@ class Policy:
 
         Args:
             observations: [B, *obs]: a column of ``spec.observation``.
-            memory: of ``start``, or of the step before in the same B episodes.
+            memory: of ``start``, or of the step before in the same B episodes; it may be written over.
             noise: [B, A] of the distribution; a row of zeros, or None for all of them, takes the most likely action.
         """
         parameters, memory = self._forward(observations, memory)
         sampled = self.distribution.sample(parameters, noise)
-        return Step(self.distribution, parameters, sampled, self.distribution.flyable(sampled), memory)
+        actions = self.distribution.flyable(sampled)
+        if self._core:
+            memory = {CORE: self._core.acted(memory[CORE], actions)}
+        return Step(self.distribution, parameters, sampled, actions, memory)
+
+    def rewarded(self, memory: Memory, rewards: Array) -> Memory:
+        """The memory of a step once the environments have answered it with rewards, [B]; for the next step."""
+        return {CORE: self._core.rewarded(memory[CORE], rewards)} if self._core else memory
+
+    @property
+    def stores_memory(self) -> bool:
+        """Whether experience carries its memory, for who learns from it."""
+        return self._core is None or self._core.is_stored
+
+    def asked_for(self, target_return: float) -> Policy:
+        """The same policy, acting for another return.
+
+        Raises:
+            UserError: it acts for none in particular, or this is no number.
+        """
+        if self.spec.target_return is None:
+            raise UserError(f"this policy for {self.spec.env_id} acts for no return in particular: ask it for none")
+        return Policy(dataclasses.replace(self.spec, target_return=float(target_return)), self.weights)
 
     def act(self, observations: Tree, rng: np.random.Generator | None = None) -> Array:
         """Actions for the first step of a batch of episodes, or for any step where the policy has no memory.

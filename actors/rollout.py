@@ -118,6 +118,7 @@ class Rollout:
             observations = space.copied(trees.rows(current, flying))
             step = policy.step(observations, memory, noise[row][flying])
             following, rewards, terminated, truncated = environments.step(step.actions, slots)
+            after = policy.rewarded(step.memory, rewards)
             is_step = ~self._done[flying]  # a slot whose episode had ended was reset by this call: not experience
             if space.has_frames:
                 first = np.flatnonzero(begins[slots] & is_step)
@@ -135,10 +136,10 @@ class Rollout:
                     "following": space.newest(following) if space.has_frames else following,
                     "terminated": terminated,
                     "truncated": truncated,
-                    "memory": memory,
+                    "memory": memory if policy.stores_memory else {},
                 }
             )
-            memory = restarted(step.memory, ~is_step, policy) if step.memory else step.memory
+            memory = restarted(after, ~is_step, policy) if after else after
             trees.put(current, flying, following)
             self._done[flying] = terminated | truncated
             if episodes_per_slot is not None and self._done.any():

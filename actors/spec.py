@@ -7,34 +7,26 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any, Literal, Protocol
 
 from actors.cores import CORES
 from actors.distributions import DISTRIBUTIONS
 from actors.environment_name import parse
 from actors.errors import UserError, unknown
 from actors.files import INFINITIES
+from actors.layers import ACTIVATIONS
 from actors.masks import MASK, has_mask
 from actors.parts import Parts
 from actors.pictures import Picture, pictures_in
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
-from actors.trees import Array
 from actors.trunks import features_of, read_trunk, trunk_shapes
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-}
-LAYER_NORM_EPS = 1e-5
-"""What is added to a layer's variance before it is divided by, as PyTorch does."""
 MOST_BYTES = 256 * 1024**2
 """In a policy's file: a thousand times what one of the usual sizes needs."""
 MOST_REMEMBERED = 4096
 """Units of a memory, which travels with every request: 44 KB of text, or twice that."""
+MOST_KEPT = 2**18
+"""Keys and values that a transformer remembers: 1.4 MB of text with every request."""
 
 
 SPACES: dict[str, type[Space]] = {
@@ -70,10 +62,16 @@ class PolicyNetwork:
     scaled and shifted (Ba et al. 2016, arXiv:1607.06450)."""
     trunk: str = ""
     """The convolutions that each picture in an observation goes through first: see ``trunks``; empty: none."""
-    memory: Literal["none", "gru", "lstm"] = "none"
-    """The recurrent core between the hidden layers and the output layer: see ``actors.cores``."""
+    memory: Literal["none", "gru", "lstm", "transformer"] = "none"
+    """The core between the hidden layers and the output layer: see ``actors.cores``."""
     memory_size: int = 64
     """Its units."""
+    memory_layers: int = 2
+    """A transformer's blocks."""
+    memory_heads: int = 4
+    """The heads of each block."""
+    memory_window: int = 30
+    """Steps that each block attends to."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -81,21 +79,49 @@ class PolicyNetwork:
         if not all(0 < size < 2**31 for size in self.hidden_sizes):
             raise UserError(f"sizes must be positive: hidden_sizes is {self.hidden_sizes}")
         read_trunk(self.trunk)
-        require_memory(self.memory, self.memory_size, self.hidden_sizes)
+        require_memory(self, self.hidden_sizes)
 
 
-def require_memory(memory: str, memory_size: int, hidden_sizes: tuple[int, ...]) -> None:
+class Remembers(Protocol):
+    """The options of a memory."""
+
+    @property
+    def memory(self) -> str: ...
+    @property
+    def memory_size(self) -> int: ...
+    @property
+    def memory_layers(self) -> int: ...
+    @property
+    def memory_heads(self) -> int: ...
+    @property
+    def memory_window(self) -> int: ...
+
+
+def require_memory(options: Remembers, hidden_sizes: tuple[int, ...]) -> None:
     """Make sure that a network can have such a memory.
 
     Raises:
         UserError: it cannot.
     """
-    if memory not in ("none", *CORES):
-        raise unknown("memory", memory, ("none", *CORES))
-    if not 0 < memory_size <= MOST_REMEMBERED:
-        raise UserError(f"memory_size must lie between 1 and {MOST_REMEMBERED}, not {memory_size}")
-    if memory != "none" and not hidden_sizes:
-        raise UserError(f"memory {memory} stands after the hidden layers: hidden_sizes must have one")
+    if options.memory not in ("none", *CORES):
+        raise unknown("memory", options.memory, ("none", *CORES))
+    most = {"memory_size": MOST_REMEMBERED, "memory_layers": 64, "memory_heads": 64, "memory_window": MOST_REMEMBERED}
+    for name, limit in most.items():
+        if not 0 < getattr(options, name) <= limit:
+            raise UserError(f"{name} must lie between 1 and {limit}, not {getattr(options, name)}")
+    if options.memory != "none" and not hidden_sizes:
+        raise UserError(f"memory {options.memory} stands after the hidden layers: hidden_sizes must have one")
+    if options.memory == "transformer":
+        if options.memory_size % options.memory_heads:
+            raise UserError(
+                f"memory_size {options.memory_size} must be a multiple of memory_heads {options.memory_heads}"
+            )
+        kept = 2 * options.memory_layers * options.memory_window * options.memory_size
+        if kept > MOST_KEPT:
+            raise UserError(
+                f"memory_layers × memory_window × memory_size are {kept // 2:,}, more than {MOST_KEPT // 2:,}: "
+                "keys and values of an episode travel with every request"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +148,8 @@ class PolicySpec:
     """How many updates made it."""
     trained: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How it was trained: preset, seed, steps, library version."""
+    target_return: float | None = None
+    """The return that it acts for where nobody asks for another; None: it acts for none in particular."""
 
     def __post_init__(self) -> None:
         try:
@@ -148,6 +176,10 @@ class PolicySpec:
             raise UserError("observations with pictures are not standardised: normalize_observations must be false")
         if self.seen.dtype == "float64" and not self.network.normalize_observations:
             raise UserError("observations of float64 are of policies that normalise them, and this one does not")
+        if (self.target_return is None) != (self.network.memory != "transformer"):
+            raise UserError("a transformer acts for a target_return, and no other network: one of them is missing")
+        if self.target_return is not None and not math.isfinite(self.target_return):
+            raise UserError(f"target_return must be a number, not {self.target_return}")
         size = 4 * sum(math.prod(shape) for shape in self.weight_shapes().values())
         if size > MOST_BYTES:
             raise UserError(
@@ -209,7 +241,7 @@ class PolicySpec:
             if self.network.layer_norm and i < len(self.network.hidden_sizes):
                 shapes |= {f"scale{i}": (fan_out,), f"shift{i}": (fan_out,)}
         if self.network.memory != "none":
-            shapes |= CORES[self.network.memory].weight_shapes(self.network.hidden_sizes[-1], self.network.memory_size)
+            shapes |= CORES[self.network.memory].weight_shapes(self)
         shapes |= DISTRIBUTIONS[self.distribution].weight_shapes(self)
         if self.network.normalize_observations:
             shapes |= {"observation_mean": (self.layer_sizes[0],), "observation_std": (self.layer_sizes[0],)}
@@ -219,6 +251,8 @@ class PolicySpec:
     def num_learned(self) -> int:
         """Numbers among its weights that are learned by gradients: no statistics of observations, no ε."""
         others = {"observation_mean", "observation_std", *DISTRIBUTIONS[self.distribution].unlearned}
+        if self.network.memory != "none":
+            others |= CORES[self.network.memory].unlearned
         return sum(math.prod(shape) for name, shape in self.weight_shapes().items() if name not in others)
 
 

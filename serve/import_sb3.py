@@ -28,8 +28,8 @@ from actors import environment_name
 from actors.distributions import DISTRIBUTIONS
 from actors.environments import EnvironmentInfo
 from actors.errors import UserError
+from actors.layers import ACTIVATIONS
 from actors.policy import Policy
-from actors.spec import ACTIVATIONS
 from learner.commands.command_line import one_line_errors, parse
 from learner.commands.console import say
 from serve.hub.directories import whole_directory

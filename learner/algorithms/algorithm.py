@@ -104,9 +104,9 @@ class Algorithm(ABC):
         return distribution_for(action)
 
     @property
-    def learns_memory(self) -> bool:
-        """Whether it learns policies that remember."""
-        return False
+    def learned_memories(self) -> frozenset[str]:
+        """What it learns policies to remember with: values of ``NetworkConfig.memory``."""
+        return frozenset({"none"})
 
     def require_fit(self, spec: PolicySpec) -> None:
         """Make sure that it can learn such a policy.
@@ -114,10 +114,11 @@ class Algorithm(ABC):
         Raises:
             UserError: it cannot; one line that says what would be right.
         """
-        if spec.network.memory != "none" and not self.learns_memory:
+        if spec.network.memory not in self.learned_memories:
+            learner = "dt" if spec.network.memory == "transformer" else "policy gradients (presets ppo, a2c, impala, …)"
             raise UserError(
-                f"memory {spec.network.memory} is for policy gradients (presets ppo, a2c, impala, …), and "
-                f"{type(self).__name__} learns without: memory must be none"
+                f"memory {spec.network.memory} is for {learner}, and {type(self).__name__} learns without: memory must "
+                f"be {' or '.join(sorted(self.learned_memories))}"
             )
 
     @property

@@ -87,16 +87,17 @@ class PolicyGradient(Algorithm):
         return frozenset(name for name, is_idle in idle.items() if is_idle)
 
     @property
-    def learns_memory(self) -> bool:
-        """Through windows of steps."""
-        return True
+    def learned_memories(self) -> frozenset[str]:
+        """Recurrent ones, through windows of steps."""
+        return frozenset({"none", "gru", "lstm"})
 
     def require_fit(self, spec: PolicySpec) -> None:
         """Make sure that minibatches are of whole windows.
 
         Raises:
-            UserError: they are not.
+            UserError: they are not, or it has a memory that policy gradients do not learn.
         """
+        super().require_fit(spec)
         if spec.network.memory != "none" and (self.batch_size or 0) % self.sequence_length:
             raise UserError(
                 f"with a memory batch_size must be a multiple of sequence_length {self.sequence_length}, "

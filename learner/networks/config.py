@@ -6,9 +6,10 @@ import dataclasses
 from typing import Any, Literal
 
 from actors.errors import UserError, unknown
+from actors.layers import ACTIVATIONS
 from actors.pictures import pictures_in
 from actors.spaces import Space
-from actors.spec import ACTIVATIONS, require_memory
+from actors.spec import require_memory
 from actors.trunks import AUTO, MLP, find_trunk
 
 
@@ -43,11 +44,18 @@ class NetworkConfig:
     """Standardise observations with running statistics, which travel with the policy; not those with pictures."""
     layer_norm: bool = False
     """Normalise each hidden layer, the critic's too, before its activation (Ba et al. 2016)."""
-    memory: Literal["none", "gru", "lstm"] = "none"
-    """A recurrent core after the hidden layers, for what observations do not show: gru (Cho et al. 2014) or lstm
-    (Hochreiter and Schmidhuber 1997). The critic reads it too. Policy gradients learn with it."""
+    memory: Literal["none", "gru", "lstm", "transformer"] = "none"
+    """A core after the hidden layers, for what observations do not show: gru (Cho et al. 2014) or lstm (Hochreiter and
+    Schmidhuber 1997), which the critic reads too and policy gradients learn with; transformer, which acts for a return
+    that it is asked for, and which dt learns."""
     memory_size: int = 64
     """Units of the memory."""
+    memory_layers: int = 2
+    """Blocks of a transformer."""
+    memory_heads: int = 4
+    """Heads of each of its blocks."""
+    memory_window: int = 30
+    """Steps that a transformer attends to."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -56,7 +64,7 @@ class NetworkConfig:
             raise UserError(
                 f"hidden_sizes and critic_sizes must be positive, not {self.hidden_sizes}, {self.critic_sizes}"
             )
-        require_memory(self.memory, self.memory_size, self.hidden_sizes)
+        require_memory(self, self.hidden_sizes)
 
     def of_policy(self, observation: Space) -> dict[str, Any]:
         """The fields of a policy's own network, where such observations are seen.
@@ -64,7 +72,8 @@ class NetworkConfig:
         Raises:
             UserError: there is no such network, or it does not fit.
         """
-        own = ("hidden_sizes", "activation", "layer_norm", "memory", "memory_size")
+        own = ["hidden_sizes", "activation", "layer_norm", "memory", "memory_size"]
+        own += ["memory_layers", "memory_heads", "memory_window"]
         return {name: getattr(self, name) for name in own} | {
             "normalize_observations": self.normalize_observations and not any(pictures_in(observation)),
             "trunk": find_trunk(self.network, observation),

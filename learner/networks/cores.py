@@ -7,12 +7,14 @@ gradients against autograd of PyTorch's own cells.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from actors.cores import CORES
+from actors.spec import PolicySpec
 
 
 class _GRU(torch.autograd.Function):
@@ -115,9 +117,7 @@ class TorchCore(nn.Module):
     """A core to learn with; orthogonal weights, zero biases, and an LSTM that keeps at first (Jozefowicz et al. 2015).
 
     Args:
-        kind: gru or lstm.
-        inputs: numbers that it takes.
-        units: numbers that it gives.
+        spec: of the policy, whose memory is gru or lstm.
     """
 
     core_input_w: nn.Parameter
@@ -125,16 +125,21 @@ class TorchCore(nn.Module):
     core_hidden_w: nn.Parameter
     core_hidden_b: nn.Parameter
 
-    def __init__(self, kind: str, inputs: int, units: int) -> None:
+    def __init__(self, spec: PolicySpec) -> None:
         super().__init__()
+        kind, units = spec.network.memory, spec.network.memory_size
         self._recursion, self.units = _RECURSIONS[kind], units
-        for name, shape in CORES[kind].weight_shapes(inputs, units).items():
+        for name, shape in CORES[kind].weight_shapes(spec).items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
         for w in (self.core_input_w, self.core_hidden_w):
             for gate in w.detach().split(units, 1):
                 nn.init.orthogonal_(gate)
         if kind == "lstm":
             self.core_input_b.detach()[units : 2 * units] = 1
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """What a policy keeps of it, by name."""
+        return self.named_parameters()
 
     def _after(self, of_input: Tensor, stored: Tensor, begins: Tensor) -> Tensor:
         after: Tensor = self._recursion.apply(of_input, stored, begins, self.core_hidden_w, self.core_hidden_b)

@@ -8,6 +8,7 @@ from actors.spec import PolicySpec
 from learner.memory.memory import BEGINS, MEMORIES, Columns
 from learner.networks.actor_critic import ActorCritic, Outputs
 from learner.networks.config import Critic
+from learner.networks.cores import TorchCore
 
 
 class RecurrentActorCritic(ActorCritic):
@@ -28,7 +29,7 @@ class RecurrentActorCritic(ActorCritic):
         self, observations: Tensor, final_observations: Tensor, ends: Tensor, memory: Tensor | None
     ) -> tuple[Tensor, Tensor, Columns]:
         """As of an actor-critic; the columns are the memory before each step, made of the stored ones."""
-        assert self.core is not None
+        assert isinstance(self.core, TorchCore)
         assert memory is not None
         before, after = self.core.segments(self.hidden(observations), memory, ends)
         begins = ends.new_zeros(len(observations)).bool()
@@ -54,7 +55,7 @@ class RecurrentActorCritic(ActorCritic):
             memories: [B, M]: before each step, as ``judged`` gave them.
             begins: [B] bool: where a stored memory takes the place of what the step before left.
         """
-        assert self.core is not None
+        assert isinstance(self.core, TorchCore)
         assert memories is not None
         assert begins is not None
         after = self.core.windows(self.hidden(observations), memories, begins, self._length)

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from actors.episode import Array
 from actors.errors import UserError
+from actors.layers import LAYER_NORM_EPS
 from actors.masks import FORBIDDEN
 from actors.pictures import pictures_in
 from actors.policy import NORMALIZED_LIMIT
-from actors.spec import LAYER_NORM_EPS, PolicySpec
+from actors.spec import PolicySpec
 from learner.networks.cores import TorchCore
 from learner.networks.distributions import DISTRIBUTIONS
 from learner.networks.encoder import Encoder
+from learner.networks.transformer import TorchTransformer
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 
@@ -79,9 +81,9 @@ class TorchPolicy(nn.Module):
         self.encoder = Encoder(spec) if any(pictures_in(spec.seen)) else None
         sizes = (*spec.layer_sizes[:-1], spec.layer_sizes[-1] if outputs is None else outputs)
         self.actor = perceptron(sizes, spec.network.activation, last_gain, spec.network.layer_norm)
-        self.core: TorchCore | None = None
+        self.core: TorchCore | TorchTransformer | None = None
         if spec.network.memory != "none":
-            self.core = TorchCore(spec.network.memory, sizes[-2], spec.features)
+            self.core = TorchTransformer(spec) if spec.network.memory == "transformer" else TorchCore(spec)
             self.actor[-1] = perceptron((spec.features, sizes[-1]), spec.network.activation, last_gain)[0]
         self._weight_names = [name for name in spec.weight_shapes() if not name.startswith("observation_")]
         self._statistics: tuple[Tensor, Tensor] | None = None
@@ -162,5 +164,5 @@ class TorchPolicy(nn.Module):
             yield f"scale{i}", norm.scale
             yield f"shift{i}", norm.shift
         if self.core is not None:
-            yield from self.core.named_parameters()
+            yield from self.core.named_weights()
         yield from self.distribution.named_parameters()

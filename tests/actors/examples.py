@@ -23,6 +23,8 @@ def random_policy(spec: PolicySpec, seed: int = 0) -> Policy:
         weights["observation_std"] = np.abs(weights["observation_std"]) + 0.1
         for name in ("observation_mean", "observation_std"):
             weights[name] = weights[name].astype(spec.statistics_dtype)
+    if "core_return_std" in weights:
+        weights["core_return_std"] = np.abs(weights["core_return_std"]) + 0.1
     if "epsilon" in weights:
         weights["epsilon"][:] = 0.1
     return Policy(spec, weights)

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from actors.distributions import DISTRIBUTIONS, Categorical
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
+from actors.layers import ACTIVATIONS
 from actors.parts import Parts
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
-from actors.spec import ACTIVATIONS, MOST_BYTES, SPACES, PolicyNetwork, PolicySpec
+from actors.spec import MOST_BYTES, SPACES, PolicyNetwork, PolicySpec
 from learner.networks.actor_critic import ActorCritic
 from tests.actors.examples import random_policy, reshaped
 from tests.learner import property_test

@@ -16,12 +16,12 @@ from actors.distributions import Bernoulli, Categorical, EpsilonGreedy, MultiCat
 from actors.errors import UserError
 from actors.files import replacing
 from actors.gaussians import VARIANCE_FLOOR, Gaussian, SquashedGaussian, StateDependentGaussian
+from actors.layers import LAYER_NORM_EPS
 from actors.masks import FORBIDDEN, MASK
 from actors.parts import Parts
 from actors.pictures import Picture
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
-from actors.spec import LAYER_NORM_EPS
 from actors.trunk_graph import Graph, add_trunk
 from serve.hub.formats.onnx_cores import CORES
 

@@ -12,7 +12,7 @@ import numpy as np
 from actors.episode import Array
 from actors.errors import UserError
 from actors.gaussians import LOG_STD_RANGE
-from actors.spec import ACTIVATIONS
+from actors.layers import ACTIVATIONS
 from serve.hub.formats.sb3_names import IMPORTABLE
 
 Layer = tuple[Array, Array]

@@ -11,8 +11,8 @@ from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 
 from actors.errors import UserError
+from actors.layers import ACTIVATIONS
 from actors.policy import Policy
-from actors.spec import ACTIVATIONS
 from learner.networks.actor_critic import ActorCritic
 from learner.networks.config import Critic
 from learner.networks.distributions import DISTRIBUTIONS, EpsilonGreedy

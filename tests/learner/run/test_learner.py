@@ -16,10 +16,10 @@ from actors.environments import describe
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
+from actors.layers import ACTIVATIONS
 from actors.policy import Policy
 from actors.rollout import Rollout
 from actors.spaces import Box, Discrete
-from actors.spec import ACTIVATIONS
 from actors.trees import leaves
 from actors.vectors import make_environments
 from learner.algorithms.policy_gradient import PolicyGradient

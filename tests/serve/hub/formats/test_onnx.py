@@ -12,12 +12,13 @@ import pytest
 
 from actors.distributions import Categorical
 from actors.errors import UserError
+from actors.layers import ACTIVATIONS
 from actors.memory import restarted
 from actors.parts import Parts
 from actors.pictures import Picture
 from actors.policy import Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete
-from actors.spec import ACTIVATIONS, PolicyNetwork, PolicySpec
+from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import Array, Tree, leaves
 from serve.hub.formats.onnx import export, to_onnx
 
