@@ -262,12 +262,32 @@ def read_spec(data: Any) -> PolicySpec:
     Raises:
         ValueError: a field is unknown, missing, of another type or impossible.
     """
+    if isinstance(data, dict):
+        data = _as_of_today(data)
+        if isinstance(data.get("network"), dict):
+            data["network"] = _read(data["network"], PolicyNetwork)
+    spec: PolicySpec = _read(data, PolicySpec)
+    return spec
+
+
+def read_space(data: Any) -> Space:
+    """A space from plain JSON, as a spec has it.
+
+    Raises:
+        ValueError: a field is unknown, missing, of another type or impossible.
+    """
+    space: Space = _read(data, Space)
+    return space
+
+
+def _read(data: Any, kind: type[Any]) -> Any:
+    """An object of JSON as a dataclass; a field that is a space has any of its kinds."""
     import msgspec  # here: actors, which read no files, start without it
 
     depth = 0
 
     def convert(data: Any, kind: type[Any]) -> Any:
-        if isinstance(data, dict):
+        if isinstance(data, dict) and kind is not Space:
             for name in data.keys() - {field.name for field in dataclasses.fields(kind)}:
                 raise UserError(
                     f"{name[:200]!r} is no field of a policy's spec; it may be of a newer version of Touchdown"
@@ -290,12 +310,7 @@ def read_spec(data: Any) -> PolicySpec:
         depth -= 1
         return space
 
-    if isinstance(data, dict):
-        data = _as_of_today(data)
-        if isinstance(data.get("network"), dict):
-            data["network"] = convert(data["network"], PolicyNetwork)
-    spec: PolicySpec = convert(data, PolicySpec)
-    return spec
+    return convert(data, kind)
 
 
 _MOST_DEPTH = 16

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from actors.errors import UserError
 from actors.files import replacing
@@ -36,6 +36,11 @@ class Storage(ABC):
     @abstractmethod
     def read(self, name: str) -> bytes:
         """A file's contents; FileNotFoundError if there is none."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """A file to read from at any place, so that a part of it need not bring the rest; FileNotFoundError if there is
+        none."""
 
     @abstractmethod
     def write(self, name: str, data: bytes) -> None:
@@ -119,6 +124,10 @@ class Disk(Storage):
     def read(self, name: str) -> bytes:
         """A file's contents; FileNotFoundError if there is none."""
         return (self.path / name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read from at any place; FileNotFoundError if there is none."""
+        return (self.path / name).open("rb")
 
     def write(self, name: str, data: bytes) -> None:
         """Put a file in place of what had its name, atomically."""
@@ -211,6 +220,11 @@ class ObjectStore(Storage):
         """An object's contents; FileNotFoundError if there is none."""
         with self._filesystem.open_input_stream(f"{self._root}/{name}") as stream:
             return bytes(stream.read())
+
+    def open(self, name: str) -> BinaryIO:
+        """An object to read from at any place; FileNotFoundError if there is none."""
+        file: BinaryIO = self._filesystem.open_input_file(f"{self._root}/{name}")
+        return file
 
     def write(self, name: str, data: bytes) -> None:
         """Put an object in place of what had its name."""

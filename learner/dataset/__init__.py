@@ -1,0 +1,1 @@
+"""Datasets: recorded episodes in files, which many write at once and which learning reads as if they were in memory."""
