@@ -44,6 +44,10 @@ class ActionBounds:
         """Numbers [B, A] in the actions' units, not clipped."""
         return numbers if self.as_they_are else np.asarray(self.centre + self.scale * numbers)
 
+    def numbers(self, actions: Array) -> Array:
+        """The numbers [B, A] that stand for actions [B, A]."""
+        return actions if self.as_they_are else np.asarray((actions - self.centre) / self.scale, np.float32)
+
     def actions(self, numbers: Array) -> Array:
         """The actions [B, A] that numbers [B, A] stand for, within the bounds."""
         clipped = np.clip(numbers, self._lowest, self._highest)

@@ -74,6 +74,10 @@ class Distribution(ABC):
         """Actions as the environment takes them, of actions as they were sampled."""
         return actions
 
+    def as_sampled(self, actions: Array) -> Array:
+        """Actions as they would have been sampled, of actions [B, *act] as the environment takes them."""
+        return actions
+
     def can_act(self, allows: Array) -> Array:
         """Which rows of a mask [B, A] leave an action: [B] bool."""
         return np.asarray(allows.any(axis=1))

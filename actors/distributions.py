@@ -66,6 +66,10 @@ class Categorical(Distribution):
         """[B] int64, from ``start``."""
         return actions + self.start if self.start else actions
 
+    def as_sampled(self, actions: Array) -> Array:
+        """[B] int64, from 0."""
+        return actions.astype(np.int64) - self.start
+
     def probabilities(self, parameters: Array) -> Array:
         """[B, A] float32, rows that sum to 1."""
         return np.exp(_log_softmax(parameters))
@@ -188,6 +192,10 @@ class MultiCategorical(Distribution):
         """[B, *shape] int64, each from its own first number."""
         return (actions + self._first).reshape(len(actions), *self._shape)
 
+    def as_sampled(self, actions: Array) -> Array:
+        """[B, K] int64, each from 0."""
+        return actions.reshape(len(actions), -1).astype(np.int64) - self._first
+
     def shown(self, parameters: Array) -> dict[str, Array]:
         """The probabilities of each choice, one after another, [B, A], to seven digits."""
         probabilities = np.exp(_log_softmax(self._of_choices(parameters)))[:, self._exists]
@@ -237,6 +245,10 @@ class Bernoulli(Distribution):
     def flyable(self, actions: Array) -> Array:
         """[B, *shape] int8."""
         return actions.reshape(len(actions), *self._shape)
+
+    def as_sampled(self, actions: Array) -> Array:
+        """[B, A] int8."""
+        return actions.reshape(len(actions), -1).astype(np.int8)
 
     def shown(self, parameters: Array) -> dict[str, Array]:
         """The probabilities of a one, [B, A], to seven digits."""

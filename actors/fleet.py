@@ -137,6 +137,7 @@ class Fleet:
         unlearned: those of them that were not learned from; see ``unlearned``.
         spares: idle actors of an earlier fleet with the same resources, to use before any is started; ``stop`` leaves
             this fleet's there. None: ``stop`` ends them.
+        flies: whether there are rollouts; without, actors start when there is something to evaluate.
     """
 
     def __init__(
@@ -148,9 +149,10 @@ class Fleet:
         spares: list[Any] | None = None,
         first_ticket: int = 0,
         unlearned: Sequence[int] = (),
+        flies: bool = True,
     ) -> None:
         self.config = config
-        self._spares = spares
+        self._spares, self._flies = spares, flies
         self.backend: str | None = None
         self.restarts = 0
         self.dropped = 0
@@ -210,6 +212,8 @@ class Fleet:
     def resize(self) -> None:
         """Start or end actors so that their number fits the cluster; looks at most every two seconds."""
         if time.monotonic() - self._resized < _LOOK_SECONDS:
+            return
+        if not (self._flies or self._slots or self._score):
             return
         self._resized = time.monotonic()
         wanted = self._seen_room() if self.config.actors == "auto" else self.config.actors

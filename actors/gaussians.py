@@ -75,6 +75,10 @@ class Gaussian(Distribution):
         """[B, *shape] float32, within the bounds."""
         return self.bounds.actions(actions).reshape(len(actions), *self.shape)
 
+    def as_sampled(self, actions: Array) -> Array:
+        """[B, A] float32, what is scaled between -1 and 1."""
+        return self.bounds.numbers(actions.reshape(len(actions), -1))
+
     def shown(self, parameters: Array) -> dict[str, Array]:
         """The means, [B, A] in the actions' units, before clipping."""
         return {"mean": self.bounds.place(parameters)}
@@ -208,6 +212,10 @@ class SquashedGaussian(Distribution):
     def flyable(self, actions: Array) -> Array:
         """[B, *shape] float32, within the bounds."""
         return self.bounds.actions(actions).reshape(len(actions), *self.shape)
+
+    def as_sampled(self, actions: Array) -> Array:
+        """[B, A] float32, what is scaled between -1 and 1."""
+        return self.bounds.numbers(actions.reshape(len(actions), -1))
 
     def shown(self, parameters: Array) -> dict[str, Array]:
         """What tanh μ stands for, [B, A] in the actions' units."""

@@ -39,6 +39,7 @@ from learner.algorithms.registry import name_of
 from learner.commands.command_line import fail, one_line_errors, parse
 from learner.commands.console import say
 from learner.commands.signals import EndedBySignal, ended_by, keeping
+from learner.dataset.dataset import open_dataset
 from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
 from learner.run.config import TrainConfig, read_config, with_algorithm
@@ -64,10 +65,11 @@ class TrainCommand:
 
     preset: str = "ppo"
     """Where the options start from. Policy gradients: vpg, bpg, epg, cpg, aac, a2c, ppo, impala; by value: q_learning,
-    sarsa, expected_sarsa, nature_dqn, double_dqn, dueling_dqn, prioritized_dqn, dqn, qrdqn, pqn, sac."""
+    sarsa, expected_sarsa, nature_dqn, double_dqn, dueling_dqn, prioritized_dqn, dqn, qrdqn, pqn, sac. From pictures:
+    doom, atari. From recordings (--dataset): bc, dt."""
     algorithm: str | None = None
-    """policy_gradient, ppo, tabular, dqn, pqn, sac, or your own as package.module:Class, whose options join these;
-    None: the preset's."""
+    """policy_gradient, ppo, tabular, dqn, pqn, sac, bc, dt, or your own as package.module:Class, whose options join
+    these; None: the preset's."""
     config: Path | None = None
     """A JSON file of options, a whole config.json or a part of one, over the preset's and under the command line's."""
     tuned: bool = True
@@ -106,7 +108,7 @@ def read_command(arguments: list[str]) -> TrainCommand:
     """
     arguments = [re.sub(r"^--[\w-]+", lambda option: option[0].replace("_", "-"), word) for word in arguments]
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--preset", "--algorithm", "--config", "--env", "--resume", "--run-dir", "--init-from"):
+    for name in ("--preset", "--algorithm", "--config", "--env", "--resume", "--run-dir", "--init-from", "--dataset"):
         first.add_argument(name, default=None)
     for name in ("--go-on", "--no-tuned"):
         first.add_argument(name, action="store_true")
@@ -127,6 +129,9 @@ def read_command(arguments: list[str]) -> TrainCommand:
     base = stored or preset(known.preset or "ppo")
     file = known.config if known.config not in (None, "None") else None
     env = known.env or (read_config(file, base) if file else base).env
+    if known.dataset not in (None, "None") and not known.env and not stored:
+        env = open_dataset(known.dataset).env_id
+        base = dataclasses.replace(base, env=env)
     algorithm = known.algorithm if known.algorithm not in (None, "None") else name_of(base.algorithm)
     if not (resume or known.no_tuned) and (tuned := _settings(known.preset or "ppo", algorithm, env)):
         base = with_tuned(base, tuned, env)

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from actors.distributions import distribution_for
 from actors.errors import UserError
@@ -84,6 +84,9 @@ class Algorithm(ABC):
             raise UserError(f"reward_clip must be positive, or inf for none, not {self.reward_clip}")
         if self.batch_size is not None and self.batch_size < 2:
             raise UserError(f"batch_size must be 2 or more, or None for the whole batch, not {self.batch_size}")
+
+    is_offline: ClassVar[bool] = False
+    """Whether it learns from recordings, and flies nothing: see ``Offline``."""
 
     @property
     def most_lag(self) -> int | None:

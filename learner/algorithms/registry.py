@@ -8,6 +8,7 @@ from typing import Any
 
 from actors.errors import UserError
 from learner.algorithms.algorithm import Algorithm
+from learner.algorithms.cloning import BehaviourCloning, DecisionTransformer
 from learner.algorithms.dqn import DQN
 from learner.algorithms.naming import find
 from learner.algorithms.policy_gradient import PolicyGradient
@@ -23,6 +24,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "dqn": DQN,
     "pqn": PQN,
     "sac": SAC,
+    "bc": BehaviourCloning,
+    "dt": DecisionTransformer,
 }
 
 

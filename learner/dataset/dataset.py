@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import math
 import os
 import re
 import tempfile
@@ -79,6 +81,28 @@ class Dataset:
     def num_steps(self) -> int:
         """How many steps all episodes have."""
         return int(self.lengths.sum())
+
+    @functools.cached_property
+    def asked(self) -> float:
+        """The return to ask for where nobody says another: the mean of the best tenth of the episodes."""
+        best = np.sort(self.returns)[-math.ceil(0.1 * self.num_episodes) :]
+        return float(best.mean())
+
+    def summary(self) -> dict[str, Any]:
+        """What a policy that learned from it says of it, as plain JSON."""
+        returns = {"least": self.returns.min(), "mean": self.returns.mean(), "most": self.returns.max()}
+        return {
+            "episodes": self.num_episodes,
+            "steps": self.num_steps,
+            "returns": {name: round(float(value), 6) for name, value in returns.items()},
+        }
+
+    def best(self, share: float) -> Dataset:
+        """That share of its episodes, those of the highest returns; one at least."""
+        count = max(1, round(share * self.num_episodes))
+        chosen = np.sort(np.argsort(-self.returns, kind="stable")[:count])
+        columns = ("lengths", "returns", "terminated", "source", "in_part", "start", "segment")
+        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
     def part(self, index: int) -> EpisodeBatch:
         """The episodes of one part, its columns read-only views of its file, of which only rows that are used are read.

@@ -193,5 +193,5 @@ def _any_outside(outside: Tree) -> bool:
 def _digest(data: Array, header: Header) -> str:
     start = bytes(data[: header.size])
     sha = hashlib.sha256(start.replace(header.digest.encode(), _NO_DIGEST, 1))
-    sha.update(memoryview(data[header.size :]))
+    sha.update(data[header.size :].data)
     return sha.hexdigest()

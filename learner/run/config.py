@@ -19,10 +19,13 @@ from actors.seeds import check_seeds
 from learner.algorithms.algorithm import Algorithm
 from learner.algorithms.ppo import PPO
 from learner.algorithms.registry import changed_to, find_algorithm, name_of
+from learner.dataset.config import DatasetConfig
 from learner.networks.config import NetworkConfig
 from learner.optimisation.config import OptimisationConfig
 from learner.run.older import modernised
 from learner.run.placement import PlacementConfig
+
+_LIMITS = ("total_timesteps", "max_episodes", "max_seconds", "max_updates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +42,15 @@ class StopConfig:
     """Episodes."""
     max_seconds: float | None = None
     """Seconds since collection began, those before a resume included."""
+    max_updates: int | None = None
+    """Updates."""
 
     def __post_init__(self) -> None:
         if self.window < 1:
             raise UserError(f"window must be 1 or more, not {self.window}")
         if self.target_return is not None and not math.isfinite(self.target_return):
             raise UserError(f"target_return must be a number, or None, not {self.target_return}")
-        limits = {name: getattr(self, name) for name in ("total_timesteps", "max_episodes", "max_seconds")}
+        limits = {name: getattr(self, name) for name in _LIMITS}
         for name, value in limits.items():
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"{name} must be positive, or None, not {value}")
@@ -55,11 +60,11 @@ class StopConfig:
     @property
     def has_budget(self) -> bool:
         """Whether it ends for another reason than its target return."""
-        return any(limit is not None for limit in (self.total_timesteps, self.max_episodes, self.max_seconds))
+        return any(getattr(self, name) is not None for name in _LIMITS)
 
-    def progress(self, timesteps: int, episodes: int, seconds: float) -> float:
+    def progress(self, timesteps: int, episodes: int, seconds: float, updates: int = 0) -> float:
         """Share of the budget that is used up, from 0 to 1; the target return does not count."""
-        used = ((timesteps, self.total_timesteps), (episodes, self.max_episodes), (seconds, self.max_seconds))
+        used = zip((timesteps, episodes, seconds, updates), (getattr(self, name) for name in _LIMITS), strict=True)
         return min(1.0, max((spent / budget for spent, budget in used if budget is not None), default=0.0))
 
 
@@ -114,6 +119,7 @@ class TrainConfig:
     fleet: FleetConfig = FleetConfig()
     network: NetworkConfig = NetworkConfig()
     algorithm: Algorithm = PPO()
+    dataset: DatasetConfig = DatasetConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
     placement: PlacementConfig = PlacementConfig()
     stop: StopConfig = StopConfig()
@@ -135,6 +141,20 @@ class TrainConfig:
             )
         if algorithm.batch_size is not None and algorithm.batch_size < learners:
             raise UserError(f"a minibatch of batch_size {algorithm.batch_size} cannot be shared by {learners} learners")
+
+    def require_source(self) -> None:
+        """Make sure that there is something to learn from, as the algorithm does.
+
+        Raises:
+            UserError: it learns from recordings and there are none, or the other way about.
+        """
+        if self.algorithm.is_offline != (self.dataset.dataset is not None):
+            name = name_of(self.algorithm)
+            raise UserError(
+                f"{name} learns from recordings: give it --dataset DIRECTORY; python -m learner.record makes one"
+                if self.algorithm.is_offline
+                else f"{name} learns from what it flies, and a dataset is for bc and dt: leave it out"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data: infinities are strings, see ``json_text``; the algorithm says its name."""

@@ -18,6 +18,7 @@ class Counters:
 
     total_timesteps: int = 0
     episodes: int = 0
+    updates: int = 0
     seconds: float = 0.0
     """Since collection began, pauses between runs excluded."""
     best_mean_return: float = -math.inf
@@ -49,9 +50,9 @@ class Counters:
         return _mean(self.recent_returns)
 
     @property
-    def spent(self) -> tuple[int, int, float]:
-        """What ``StopConfig.progress`` takes: steps, episodes, seconds."""
-        return self.total_timesteps, self.episodes, self.seconds
+    def spent(self) -> tuple[int, int, float, int]:
+        """What ``StopConfig.progress`` takes: steps, episodes, seconds, updates."""
+        return self.total_timesteps, self.episodes, self.seconds, self.updates
 
     @property
     def improved(self) -> bool | None:

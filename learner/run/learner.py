@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from actors.cores import CORE
+from actors.distributions import DISTRIBUTIONS
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.masks import allowed
@@ -24,17 +25,21 @@ from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spec import PolicySpec
 from actors.trees import Tree
 from learner.algorithms.algorithm import Algorithm, Experience
+from learner.algorithms.offline import Offline
 from learner.algorithms.registry import name_of
+from learner.dataset.windows import Windows
 from learner.memory.frames import Frames
-from learner.memory.memory import Columns
+from learner.memory.memory import Columns, Memory
 from learner.networks.config import Critic
 from learner.networks.encoder import Encoder
 from learner.networks.normalizer import Normalizer
+from learner.networks.transformer import TorchTransformer
 from learner.optimisation.config import OptimisationConfig
 from learner.optimisation.sharding import Shard
 from learner.optimisation.step import GradientStep
 
 if TYPE_CHECKING:
+    from learner.dataset.dataset import Dataset
     from learner.run.initial import Initial
 
 
@@ -51,6 +56,7 @@ class Learner:
         shard: its place among learners that share the work; None: it is alone.
         initial: what it starts from; None: random weights.
         keeps_memory: whether its state holds the memory.
+        dataset: the recorded episodes that it learns from; None: it is given batches.
 
     Raises:
         UserError: a CUDA device is asked for and not there.
@@ -67,6 +73,7 @@ class Learner:
         shard: Shard | None = None,
         initial: Initial | None = None,
         keeps_memory: bool = False,
+        dataset: Dataset | None = None,
     ) -> None:
         self.spec = spec
         self.algorithm = algorithm
@@ -78,19 +85,21 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = algorithm.make_network(spec, critic or Critic()).to(self.device)
-        self._memory = algorithm.make_memory(self._generator)
         loss = functools.partial(algorithm.loss, self.network)
         name, size = name_of(algorithm), algorithm.batch_size
+        is_large = self.network.encoder is not None or spec.network.memory == "transformer"
         for module in self.network.modules():
             if isinstance(module, Encoder):
                 module.in_bfloat16 = optimisation.bfloat16
-        if self.network.encoder is not None and self.device.type == "cpu":
-            optimisation = dataclasses.replace(optimisation, compile=False)  # convolutions gain nothing by a recording
+        if is_large and self.device.type == "cpu":
+            optimisation = dataclasses.replace(optimisation, compile=False)  # it would gain nothing by a recording
         self._step = GradientStep(self.network, loss, optimisation, size, self._shard, name, algorithm.loss)
         self._normalizer = (
             Normalizer(spec.seen.inputs, spec.statistics_dtype) if spec.network.normalize_observations else None
         )
         self._seed = seed
+        self._memory = self._recorded(dataset) if dataset else algorithm.make_memory(self._generator)
+        self._recorded_size = (dataset.num_episodes, dataset.num_steps) if dataset else (0, 0)
         if initial:
             self._start_from(initial)
         self.version = spec.version
@@ -98,6 +107,18 @@ class Learner:
         self._steps = self._gradient_steps = 0
         """What was learned from, and steps of the optimiser, so far."""
         self._begin()
+
+    def _recorded(self, dataset: Dataset) -> Memory:
+        """The memory of recorded episodes; their statistics are those of the policy."""
+        algorithm, spec, policy = self.algorithm, self.spec, self.network
+        assert isinstance(algorithm, Offline)
+        distribution = DISTRIBUTIONS[spec.distribution].of(spec, policy.policy_weights())
+        if self._normalizer:
+            for observed in Windows(dataset, spec, distribution, 1).observed():
+                self._normalizer.update(observed)
+        if isinstance(policy.core, TorchTransformer):
+            policy.core.set_returns(float(dataset.returns.mean()), float(dataset.returns.std()) or 1.0)
+        return algorithm.recorded(dataset, spec, distribution, self._generator, self.device)
 
     def _begin(self) -> None:
         """Set what follows the run's schedules or statistics, before anybody acts or learns."""
@@ -132,10 +153,10 @@ class Learner:
         return Policy(dataclasses.replace(self.spec, version=self.version, trained=self.trained), weights)
 
     def update(self, *batches: EpisodeBatch, progress_remaining: float = 1.0) -> tuple[Policy, dict[str, float]]:
-        """Learn from batches, laid end to end as one.
+        """Learn from batches, laid end to end as one, or from what is recorded.
 
         Args:
-            batches: experience, flown by this policy or a recent one.
+            batches: experience, flown by this policy or a recent one; none where episodes are recorded.
             progress_remaining: from 1 to 0 in a run; a linear schedule multiplies the learning rate with it.
 
         Returns:
@@ -145,13 +166,27 @@ class Learner:
             NonFiniteError: a term of the loss, the gradient or a weight is NaN or infinite; names it and the update.
         """
         with self._seeded():
-            return self._learn(EpisodeBatch.concatenate(batches), progress_remaining)
+            return self._learn(EpisodeBatch.concatenate(batches) if batches else None, progress_remaining)
 
-    def _learn(self, batch: EpisodeBatch, progress_remaining: float) -> tuple[Policy, dict[str, float]]:
+    def _learn(self, batch: EpisodeBatch | None, progress_remaining: float) -> tuple[Policy, dict[str, float]]:
         learning_rate = self.optimisation.learning_rate * (
             progress_remaining if self.optimisation.schedule == "linear" else 1
         )
         self._step.set_learning_rate(learning_rate)
+        columns, estimates = self._take_in(batch) if batch else ({}, {})
+        metrics = self._descend(columns)
+        for tensor in (self._step.parameters, *(own for _, own in self._unlearned())):
+            self._shard.agree(tensor)
+        self._check_finite(metrics)
+        self.version += 1
+        self._steps += batch.num_steps if batch else 0
+        self._begin()
+        metrics |= {f"train/{name}": value for name, value in (estimates | self._memory.figures()).items()}
+        metrics |= {"train/learning_rate": learning_rate, "train/n_updates": self.version}
+        return self.policy(), metrics
+
+    def _take_in(self, batch: EpisodeBatch) -> tuple[Columns, dict[str, float]]:
+        """Put a batch into the memory; answers what ``prepare`` made of it."""
         # First, as Brax does: the first batch too is learned from normalised, and a policy is published with statistics
         # that it was trained with. The one that flew had older ones, so that even on-policy the ratios begin near 1.
         if self._normalizer:
@@ -161,16 +196,7 @@ class Learner:
             prepared = self.algorithm.prepare(self.network, self._uploaded(batch))
         columns, estimates = check_prepared(name_of(self.algorithm), prepared)
         self._memory.add(columns)
-        metrics = self._descend(columns)
-        for tensor in (self._step.parameters, *(own for _, own in self._unlearned())):
-            self._shard.agree(tensor)
-        self._check_finite(metrics)
-        self.version += 1
-        self._steps += batch.num_steps
-        self._begin()
-        metrics |= {f"train/{name}": value for name, value in (estimates | self._memory.figures()).items()}
-        metrics |= {"train/learning_rate": learning_rate, "train/n_updates": self.version}
-        return self.policy(), metrics
+        return columns, estimates
 
     def _descend(self, columns: Columns) -> dict[str, float]:
         """Take all steps of an update; answers the means of their metrics, and how many there were."""
@@ -279,6 +305,7 @@ class Learner:
             "scale_actions": np.array(self.spec.scale_actions),
             "seed": np.array(self._seed),
             "generator": self._generator.get_state().numpy().copy(),
+            "recorded": np.array(self._recorded_size),
             **self._step.state(),
         }
         if self._normalizer:
@@ -300,8 +327,15 @@ class Learner:
         """Go on from a state of a learner of the same configuration.
 
         Raises:
-            UserError: the state is of other networks.
+            UserError: the state is of other networks, or was learned from other recordings.
         """
+        size = tuple(state.get("recorded", (0, 0)))
+        if size != self._recorded_size:
+            (episodes, steps), (episodes_now, steps_now) = size, self._recorded_size
+            raise UserError(
+                f"the run learned from {episodes:,} episodes of {steps:,} steps, and there are {episodes_now:,} of "
+                f"{steps_now:,} now: it goes on only with what it began with; begin another run, maybe with --init-from"
+            )
         self._step.load_state(state)
         self.version = int(state["version"])
         scaled = bool(state.get("scale_actions", False))  # not of those that were saved before actions could be

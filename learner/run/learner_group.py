@@ -22,6 +22,7 @@ from learner.run.config import TrainConfig
 from learner.run.learner_actor import LearnerActor
 
 if TYPE_CHECKING:
+    from learner.dataset.dataset import Dataset
     from learner.run.initial import Initial
 
 log = logging.getLogger("touchdown")
@@ -59,6 +60,7 @@ class LearnerGroup:
         preset: for the policy's record of how it was trained.
         spares: idle learners to use before any is started; ``stop`` leaves this one's there. None: ``stop`` ends them.
         initial: what they start from; None: random weights.
+        dataset: the recorded episodes that they learn from; None: they are given batches.
 
     Raises:
         UserError: the algorithm cannot learn to fly this environment with this network.
@@ -71,14 +73,18 @@ class LearnerGroup:
         preset: str | None,
         spares: list[Any] | None = None,
         initial: Initial | None = None,
+        dataset: Dataset | None = None,
     ) -> None:
         network = config.network.of_policy(environment.observation)
         trained: dict[str, Any] = {"preset": preset, "seed": config.seed, "algorithm": name_of(config.algorithm)}
         if initial:
             network["scale_actions"] = initial.policy.spec.scale_actions
             trained["init_from"] = initial.record()
+        if dataset:
+            trained |= dataset.summary()
         distribution = config.algorithm.distribution(environment.action)
-        spec = environment.policy_spec(**network, trained=trained, distribution=distribution)
+        target = (dataset.asked if dataset else 0.0) if network["memory"] == "transformer" else None
+        spec = environment.policy_spec(**network, trained=trained, distribution=distribution, target_return=target)
         config.algorithm.require_fit(spec)
         self._arguments = {
             "critic": config.network.critic(bool(spec.network.trunk)),
@@ -88,6 +94,7 @@ class LearnerGroup:
             "seed": config.seed,
             "initial": initial,
             "keeps_memory": config.checkpoint.checkpoint_memory,
+            "dataset": dataset,
         }
         self._placement = config.placement
         self._spares = spares

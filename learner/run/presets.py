@@ -47,6 +47,13 @@ _PRIORITIZED: dict[str, Any] = {"algorithm": {"prioritized": True}}
 
 _ENTROPY: dict[str, Any] = {"algorithm": {"ent_coef": 0.005, "normalize_entropy": True}}
 
+_RECORDED: dict[str, Any] = {
+    "network": {"normalize_observations": True},
+    "optimisation": {"learning_rate": 1e-3, "schedule": "linear"},
+    "stop": {"total_timesteps": None, "max_updates": 40},
+}
+"""Learning from recordings: 4,000 gradient steps."""
+
 PRESETS: dict[str, list[dict[str, Any]]] = {
     "vpg": [_EPISODES, {"algorithm": {"advantage": "reward_to_go"}}],
     "bpg": [_EPISODES, {"algorithm": {"advantage": "baseline"}}],
@@ -154,6 +161,16 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
                 "reward_clip": 1.0,
             },
         }
+    ],
+    "bc": [_RECORDED, {"network": {"activation": "relu"}, "algorithm": {"name": "bc", "batch_size": 1024}}],
+    "dt": [
+        _RECORDED,
+        {
+            "network": {"memory": "transformer", "hidden_sizes": [64], "activation": "relu"},
+            "placement": {"threads": 2},
+            "algorithm": {"name": "dt", "batch_size": 1920},
+            "optimisation": {"max_grad_norm": 1.0},
+        },
     ],
     "pqn": [
         {

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from actors.errors import printable
 from learner.commands.console import clock
+from learner.dataset.dataset import Dataset
 from learner.run.callback import Callback
 from learner.run.result import Result
 from learner.run.trainer import Trainer
@@ -61,8 +62,9 @@ class ProgressDisplay(Callback):
     def on_start(self, trainer: Trainer) -> None:
         """Say what starts, and put up the bar on a terminal."""
         config = trainer.config
+        starting = "starting the learner" if trainer.dataset else "starting actors and the learner"
         self._console.print(
-            f"[bold]{escape(config.env)}[/bold]: starting actors and the learner; "
+            f"[bold]{escape(config.env)}[/bold]: {starting}; "
             f"run directory [bold]{escape(printable(str(trainer.directory)))}[/bold]",
             highlight=False,
         )
@@ -80,7 +82,9 @@ class ProgressDisplay(Callback):
 
     def on_wait(self, trainer: Trainer) -> None:
         """Say once who simulates and where the learner is."""
-        if not self._said_backend and trainer.fleet and trainer.fleet.backend:
+        if trainer.dataset:
+            self._say_recorded(trainer, trainer.dataset)
+        elif not self._said_backend and trainer.fleet and trainer.fleet.backend:
             self._said_backend = True
             log.info(
                 "flying %s on %s with %d actors of %d environments; learning on %s",
@@ -89,6 +93,15 @@ class ProgressDisplay(Callback):
                 trainer.fleet.size,
                 trainer.config.rollout.n_envs,
                 trainer.learners.device,
+            )
+
+    def _say_recorded(self, trainer: Trainer, dataset: Dataset) -> None:
+        if not self._said_backend and trainer.learners.device:
+            self._said_backend = True
+            log.info(
+                "%s episodes of %s steps, returns from %.1f to %.1f, mean %.1f; learning on %s",
+                *(f"{dataset.num_episodes:,}", f"{dataset.num_steps:,}"),
+                *(dataset.returns.min(), dataset.returns.max(), dataset.returns.mean(), trainer.learners.device),
             )
 
     def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
@@ -120,12 +133,20 @@ class ProgressDisplay(Callback):
             "" if of == wanted else f", short of {trainer.config.stop.target_return:g}",
         )
 
-    def on_end(self, _trainer: Trainer, result: Result) -> None:
+    def on_end(self, trainer: Trainer, result: Result) -> None:
         """Print the last table, and in one line what the run came to."""
         self.close()
         counters = result.counters
         if self._row:
             self._console.print(metrics_table(self._row | self._evaluation))
+        if trainer.dataset:
+            self._console.print(
+                f"{result.outcome}: {counters.updates:,} updates from {trainer.dataset.num_episodes:,} episodes "
+                f"in {counters.seconds:.1f} s; best evaluation {_mean(counters.best_evaluation)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return
         self._console.print(
             f"{result.outcome}: {counters.total_timesteps:,} steps, {counters.episodes:,} episodes in "
             f"{counters.seconds:.1f} s ({counters.total_timesteps / max(counters.seconds, 1e-9):,.0f} steps/s); "
@@ -148,6 +169,16 @@ class ProgressDisplay(Callback):
         row, counters = self._row, trainer.counters
         share = self._share(trainer)
         left = counters.seconds * (1 - share) / share if share > 0 else math.nan
+        if trainer.dataset:
+            return _GAP.join(
+                [
+                    f"{counters.updates:>6,} updates",
+                    f"at most {clock(left)} left",
+                    f"loss {row['train/loss']:.4f}",
+                    f"return {_mean(self._evaluation.get('eval/mean_reward', math.nan)):>6}",
+                    f"best {_mean(counters.best_evaluation):>6}",
+                ]
+            )
         parts = [
             f"{counters.total_timesteps:>10,} steps",
             f"at most {clock(left)} left",

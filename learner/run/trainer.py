@@ -25,6 +25,7 @@ from actors.score import Score
 from actors.vectors import envpool_lacks, require_envpool
 from actors.waiting import Waiting
 from learner.commands.signals import stopping_on_signals
+from learner.dataset.dataset import Dataset
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
@@ -77,6 +78,7 @@ class Trainer:
         command: str | None = None,
         initial: Initial | None = None,
     ) -> None:
+        config.require_source()
         self.environment: EnvironmentInfo = describe(config.env)
         given = config.env
         self.config = config = dataclasses.replace(config, env=self.environment.env_id)
@@ -84,7 +86,7 @@ class Trainer:
         if config.optimisation.schedule == "linear" and not config.stop.has_budget:
             raise UserError(
                 "schedule 'linear' falls to zero at the end of a budget, and target_return is none: "
-                "set total_timesteps, max_episodes or max_seconds too, or schedule 'constant'"
+                "set total_timesteps, max_episodes, max_seconds or max_updates too, or schedule 'constant'"
             )
         try_out(config.env)
         registration(config.env)  # says now if the actors cannot have it
@@ -104,7 +106,13 @@ class Trainer:
         """The number of the operating system's signal that ends the run; None: none has come."""
         self._callbacks = callbacks
         self._new = not resume
-        self.learners = LearnerGroup(config, self.environment, preset, spares.learners if spares else None, initial)
+        self.dataset = config.dataset.open() if config.dataset.dataset else None
+        """The recorded episodes that are learned from; None: actors fly."""
+        if self.dataset:
+            self._require_recorded(self.dataset)
+        self.learners = LearnerGroup(
+            config, self.environment, preset, spares.learners if spares else None, initial, self.dataset
+        )
         self._preset, self._command = preset, command
         self._last: Checkpoint | None = None
         if resume:
@@ -130,6 +138,19 @@ class Trainer:
             raise UserError(f"the run in {self.directory} is one of {before.env}: it cannot go on with {env_id}")
         if before.network != self.config.network:
             raise UserError(f"the run in {self.directory} goes on with its own {before.network}")
+
+    def _require_recorded(self, dataset: Dataset) -> None:
+        """Check that what is recorded is of the run's environment."""
+        mine, env_id = self.environment, self.config.env
+        for name, space, seen in (
+            ("observation", dataset.observation, mine.observation),
+            ("action", dataset.action, mine.action),
+        ):
+            if space.form != seen.form:
+                raise UserError(
+                    f"{dataset.location} was recorded on {dataset.env_id}: its {name} is {space.in_words()}, and "
+                    f"{env_id} has {seen.in_words()}; leave --env out to take that of the dataset"
+                )
 
     def _load(self) -> Checkpoint | None:
         """What the run goes on from, its counters taken over; None: there is no checkpoint yet."""
@@ -272,7 +293,8 @@ class Trainer:
         spare_actors = self._spares.actors if self._spares is not None else None
         begun = self.counters
         self.fleet = Fleet(
-            config.env, config.rollout, config.fleet, config.seed, spare_actors, begun.tickets, begun.unlearned
+            *(config.env, config.rollout, config.fleet, config.seed),
+            *(spare_actors, begun.tickets, begun.unlearned, self.dataset is None),
         )
         for callback in self._callbacks:
             callback.on_start(self)
@@ -292,7 +314,7 @@ class Trainer:
         self.policy()  # a learner that dies before it tells is found out here, and not by every actor
         if self.recorder.last is None:
             self._save()
-        while not self.fleet.size and self._stop_reason is None:  # the clock starts with the first rollout
+        while not (self.dataset or self.fleet.size or self._stop_reason):  # the clock starts with the first rollout
             self.fleet.resize()
             for ref in ray.wait(self.fleet.waiting_for, num_returns=1, timeout=0.1)[0]:
                 self.fleet.land(ref)
@@ -334,13 +356,21 @@ class Trainer:
         if self._progress() >= 1:
             return
         self._evaluator.consider(self.fleet, self._policy, self.version, self.counters)
-        if self._update is None and (landed := self.fleet.take(self.version)):
-            self.fleet.in_update = len(landed)
-            self.counters.progress_remaining = self.counters.annealing * (1 - self._progress())
-            batches = [rollout.batch for rollout in landed]
-            policy, answers = self.learners.update(batches, self.counters.progress_remaining)
-            self._update = _Update(landed, policy, answers)
-        self.fleet.launch(self._policy, self.version)
+        if self._update is None:
+            landed = self.fleet.take(self.version) if self.dataset is None else []
+            if landed or self.dataset:
+                self._begin_update(landed)
+        if self.dataset is None:
+            self.fleet.launch(self._policy, self.version)
+
+    def _begin_update(self, landed: list[Landed]) -> None:
+        """Have the learner learn from these rollouts, or from what is recorded."""
+        assert self.fleet is not None
+        self.fleet.in_update = len(landed)
+        self.counters.progress_remaining = self.counters.annealing * (1 - self._progress())
+        batches = [rollout.batch for rollout in landed]
+        policy, answers = self.learners.update(batches, self.counters.progress_remaining)
+        self._update = _Update(landed, policy, answers)
 
     def _progress(self) -> float:
         return self.config.stop.progress(*self.counters.spent)
@@ -361,12 +391,17 @@ class Trainer:
             self.fleet.give_back(update.landed)
             return
         self._learner_deaths = 0
-        lag = statistics.fmean(self.version - rollout.report.policy_version for rollout in update.landed)
+        lags = [self.version - rollout.report.policy_version for rollout in update.landed]
         self._policy, self.version = update.policy, self.version + 1
         self.counters.seconds = time.monotonic() - self._began
+        self.counters.updates += 1
         for rollout in update.landed:
             self.counters.add(rollout.report, self.config.stop.window)
-        row = self._row(metrics, lag, update.landed)
+        if self.dataset:
+            self.counters.total_timesteps += int(metrics["train/gradient_steps"]) * (
+                self.config.algorithm.batch_size or 0
+            )
+        row = self._row(metrics, statistics.fmean(lags) if lags else 0.0, update.landed)
         self.recorder.log(row)
         now = time.monotonic()
         if now - self._saved >= self.config.checkpoint.checkpoint_seconds:

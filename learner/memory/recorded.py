@@ -1,0 +1,72 @@
+"""The memory of those who learn from recordings: windows of episodes that are in files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actors.trees import Array
+from learner.dataset.windows import Windows
+from learner.memory.memory import Columns
+
+
+class Recorded:
+    """Windows drawn evenly by episode, from a uniformly drawn step on: long episodes count as much as short ones.
+
+    Args:
+        windows: read them.
+        lengths: [E] int64: steps of each episode.
+        count: windows in a minibatch.
+        gradient_steps: minibatches of an update.
+        generator: draws; the same on all learners.
+        device: where they are learned from.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        lengths: Array,
+        count: int,
+        gradient_steps: int,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self._windows, self._lengths, self._count = windows, torch.from_numpy(lengths), count
+        self._gradient_steps, self._generator, self._device = gradient_steps, generator, device
+
+    def add(self, columns: Columns) -> None:
+        """Nothing: what is recorded does not grow."""
+
+    def draw(self) -> Iterator[Iterable[Columns]]:
+        """One pass of ``gradient_steps`` minibatches, [W, length, …] in all columns: see ``Windows.read``."""
+        yield (self._minibatch() for _ in range(self._gradient_steps))
+
+    def _minibatch(self) -> Columns:
+        episodes = torch.randint(len(self._lengths), (self._count,), generator=self._generator)
+        shares = torch.rand(self._count, dtype=torch.float64, generator=self._generator)
+        firsts = (shares * self._lengths[episodes]).long()
+        columns = self._windows.read(episodes.numpy(), firsts.numpy())
+        return {name: torch.from_numpy(np.ascontiguousarray(each)).to(self._device) for name, each in columns.items()}
+
+    heeds_errors = False
+
+    def told(self, errors: Tensor) -> None:
+        """Nothing follows from it."""
+
+    def figures(self) -> dict[str, float]:
+        """None."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """None."""
+        return []
+
+    def state(self) -> dict[str, Array]:
+        """Nothing: all is in files."""
+        return {}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Nothing is held."""
