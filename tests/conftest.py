@@ -57,14 +57,11 @@ def nodes() -> Iterator[Any]:
     """Ray's own cluster of several nodes on one machine; its head has two CPUs."""
     from ray.cluster_utils import Cluster
 
+    from learner.run.ray_session import small_head
+
     cluster = Cluster()  # type: ignore[no-untyped-call]
-    # Nobody reads what a log monitor reads, and of the log files of a whole session that is a minute's work.
-    options: dict[str, Any] = {
-        "include_dashboard": False,
-        "include_log_monitor": False,
-        "object_store_memory": 256 * 1024**2,
-    }
-    start_node(cluster, num_cpus=2, labels={"role": "head"}, **options)
+    with small_head():
+        start_node(cluster, num_cpus=2, labels={"role": "head"}, object_store_memory=256 * 1024**2)
     yield cluster
     cluster.shutdown()
 
@@ -96,7 +93,9 @@ def add_node(ray_cluster: None, nodes: Any) -> Iterator[AddNode]:
     added = []
 
     def add(cpus: int, **labels: str) -> psutil.Process:
-        added.append(start_node(nodes, num_cpus=cpus, labels=labels, object_store_memory=100_000_000))
+        # Nobody reads what a log monitor reads, and of the log files of a whole session that is a minute's work.
+        options: dict[str, Any] = {"include_log_monitor": False, "object_store_memory": 100_000_000}
+        added.append(start_node(nodes, num_cpus=cpus, labels=labels, **options))
         (raylet,) = added[-1].all_processes["raylet"]
         return psutil.Process(raylet.process.pid)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import ray
-from ray._private import utils
+from ray._private import parameter, ray_constants, utils
 from ray._private.grpc_utils import init_grpc_channel
+from ray._private.node import Node
 from ray._private.services import canonicalize_bootstrap_address
+from ray._private.worker import global_worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
@@ -27,6 +31,9 @@ _JOIN_SECONDS = 30.0
 """That a cluster has to answer; Ray itself would try for five minutes."""
 _STARTS = 3
 """Tries to start a Ray of one's own: on a busy machine its processes can take longer than it waits for them."""
+
+_NOBODY = b"http://127.0.0.1:9"
+"""The port that RFC 863 gives to what is to be discarded."""
 
 
 def ray_address() -> str | None:
@@ -69,12 +76,37 @@ def _join(address: str) -> None:
             _show_token_if_asked(canonicalize_bootstrap_address(address) or address)
         with _signals_left_alone():
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+        worker: Any = global_worker
+        if hasattr(worker, "gcs_error_subscriber"):  # who comes by ray:// has none
+            worker.gcs_error_subscriber = Unhurried(worker.gcs_error_subscriber)
     except grpc.FutureTimeoutError:
         raise UserError(f"{words}: it did not answer within {_JOIN_SECONDS:g} s; {remedy}") from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"{words}: {' '.join(str(error).split())}; {remedy}") from error
     except AuthenticationError as error:
         raise UserError(f"{words}: {error.message}; copy the token of its head, ~/.ray/auth_token, to here") from None
+
+
+class Unhurried:
+    """A subscriber to a cluster's messages that is asked once a second where it answers at once that there are none.
+
+    Ray asks its own again without a pause, and that answers so once the head was lost, also when there is a new one:
+    for the rest of the run a thread of the driver would take a core.
+    """
+
+    def __init__(self, subscriber: Any) -> None:
+        self._subscriber = subscriber
+
+    def poll(self, timeout: float | None = None) -> tuple[Any, Any]:
+        """The next message, awaited; what and whose it is, or None and None."""
+        begun = time.monotonic()
+        answer: tuple[Any, Any] = self._subscriber.poll(timeout)
+        if answer[1] is None:
+            time.sleep(max(0.0, begun + 1.0 - time.monotonic()))
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._subscriber, name)
 
 
 def _show_token_if_asked(gcs: str) -> None:
@@ -118,7 +150,7 @@ def _welcomes(gcs: str) -> bool:
 def _start(options: dict[str, Any]) -> None:
     for attempt in range(1, _STARTS + 1):
         try:
-            with _signals_left_alone():
+            with _signals_left_alone(), small_head():
                 ray.init("local", logging_level=logging.ERROR, log_to_driver=False, **options)
             return
         except OSError as error:
@@ -138,6 +170,32 @@ def _start(options: dict[str, Any]) -> None:
                 said = " ".join(str(error).split())
                 raise UserError(f"Ray did not start, tried {_STARTS} times: {said}") from error
             log.warning("Ray did not start in time; trying again")
+
+
+@contextlib.contextmanager
+def small_head() -> Iterator[None]:
+    """A head that starts here comes without three processes that one machine has no use for, one of them waited for.
+
+    They are the autoscaler, the monitor that brings workers' logs to a driver, which ours does not show, and the
+    dashboard's server, which without a dashboard has Ray's usage statistics alone to send. ``ray.init`` has no option
+    for any of them; together they take as long as all the rest.
+    """
+
+    def name_nobody(node: Any, **_: Any) -> None:
+        node._webui_url = ""
+        # Or Ray's agent would look for it every second, and log each time that there is none.
+        where = ray_constants.KV_NAMESPACE_DASHBOARD
+        node.get_gcs_client().internal_kv_put(ray_constants.DASHBOARD_ADDRESS.encode(), _NOBODY, True, where)
+
+    module: Any = parameter
+    node_class: Any = Node
+    before = module.RayParams, node_class.start_api_server
+    module.RayParams = functools.partial(module.RayParams, no_monitor=True, include_log_monitor=False)
+    node_class.start_api_server = name_nobody
+    try:
+        yield
+    finally:
+        module.RayParams, node_class.start_api_server = before
 
 
 def metric_tag(text: str) -> str:

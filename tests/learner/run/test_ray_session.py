@@ -6,16 +6,20 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import ray
+from ray._private import parameter
 from ray._private.services import GCS_SERVER_EXECUTABLE, get_node_ip_address
 
 from actors.errors import UserError
 from learner.run import ray_session
-from learner.run.ray_session import metric_tag, ray_address, start_ray
+from learner.run.ray_session import Unhurried, metric_tag, ray_address, start_ray
 from serve.service.fast_ingress import free_port
 
 
@@ -113,6 +117,7 @@ def test_a_start_that_times_out_is_tried_again(monkeypatch: pytest.MonkeyPatch, 
 
     def init(*arguments: object, **options: object) -> None:
         tries.append(arguments)
+        assert parameter.RayParams().no_monitor, "see small_head"
         if len(tries) <= failures:
             raise Exception("The current node timed out during startup. This could happen because ...")
 
@@ -126,6 +131,32 @@ def test_a_start_that_times_out_is_tried_again(monkeypatch: pytest.MonkeyPatch, 
     else:
         with pytest.raises(UserError, match="Ray did not start, tried 3 times: The current node timed out"):
             start_ray()
+
+
+def test_a_small_head_is_without_what_nobody_asks(ray_cluster: None) -> None:
+    """The tests' own was started as a run starts one, and it works."""
+    commands = [" ".join(one.cmdline()) for one in psutil.Process().children()]
+    assert any("gcs_server" in command for command in commands)
+    assert not [command for command in commands if "monitor.py" in command or "dashboard.py" in command]
+    log = Path(ray._private.worker._global_node.get_session_dir_path(), "logs/dashboard_agent.log")
+    assert "Get dashboard http address failed" not in log.read_text(), "or it would be told each second"
+
+
+def test_a_subscriber_that_has_nothing_to_say_is_not_asked_all_the_time() -> None:
+    class Lost:
+        asked = 0
+
+        def poll(self, timeout: float | None = None) -> tuple[Any, Any]:
+            self.asked += 1
+            return (b"", {"error_message": "lost"}) if self.asked == 1 else (None, None)
+
+    lost = Unhurried(Lost())
+    begun = time.monotonic()
+    assert lost.poll()[1] == {"error_message": "lost"}
+    assert time.monotonic() < begun + 0.5, "what there is is brought at once"
+    assert lost.poll() == (None, None)
+    assert time.monotonic() >= begun + 1
+    assert lost.asked == 2
 
 
 def test_too_long_a_directory_for_sockets_names_the_remedy(tmp_path: Path) -> None:
