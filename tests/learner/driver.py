@@ -36,7 +36,7 @@ class Driver:
             assert self.process.poll() is None, self.process.communicate()
             return condition(self.rows())
 
-        wait_for(holds, "the run goes on", seconds)
+        wait_for(holds, "the run goes on", seconds, every=0.1)  # a log of thousands of rows
 
     def wait_for_updates(self, more: int) -> None:
         done = len(self.rows())

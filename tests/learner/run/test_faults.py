@@ -127,23 +127,23 @@ def check_goes_on(run_dir: Path) -> float:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_drivers_killed_at_thirty_moments_go_on(start: Start, tmp_path: Path) -> None:
-    """Random ones, most of them while something is being written. Three are kills; at nine more before each the driver
-    is stopped for as long as what it has written is copied, which is what a kill would have left."""
+    """Random ones, most of them while something is being written. Two are kills; at 14 more before each the driver is
+    stopped for as long as what it has written is copied, which is what a kill would have left."""
     rng = random.Random(0)
     run_dir = tmp_path / "run"
     command = [*FOR_EVER, "--actor-labels", "role", "head", *ON_THE_HEAD, "--go-on"]
     reached = []
-    for _ in range(3):
+    for _ in range(2):
         begun = newest_checkpoint(run_dir)
         driver = start(run_dir, *command)
-        for moment in range(10):
+        for moment in range(15):
             driver.wait_for_updates(1)
-            if moment == 9:  # each goes further than the one before, however slow the disk is
+            if moment == 14:  # each goes further than the one before, however slow the disk is
                 driver.wait(lambda _, begun=begun: newest_checkpoint(run_dir) > begun)
             time.sleep(rng.uniform(0, 0.3))  # the random moment
             stop(driver.process.pid)
             left = shutil.copytree(run_dir, tmp_path / "copies" / str(len(reached)))
-            if moment == 9:
+            if moment == 14:
                 driver.kill()
             else:
                 driver.process.send_signal(signal.SIGCONT)

@@ -118,29 +118,26 @@ def check_consistent(run_dir: Path, counters: Counters) -> list[dict[str, Any]]:
     return rows
 
 
-def test_ppo_learns_cartpole_to_450(tmp_path: Path) -> None:
-    config = cartpole(stop={"target_return": 450.0, "window": 50, "total_timesteps": 400_000})
+def test_ppo_learns_cartpole_to_450_and_hands_over_the_policy_that_did(tmp_path: Path) -> None:
+    config = cartpole(
+        stop={"target_return": 450.0, "window": 20, "total_timesteps": 400_000}, evaluation={"eval_episodes": 30}
+    )
     result = Trainer(config, tmp_path / "run").run()
     assert result.reason == "target return 450 reached"
     assert result.target_reached
     rows = check_consistent(tmp_path / "run", result.counters)
     assert max(row["rollout/policy_lag"] for row in rows) <= 1
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
-
-
-def test_the_policy_that_is_handed_over_is_the_one_that_reached_the_target(tmp_path: Path) -> None:
-    config = cartpole(
-        stop={"target_return": 450.0, "window": 20, "total_timesteps": 400_000}, evaluation={"eval_episodes": 30}
-    )
-    result = Trainer(config, tmp_path / "run").run()
     kept = json.loads((tmp_path / "run" / "best" / "evaluation.json").read_text())
     *_, last = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "eval/mean_reward" in row]
     assert last["eval/mean_reward"] == kept["mean_reward"] >= 450
     assert last["eval/episodes"] == kept["n_eval_episodes"] == 30
     for policy in (result.policy, find_policy(tmp_path / "run"), find_policy(tmp_path / "run" / "best")):
         assert policy.spec.version == kept["policy_version"] == last["eval/policy_version"]
-        flown = evaluate(policy, 30, kept["first_seed"])
-        assert flown["mean_reward"] == pytest.approx(kept["mean_reward"])
+    flown = evaluate(result.policy, 30, kept["first_seed"])
+    assert flown["mean_reward"] == pytest.approx(kept["mean_reward"])
+    for policy in (find_policy(tmp_path / "run"), find_policy(tmp_path / "run" / "best")):
+        assert equal_weights(policy, result.policy)
     state, _ = load_checkpoint(RunDirectory(tmp_path / "run").checkpoints)
     assert state["version"] >= kept["policy_version"]
 
@@ -306,14 +303,14 @@ def test_actors_killed_again_and_again(tmp_path: Path, monkeypatch: pytest.Monke
         def on_wait(self, trainer: Trainer) -> None:
             flying = flying_actors(trainer)  # one that is dead may be among them, not missed yet
             living = [actor for actor in flying if actor._actor_id not in self.killed]
-            if len(self.killed) < 15 and len(flying) == 2 and living and trainer.version > self.version:
+            if len(self.killed) < 8 and len(flying) == 2 and living and trainer.version > self.version:
                 victim = living[len(self.killed) % len(living)]
                 assert killed(victim)
                 self.killed.add(victim._actor_id)
                 self.version = trainer.version
 
         def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-            if metrics["rollout/actor_restarts"] >= 15 and trainer.counters.best_mean_return >= 450:
+            if metrics["rollout/actor_restarts"] >= 8 and trainer.counters.best_mean_return >= 450:
                 trainer.stop("target reached all the same")
 
     # On a busy machine any actor can be a straggler, whose rollout is not waited for.
@@ -322,20 +319,20 @@ def test_actors_killed_again_and_again(tmp_path: Path, monkeypatch: pytest.Monke
     result = Trainer(config, tmp_path / "run", callbacks=[KillActors()]).run()
     assert result.reason == "target reached all the same"
     rows = check_consistent(tmp_path / "run", result.counters)
-    assert rows[-1]["rollout/actor_restarts"] == 15
+    assert rows[-1]["rollout/actor_restarts"] == 8
     assert rows[-1]["rollout/dropped"] == 0
     assert rows[-1]["rollout/learner_restarts"] == 0
 
 
 def test_a_killed_learner_comes_back_from_its_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     killing = Act(8, kill_learner)
-    config = cartpole(stop={"total_timesteps": 40_000}, checkpoint={"checkpoint_seconds": 0.2})
+    config = cartpole(stop={"total_timesteps": 20_000}, checkpoint={"checkpoint_seconds": 0.2})
     with caplog.at_level(logging.WARNING, "touchdown"):
         result = Trainer(config, tmp_path / "run", callbacks=[killing]).run()
     assert "the learner died; going on from the checkpoint" in caplog.text
     rows = check_consistent(tmp_path / "run", result.counters)
     assert result.policy.spec.version == rows[-1]["train/n_updates"]
-    assert result.counters.total_timesteps >= 40_000
+    assert result.counters.total_timesteps >= 20_000
 
 
 def test_a_restart_that_is_lost_before_it_runs_is_one_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +387,7 @@ class KillLearner(Callback):
 
 def test_a_learner_killed_at_random_moments(tmp_path: Path) -> None:
     config = cartpole(checkpoint={"checkpoint_seconds": 0.0}, stop=FOR_EVER, update={"n_epochs": 1})
-    result = Trainer(config, tmp_path, callbacks=[KillLearner(6)]).run()
+    result = Trainer(config, tmp_path, callbacks=[KillLearner(4)]).run()
     assert result.reason == "killed often enough"
     rows = check_consistent(tmp_path, result.counters)
     assert rows[-1]["train/n_updates"] == result.policy.spec.version
@@ -428,9 +425,10 @@ def test_a_learner_that_always_dies_ends_the_run_in_one_line(tmp_path: Path, mon
         def on_wait(self, trainer: Trainer) -> None:
             killed(trainer.learners._learners[0])
 
+    monkeypatch.setattr("learner.run.trainer._MAX_LEARNER_DEATHS", 3)
     monkeypatch.setattr(LearnerGroup, "update", dying)  # else it could be done with one before it is killed
     trainer = Trainer(cartpole(), tmp_path, callbacks=[Kill()])
-    with pytest.raises(LearnerLostError, match="the learner died 5 times without an update"):
+    with pytest.raises(LearnerLostError, match="the learner died 3 times without an update"):
         trainer.run()
     assert trainer.fleet is not None
     assert trainer.fleet.restarts == 0, "no actor died of it"
@@ -625,7 +623,7 @@ def test_a_linear_schedule_never_jumps(tmp_path: Path, caplog: pytest.LogCapture
     def fly(name: str, updates: int, *callbacks: Callback) -> list[float]:
         rates, directory = Rates(), tmp_path / name
         stop = {"total_timesteps": None, "max_episodes": updates * 32}
-        config = cartpole(**WHOLE, stop=stop, update={"learning_rate": 0.01})
+        config = cartpole(**WHOLE, stop=stop, update={"learning_rate": 0.01, "n_epochs": 1})
         Trainer(config, directory, resume=directory.exists(), callbacks=[rates, *callbacks]).run()
         return [100 * rate for rate in rates.rates]
 
@@ -788,7 +786,7 @@ def test_training_goes_on_while_the_disk_is_full(small_disk: Path, caplog: pytes
                 saved.append(trainer.recorder.unsaved_seconds)
                 (small_disk / "filler").unlink()
 
-    config = cartpole(stop={"total_timesteps": 60_000}, checkpoint={"checkpoint_seconds": 0.0})
+    config = cartpole(stop={"total_timesteps": 30_000}, checkpoint={"checkpoint_seconds": 0.0})
     with caplog.at_level(logging.INFO, "touchdown"):
         result = Trainer(config, small_disk / "run", callbacks=[FullForAWhile()]).run()
     assert saved
@@ -870,7 +868,7 @@ def test_in_flight_rollouts_stay_bounded_while_the_learner_is_slow(tmp_path: Pat
             assert fleet is not None
             seen.append(len(fleet._flights) + len(fleet._landed) + fleet.in_update)  # not an actor that still starts
 
-    config = cartpole(update={"n_epochs": 60}, stop={"total_timesteps": 15_000}, fleet={"actors": 2})
+    config = cartpole(update={"n_epochs": 60}, stop={"total_timesteps": 8_000}, fleet={"actors": 2})
     Trainer(config, tmp_path / "run", callbacks=[Watch()]).run()
     assert max(seen) <= config.fleet.max_outstanding
 
