@@ -7,13 +7,13 @@ import importlib
 import logging
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from learner.run.run_directory import RunDirectory
+from tune_configs.compare_losses import compare, read_command
 
 PAGE = Path(__file__).parents[2] / "docs" / "course.md"
 COMMANDS = [
@@ -42,9 +42,8 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch
     for python, option, module, *words in COMMANDS:
         assert (python, option) == ("python", "-m")
         arguments = [*words, *SHORTER.get(module, [])]
-        if module == "tune_configs.compare_losses":  # leaves the cluster
-            command = [sys.executable, "-m", module, *arguments]
-            subprocess.run(command, check=True, capture_output=True, timeout=200)
+        if module == "tune_configs.compare_losses":  # whose main would leave the shared cluster
+            assert compare(read_command(arguments), Console()) == 0
             continue
         with contextlib.suppress(SystemExit):  # what it should have left is looked for
             importlib.import_module(module).main(arguments)

@@ -180,7 +180,8 @@ def test_haproxy_is_this_users_alone(service: Running) -> None:
             return {one.laddr for one in connections if one.status == psutil.CONN_LISTEN}
         return set()
 
-    assert wait_for(listens, "HAProxy listens") == {("127.0.0.1", urlport(service))}, "no ports for statistics"
+    found = wait_for(listens, "HAProxy listens", every=0.2)
+    assert found == {("127.0.0.1", urlport(service))}, "no ports for statistics"
     _, configuration = haproxy(process)
     directory = configuration.parents[1]
     assert directory.stat().st_mode & 0o777 == configuration.parent.stat().st_mode & 0o777 == 0o700
@@ -375,7 +376,7 @@ def test_killed_with_its_group_it_leaves_nothing(service: Running) -> None:
     family = psutil.Process(process.pid).children(recursive=True)
     directory = haproxy(process)[1].parents[1]
     os.killpg(process.pid, signal.SIGKILL)
-    wait_for(lambda: not any(alive(one) for one in family))
+    wait_for(lambda: not any(alive(one) for one in family), every=0.2)
     assert not listening(urlport(service))
     assert not directory.exists()
 
@@ -391,7 +392,8 @@ def test_stopped_while_it_starts_it_leaves_nothing(tmp_path: Path) -> None:
     save(policy_for("LunarLander-v3"), tmp_path / "lander")
     log, port = tmp_path / "log", free_port()
     with launched(log, "serve.app", tmp_path / "lander", "--port", port) as process:
-        wait_for(lambda: descendants(process, str(Path(ray.__file__).parent / "core/src/ray/raylet/raylet")))
+        raylet = str(Path(ray.__file__).parent / "core/src/ray/raylet/raylet")
+        wait_for(lambda: descendants(process, raylet), every=0.1)
         family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
