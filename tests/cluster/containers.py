@@ -160,7 +160,7 @@ class Stack:
     def await_healthy(self, name: str, seconds: float = 400) -> None:
         """Wait until it is healthy."""
         try:
-            wait_for(lambda: self.healthy(name), f"{name} is healthy", seconds)
+            wait_for(lambda: self.healthy(name), f"{name} is healthy", seconds, every=0.2)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log(name).read_text()}") from None
 

@@ -42,7 +42,8 @@ def network(tmp_path: Path) -> Iterator[Network]:
 def start_node(network: Network, role: str, address: str, env: dict[str, str] | None = None) -> Machine:
     """A machine with that label; the head has the address 10.0.0.1."""
     machine = network.add(f"{role}-{address}", address)
-    where = ["--head", "--port=6379", "--include-dashboard=false"] if role == "head" else ["--address=10.0.0.1:6379"]
+    head = ["--head", "--port=6379", "--include-dashboard=false", "--no-monitor"]
+    where = head if role == "head" else ["--address=10.0.0.1:6379"]
     cpus = "1" if role == "actor" else "0"
     options = [f"--node-ip-address={address}", f"--num-cpus={cpus}", f"--labels=role={role}", "--block"]
     options += ["--object-store-memory=100000000", "--include-log-monitor=false"]
