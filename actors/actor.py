@@ -76,7 +76,11 @@ class RolloutActor:
         return batch, report
 
     def evaluate(self, policy: Policy, seeds: Sequence[int]) -> tuple[Array, Array, Array, float]:
-        """Greedy episodes on Gymnasium, one for each seed: see ``fly_episodes``; and the seconds that they took."""
+        """Episodes on Gymnasium, one for each seed: see ``fly_episodes``; and the seconds that they took.
+
+        They are greedy, but for a policy that is to be sampled.
+        """
         start = time.perf_counter()
-        flown = fly_episodes(policy, seeds, max_episode_steps=self._config.max_episode_steps)
+        limit = self._config.max_episode_steps
+        flown = fly_episodes(policy, seeds, not policy.spec.is_sampled, max_episode_steps=limit)
         return (*flown, time.perf_counter() - start)

@@ -72,6 +72,22 @@ class Cue(gymnasium.Env[Array, Any]):
         return observation, float(is_last and action == self._cue), is_last, False, {}
 
 
+class Tally(gymnasium.Env[Array, Any]):
+    """Each of eight steps shows its number and earns its action, 0 or 1."""
+
+    observation_space = Box(0, 8, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        self._steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Step:
+        self._steps += 1
+        return np.array([self._steps], np.float32), float(action), self._steps == 8, False, {}
+
+
+gymnasium.register("Tally-v0", entry_point=Tally, disable_env_checker=True)
 gymnasium.register("Cue-v0", entry_point=Cue, kwargs={"delay": 8}, disable_env_checker=True)
 
 

@@ -1,0 +1,138 @@
+"""Learning from recordings: what is asked for is flown, the best is imitated, and a run goes on bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from actors.environments import describe
+from actors.episode import EpisodeBatch
+from actors.errors import UserError
+from actors.evaluation import fly_episodes
+from actors.spec import PolicySpec
+from learner.algorithms.cloning import BehaviourCloning, DecisionTransformer
+from learner.algorithms.offline import Offline
+from learner.algorithms.ppo import PPO
+from learner.dataset.dataset import Dataset, open_dataset
+from learner.dataset.writer import DatasetWriter
+from learner.optimisation.config import OptimisationConfig
+from learner.run.learner import Learner
+from tests.learner import make_spec
+
+torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
+TALLY = "tests.actors.fake_environments:Tally-v0"
+STEPS = 8
+DT = DecisionTransformer(batch_size=64 * STEPS, gradient_steps=50)
+BC = BehaviourCloning(batch_size=256, gradient_steps=50)
+
+
+def tallies(count: int, seed: int = 0) -> EpisodeBatch:
+    """Episodes of random actions, as many of ones as not, so that every return comes about as often."""
+    rng = np.random.default_rng(seed)
+    actions = (rng.random((count, STEPS)) < rng.random((count, 1))).astype(np.int64)
+    rewards = actions.astype(np.float32)
+    return EpisodeBatch(
+        observations=np.tile(np.arange(STEPS, dtype=np.float32), count)[:, None],
+        actions=actions.ravel(),
+        rewards=rewards.ravel(),
+        notes={},
+        segment_lengths=np.full(count, STEPS, np.int32),
+        final_observations=np.full((count, 1), STEPS, np.float32),
+        terminated=np.ones(count, bool),
+        truncated=np.zeros(count, bool),
+        policy_version=np.zeros(count, np.int64),
+        episode_returns=rewards.sum(1).astype(np.float64),
+        episode_lengths=np.full(count, STEPS),
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Five hundred episodes of the environment in which each step earns its action."""
+    path, info = tmp_path_factory.mktemp("recorded") / "tallies", describe(TALLY)
+    writer = DatasetWriter(path, TALLY, info.observation, info.action, "test")
+    writer.add(tallies(500), {"policy": "chance"})
+    writer.close()
+    return open_dataset(path)
+
+
+def spec_for(dataset: Dataset, algorithm: Offline) -> PolicySpec:
+    network: dict[str, Any] = {"hidden_sizes": (16,), "normalize_observations": True}
+    if isinstance(algorithm, BehaviourCloning):
+        return describe(TALLY).policy_spec(**network)
+    network |= {"memory": "transformer", "memory_size": 16, "memory_heads": 2, "memory_window": STEPS}
+    return describe(TALLY).policy_spec(**network, target_return=dataset.asked)
+
+
+def learner_of(dataset: Dataset, algorithm: Offline, seed: int = 0) -> Learner:
+    optimisation = OptimisationConfig(learning_rate=5e-3)
+    return Learner(spec_for(dataset, algorithm), algorithm, optimisation, seed=seed, device="cpu", dataset=dataset)
+
+
+def test_what_is_asked_for_is_flown(dataset: Dataset) -> None:
+    learner = learner_of(dataset, DT)
+    for _ in range(6):
+        policy, _ = learner.update()
+    for target in (1, 4, 7):
+        returns, _, _ = fly_episodes(policy.asked_for(target), range(200), deterministic=False)
+        assert returns.mean() == pytest.approx(target, abs=1), target
+    assert policy.spec.target_return == dataset.asked == 8
+
+
+def test_the_best_episodes_are_better_to_imitate_than_all(dataset: Dataset) -> None:
+    means = []
+    for share in (0.1, 1.0):
+        learner = learner_of(dataset.best(share), BC)
+        for _ in range(2):
+            policy, metrics = learner.update()
+        means.append(fly_episodes(policy, range(200), deterministic=False)[0].mean())
+        expected = dataset.best(share).returns.mean()
+        assert means[-1] == pytest.approx(expected, abs=0.3)
+        assert metrics["train/gradient_steps"] == 50
+    assert means[0] > means[1] + 2
+
+
+@pytest.mark.parametrize("algorithm", [BC, DT], ids=["bc", "dt"])
+def test_a_learner_goes_on_from_its_state_bit_for_bit(dataset: Dataset, algorithm: Offline) -> None:
+    short = dataclasses.replace(algorithm, gradient_steps=5)
+    one = learner_of(dataset, short, seed=1)
+    one.update()
+    other = learner_of(dataset, short, seed=2)
+    other.load_state(one.state())
+    (mine, metrics), (theirs, again) = one.update(), other.update()
+    assert metrics == again
+    for name, array in mine.weights.items():
+        np.testing.assert_array_equal(array, theirs.weights[name], err_msg=name)
+
+
+def test_it_goes_on_only_with_the_episodes_that_it_began_with(dataset: Dataset) -> None:
+    state = learner_of(dataset, BC).state()
+    with pytest.raises(UserError, match=r"learned from 500 episodes of 4,000 steps, and there are 250 of 2,000 now"):
+        learner_of(dataset.best(0.5), BC).load_state(state)
+
+
+def test_statistics_are_those_of_the_recordings(dataset: Dataset) -> None:
+    policy = learner_of(dataset, DT).policy()
+    np.testing.assert_allclose(policy.weights["observation_mean"], [3.5], rtol=1e-6)
+    np.testing.assert_allclose(policy.weights["core_return_mean"], dataset.returns.mean(), rtol=1e-6)
+    np.testing.assert_allclose(policy.weights["core_return_std"], dataset.returns.std(), rtol=1e-6)
+
+
+def test_what_learns_from_recordings_says_what_it_needs() -> None:
+    with pytest.raises(UserError, match=r"learns from recordings: give it a dataset"):
+        Learner(make_spec(), BehaviourCloning(), OptimisationConfig(), device="cpu")
+    with pytest.raises(UserError, match=r"batch_size must be a number"):
+        BehaviourCloning(batch_size=None)
+    with pytest.raises(UserError, match=r"gradient_steps must be 1 or more"):
+        DecisionTransformer(gradient_steps=0)
+    with pytest.raises(UserError, match=r"memory none is for policy gradients.*must be transformer"):
+        DecisionTransformer().require_fit(make_spec())
+    transformer = describe(TALLY).policy_spec(hidden_sizes=(16,), memory="transformer", target_return=1.0)
+    with pytest.raises(UserError, match=r"batch_size must be a multiple of memory_window 30, .* not 512"):
+        DecisionTransformer().require_fit(transformer)
+    with pytest.raises(UserError, match=r"memory transformer is for dt, and PPO learns without"):
+        PPO().require_fit(transformer)
