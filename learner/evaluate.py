@@ -21,6 +21,7 @@ from rich.console import Console
 from actors.environments import MAX_EPISODE_STEPS, describe
 from actors.errors import UserError
 from actors.evaluation import FILMED, record_video
+from actors.policy import Policy
 from actors.seeds import check_seeds
 from actors.trust import require_named
 from learner.commands.command_line import one_line_errors, parse
@@ -29,6 +30,7 @@ from learner.keeping.policies import find_policy
 from learner.keeping.storage import open_storage
 from learner.run.evaluation import evaluate, report
 from learner.run.run_directory import json_bytes
+from learner.run.targets import figure_of_targets, report_targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +43,10 @@ class EvaluateCommand:
     """Episodes to fly."""
     seed: int = 10_000
     """Seed of the first episode; the others count up from it."""
-    deterministic: bool = True
-    """Take the most likely action; otherwise sample from the policy."""
+    deterministic: bool | None = None
+    """Take the most likely action, or sample from the policy; None: as the policy is meant to act."""
+    target_return: tuple[float, ...] = ()
+    """Returns to ask for one after another, of a policy that acts for one; none: the policy's own."""
     max_episode_steps: int = MAX_EPISODE_STEPS
     """Steps after which an episode is cut where the environment sets no limit."""
     video: Path | None = None
@@ -60,6 +64,22 @@ class EvaluateCommand:
         check_seeds(self.seed, max(self.episodes, FILMED))
 
 
+def _compare(
+    asked: list[Policy], how: tuple[int, int, bool | None, int], command: EvaluateCommand, console: Console
+) -> None:
+    """Fly for each of the returns that are asked for; beside the policy targets.json and a figure, targets.png."""
+    scores = []
+    for policy in asked:
+        with console.status(f"flying for a return of {policy.spec.target_return:g}"):
+            scores.append(evaluate(policy, *how))
+    console.print(report_targets(scores))
+    if command.save:
+        storage = open_storage(command.run)
+        storage.write("targets.json", json_bytes(scores))
+        storage.write("targets.png", figure_of_targets(scores))
+        say(console, f"figure: {command.run}/targets.png")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     prog = "python -m learner.evaluate"
@@ -69,11 +89,16 @@ def main(arguments: list[str] | None = None) -> None:
         require_named(policy.spec.env_id, command.module)
         describe(policy.spec.env_id)
         console = Console()
-        with console.status("flying"):
-            score = evaluate(policy, command.episodes, command.seed, command.deterministic, command.max_episode_steps)
-        console.print(report(score))
-        if command.save:
-            open_storage(command.run).write("evaluation.json", json_bytes(score))
+        asked = [policy.asked_for(target) for target in command.target_return]
+        how = (command.episodes, command.seed, command.deterministic, command.max_episode_steps)
+        if asked:
+            _compare(asked, how, command, console)
+        else:
+            with console.status("flying"):
+                score = evaluate(policy, *how)
+            console.print(report(score))
+            if command.save:
+                open_storage(command.run).write("evaluation.json", json_bytes(score))
         if command.video:
             with console.status("filming"):
                 record_video(policy, command.video, command.seed)

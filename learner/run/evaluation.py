@@ -28,12 +28,13 @@ def evaluate(
     policy: Policy,
     episodes: int,
     seed: int,
-    deterministic: bool = True,
+    deterministic: bool | None = None,
     max_episode_steps: int = MAX_EPISODE_STEPS,
 ) -> dict[str, Any]:
     """Fly ``episodes`` whole episodes, from seeds ``seed``, ``seed + 1``, …, on the Ray cluster.
 
-    An episode is cut after ``max_episode_steps`` if the environment has no limit of its own.
+    An episode is cut after ``max_episode_steps`` if the environment has no limit of its own. ``deterministic`` None: as
+    the policy is meant to act.
 
     Returns:
         See ``score_of``.
@@ -43,6 +44,8 @@ def evaluate(
         EnvironmentFault: the environment raised; carries its traceback.
     """
     check_seeds(seed, episodes)
+    if deterministic is None:
+        deterministic = not policy.spec.is_sampled
     registered = registration(policy.spec.env_id)
     start_ray()
     seeds = list(range(seed, seed + episodes))
@@ -82,6 +85,7 @@ def score_of(
         "n_eval_episodes": len(returns),
         "first_seed": first_seed,
         "is_deterministic": deterministic,
+        **({} if policy.spec.target_return is None else {"target_return": policy.spec.target_return}),
         **summarise(returns, describe(policy.spec.env_id).reward_threshold),
         "mean_ep_length": float(lengths.mean()),
         "n_truncated": int(cut.sum()),

@@ -419,7 +419,9 @@ class Trainer:
         if verdict.is_best or verdict.reaches_target:
             policy = self._fetch(score.policy)
             if verdict.is_best:
-                self.recorder.keep_best(policy, score_of(policy, *score.flown, score.seeds[0], True))
+                self.recorder.keep_best(
+                    policy, score_of(policy, *score.flown, score.seeds[0], not policy.spec.is_sampled)
+                )
             if verdict.reaches_target:
                 self._winner = policy
         for callback in self._callbacks:
