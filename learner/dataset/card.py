@@ -10,7 +10,7 @@ import numpy as np
 from actors.environment_name import parse
 from actors.errors import printable
 from learner.dataset.dataset import Dataset
-from learner.dataset.part import Source
+from learner.dataset.part import Source, public_name
 from learner.keeping.storage import open_storage
 
 CARD = "README.md"
@@ -20,8 +20,16 @@ _WIDEST = 40
 _PACKAGES = ("touchdown", "gymnasium", "envpool")
 
 
-def card(dataset: Dataset) -> str:
-    """What a dataset holds, in Markdown: who flew, how far, how well, and how to read it."""
+def card(dataset: Dataset, repo_id: str | None = None) -> str:
+    """What a dataset holds, in Markdown: who flew, how far, how well, and how to read it.
+
+    Args:
+        dataset: what it is of.
+        repo_id: user/name of where it is on the Hub; None: in its own directory.
+    """
+    fetch = f"python -m serve.pull datasets/{repo_id} --to datasets/{repo_id.split('/')[1]}" if repo_id else ""
+    place = f"datasets/{repo_id.split('/')[1]}" if repo_id else _cell(public_name(dataset.location))
+    fetched = f"```\n{fetch}\n```\n\n" if fetch else ""
     who = "\n".join(
         f"| {_cell(name_of(source))} | {mine.sum():,} | {dataset.lengths[mine].sum():,} | "
         f"{dataset.returns[mine].mean():.1f} ± {dataset.returns[mine].std():.1f} | {dataset.returns[mine].max():.1f} |"
@@ -64,10 +72,10 @@ Steps of an episode: {lengths[0]:,} to {lengths[4]:,}, half of them {lengths[1]:
 
 ## How to load it
 
-```python
+{fetched}```python
 from learner.dataset.dataset import open_dataset
 
-dataset = open_dataset("{_cell(dataset.location)}")
+dataset = open_dataset("{place}")
 dataset.returns       # of each episode; dataset.lengths, dataset.terminated, dataset.source, …
 dataset.part(0)       # an EpisodeBatch: observations, actions, rewards, … of some of the episodes
 ```
@@ -79,13 +87,13 @@ Recorded with {versions}.
 """
 
 
-def write_card(dataset: Dataset) -> None:
-    """Put the card of a dataset beside its parts.
+def write_card(dataset: Dataset, repo_id: str | None = None) -> None:
+    """Put the card of a dataset beside its parts; see ``card``.
 
     Raises:
         OSError: it cannot be written.
     """
-    open_storage(dataset.location).write(CARD, card(dataset).encode())
+    open_storage(dataset.location).write(CARD, card(dataset, repo_id).encode())
 
 
 def name_of(source: Source) -> str:

@@ -12,6 +12,7 @@ from actors import trees
 from actors.episode import EpisodeBatch
 from actors.policy import Policy
 from actors.trees import Array
+from learner.dataset.part import public_name
 from learner.dataset.writer import DatasetWriter
 
 
@@ -74,7 +75,11 @@ class EpisodeRecorder:
             name = f"actor-{secrets.token_hex(6)}"
             self._writer = DatasetWriter(self._location, spec.env_id, spec.observation, spec.action, name)
         flown = dataclasses.replace(batch, actions=policy.distribution.flyable(batch.actions))
-        source = {"policy": self._location.removesuffix("/recorded"), "preset": self._preset, "training": True}
+        source = {
+            "policy": public_name(self._location.removesuffix("/recorded")),
+            "preset": self._preset,
+            "training": True,
+        }
         for episodes in self._joiner.whole(flown, slots):
             self._writer.add(episodes, source)
 

@@ -19,7 +19,7 @@ from actors.vectors import make_environments
 from learner.dataset.dataset import PARTS
 from learner.dataset.flying import Recorded, require_random
 from learner.dataset.form import Form
-from learner.dataset.part import Source
+from learner.dataset.part import Source, public_name
 from learner.dataset.writer import DatasetWriter, created
 from learner.keeping.storage import open_storage
 from learner.run.ray_session import start_ray
@@ -67,7 +67,7 @@ class Pilot:
         """Who flew, for the dataset."""
         spec = self.policy.spec
         return {
-            "policy": self.name,
+            "policy": public_name(self.name),
             "version": spec.version,
             "preset": spec.trained.get("preset"),
             "epsilon": self.epsilon,

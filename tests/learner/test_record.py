@@ -75,7 +75,7 @@ def test_a_recording(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert (places[0] / "parts" / name).read_bytes() == (places[1] / "parts" / name).read_bytes()
     assert sorted(first.returns) != sorted(other.returns)
     common = {"preset": None, "epsilon": 0.2, "deterministic": False}
-    assert first.sources == [{"policy": run, "version": 9, **common}, {"policy": f"{run}@best", "version": 5, **common}]
+    assert first.sources == [{"policy": "run", "version": 9, **common}, {"policy": "run@best", "version": 5, **common}]
     assert np.bincount(first.source).tolist() == [16, 15]
     for episode in range(31):
         part, start, length = first.part(first.in_part[episode]), first.start[episode], first.lengths[episode]
@@ -85,7 +85,7 @@ def test_a_recording(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert share > 0.5
     text = (places[0] / "README.md").read_text()
     assert "31 whole episodes" in text
-    assert f"{run}@best, version 5, ε 0.2" in text
+    assert "run@best, version 5, ε 0.2" in text
     assert re.search(r"first: 31 episodes, [\d,]+ steps; returns ", capsys.readouterr().out)
     with pytest.raises(SystemExit):
         main([run, "--episodes", "1", "--to", str(places[0])])

@@ -127,7 +127,7 @@ def test_an_actor_keeps_what_it_flies(tmp_path: Path) -> None:
     actor.finish()
     dataset = open_dataset(tmp_path / "recorded")
     assert sorted(dataset.returns) == sorted(np.concatenate([batch.episode_returns for batch in batches]))
-    assert dataset.sources == [{"policy": str(tmp_path), "preset": "ppo", "training": True}]
+    assert dataset.sources == [{"policy": tmp_path.name, "preset": "ppo", "training": True}]
     part = dataset.part(0)
     sums = [
         part.rewards[start : start + length].sum() for start, length in zip(dataset.start, dataset.lengths, strict=True)
