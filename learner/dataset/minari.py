@@ -175,7 +175,7 @@ def _batch(episode: Any, observation: Space, action: Space) -> EpisodeBatch:
     terminated = np.array([bool(episode.terminations[-1])])
     return EpisodeBatch(
         observations=trees.rows(seen, slice(0, steps)),
-        actions=_column(action, episode.actions, steps),
+        actions=np.asarray(_column(action, episode.actions, steps)),
         rewards=rewards,
         notes={},
         segment_lengths=np.array([steps], np.int32),

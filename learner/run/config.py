@@ -161,6 +161,8 @@ class TrainConfig:
                 if self.algorithm.is_offline
                 else f"{name} learns from what it flies, and a dataset is for bc and dt: leave it out"
             )
+        if self.record and self.algorithm.is_offline:
+            raise UserError("record keeps what a run flies, and one that learns from recordings flies nothing")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data: infinities are strings, see ``json_text``; the algorithm says its name."""

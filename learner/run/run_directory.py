@@ -40,6 +40,11 @@ class RunDirectory:
     def __str__(self) -> str:
         return str(self.storage)
 
+    @property
+    def recorded(self) -> str:
+        """The dataset of what the run's actors fly, where they keep it."""
+        return f"{self}/recorded"
+
     def exists(self) -> bool:
         """Whether a run has begun here."""
         return "config.json" in self.storage.names()

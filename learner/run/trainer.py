@@ -293,7 +293,7 @@ class Trainer:
         self._start_learners()
         spare_actors = self._spares.actors if self._spares is not None else None
         begun = self.counters
-        recorder = EpisodeRecorder(f"{self.directory}/recorded", self._preset) if config.record else None
+        recorder = EpisodeRecorder(self.directory.recorded, self._preset) if config.record else None
         self.fleet = Fleet(
             *(config.env, config.rollout, config.fleet, config.seed),
             *(spare_actors, begun.tickets, begun.unlearned, self.dataset is None),
