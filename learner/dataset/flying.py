@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from actors.core import CORE
 from actors.errors import UserError
 from actors.policy import Memory, Policy, Step
 from actors.seeds import Seed
@@ -54,6 +55,8 @@ class Recorded(Policy):
             actions = np.array(actions)
             low, high = self._bounds
             actions[explores] = self._rng.uniform(low, high, (int(explores.sum()), *low.shape))
+            if self._core:  # which may remember what was done
+                step.memory = {CORE: self._core.acted(step.memory[CORE], actions)}
         return dataclasses.replace(step, actions=actions, sampled=actions)
 
     def notes(self, parameters: Array, sampled: Array) -> dict[str, Array]:  # noqa: ARG002

@@ -111,3 +111,15 @@ def test_a_rollout_notes_what_was_flown() -> None:
     assert (batch.actions == 1).all()
     random = Rollout(environments, 1).episodes(Recorded(policy, 1.0, False, 2), 25)
     assert random.actions.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_policy_that_remembers_its_actions_remembers_the_random_ones() -> None:
+    network = PolicyNetwork((8,), memory="transformer", memory_size=8)
+    policy = random_policy(PolicySpec("CartPole-v1", Box((4,)), BOX, "gaussian", network=network, target_return=100.0))
+    observations = np.ones((6, 4), np.float32)
+    flying = Recorded(policy, 1.0, True, 0)
+    random = flying.step(observations, flying.start(6))
+    own = policy.step(observations, policy.start(6))
+    assert (random.memory["core"] != own.memory["core"]).any()
+    assert policy._core is not None
+    np.testing.assert_array_equal(random.memory["core"], policy._core.acted(own.memory["core"], random.actions))
