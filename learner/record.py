@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from actors.environments import MAX_EPISODE_STEPS, describe
-from actors.errors import UserError, printable
+from actors.errors import UserError
 from actors.seeds import check_seeds
 from actors.trust import require_named
 from learner.commands.command_line import one_line_errors, parse
@@ -91,8 +91,6 @@ def main(arguments: list[str] | None = None) -> None:
         write_card(dataset)
         say(
             console,
-            printable(
-                f"{dataset.location}: {dataset.num_episodes:,} episodes, {dataset.num_steps:,} steps; "
-                f"returns {dataset.returns.mean():.1f} ± {dataset.returns.std():.1f}, best {dataset.returns.max():.1f}"
-            ),
+            f"{dataset.location}: {dataset.num_episodes:,} episodes, {dataset.num_steps:,} steps; "
+            f"returns {dataset.returns.mean():.1f} ± {dataset.returns.std():.1f}, best {dataset.returns.max():.1f}",
         )
