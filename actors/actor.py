@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from actors.episode import Array, EpisodeBatch
 from actors.evaluation import fly_episodes
@@ -29,6 +30,22 @@ class RolloutReport:
     """Time the actor spent flying."""
 
 
+class Recorder(Protocol):
+    """Keeps the whole episodes that an actor flies."""
+
+    def add(self, batch: EpisodeBatch, slots: Array, policy: Policy) -> None:
+        """Note what was flown; an episode that goes on is kept when it has ended.
+
+        Args:
+            batch: whole episodes, or fragments that follow those of the batch before.
+            slots: [E]: who flew each segment; one that has not ended goes on with the next of its slot.
+            policy: who flew.
+        """
+
+    def close(self) -> None:
+        """Write what is whole and not yet written."""
+
+
 class RolloutActor:
     """Flies environments with whatever policy it is sent. It never imports torch.
 
@@ -37,8 +54,16 @@ class RolloutActor:
     """
 
     _environments: Environments | None = None
+    _recorder: Recorder | None = None
 
-    def prepare(self, env_id: str, config: RolloutConfig, seed: Seed, registered: bytes | None = None) -> str:
+    def prepare(
+        self,
+        env_id: str,
+        config: RolloutConfig,
+        seed: Seed,
+        registered: bytes | None = None,
+        recorder: Recorder | None = None,
+    ) -> str:
         """Get ready to collect; answers who simulates.
 
         Args:
@@ -46,7 +71,10 @@ class RolloutActor:
             config: what a rollout is.
             seed: what the environments' and the actions' seeds are derived from.
             registered: see ``registration``.
+            recorder: told of all that is flown; None: nobody keeps it.
         """
+        self.finish()
+        self._recorder = recorder
         register(env_id, registered)
         if self._environments:
             self._environments.close()
@@ -65,6 +93,8 @@ class RolloutActor:
         start = time.perf_counter()
         batch = self._rollout.collect(policy, self._config, seed)
         seconds = time.perf_counter() - start
+        if self._recorder:
+            self._recorder.add(batch, self._rollout.segment_slots, policy)
         report = RolloutReport(
             batch.num_steps,
             batch.num_bytes,
@@ -74,6 +104,11 @@ class RolloutActor:
             seconds,
         )
         return batch, report
+
+    def finish(self) -> None:
+        """Have all whole episodes written that are to be kept."""
+        if self._recorder:
+            self._recorder.close()
 
     def evaluate(self, policy: Policy, seeds: Sequence[int]) -> tuple[Array, Array, Array, float]:
         """Episodes on Gymnasium, one for each seed: see ``fly_episodes``; and the seconds that they took.

@@ -33,7 +33,7 @@ from typing import Any, Literal, TypeGuard
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from actors.actor import RolloutActor, RolloutReport
+from actors.actor import Recorder, RolloutActor, RolloutReport
 from actors.errors import EnvironmentFault, NonFiniteError, PolicyLostError, UserError
 from actors.registration import registration
 from actors.rollout import RolloutConfig
@@ -48,6 +48,8 @@ _STRAGGLER = 3.0
 """An actor that needs this many times the median time for a rollout is not waited for."""
 _LOOK_SECONDS = 2.0
 """Between two looks at the cluster."""
+_FINISH_SECONDS = 60.0
+"""That actors have at a run's end to write what is recorded."""
 _MAX_DEATHS = 30
 """An actor slot that dies this often without landing a rollout stops the run: something kills it as it starts."""
 
@@ -135,6 +137,7 @@ class Fleet:
         seed: of the run.
         first_ticket: rollouts that the run began before, when it goes on.
         unlearned: those of them that were not learned from; see ``unlearned``.
+        recorder: of which each actor has a copy, told of all that it flies; None: nobody keeps it.
         spares: idle actors of an earlier fleet with the same resources, to use before any is started; ``stop`` leaves
             this fleet's there. None: ``stop`` ends them.
         flies: whether there are rollouts; without, actors start when there is something to evaluate.
@@ -150,6 +153,7 @@ class Fleet:
         first_ticket: int = 0,
         unlearned: Sequence[int] = (),
         flies: bool = True,
+        recorder: Recorder | None = None,
     ) -> None:
         self.config = config
         self._spares, self._flies = spares, flies
@@ -166,7 +170,7 @@ class Fleet:
         self._again: list[int] = []
         """Tickets of whole episodes that were lost, as a heap: they are flown before new ones."""
         self._fly_again(unlearned)
-        self._registered = registration(env_id)
+        self._registered, self._recorder = registration(env_id), recorder
         self._slots: list[_Slot] = []
         self._starting: dict[ray.ObjectRef[Any], _Slot] = {}
         self._flights: dict[ray.ObjectRef[Any], _Flight] = {}
@@ -264,7 +268,8 @@ class Fleet:
         slot.actor = self._spares.pop() if self._spares else actor_class.remote()
         slot.ready, slot.in_flight, slot.since = False, 0, time.monotonic()
         seed = sub_seed(self._seed, self.tickets, slot.index)
-        self._starting[slot.actor.prepare.remote(self._env_id, self._rollout, seed, self._registered)] = slot
+        prepared = slot.actor.prepare.remote(self._env_id, self._rollout, seed, self._registered, self._recorder)
+        self._starting[prepared] = slot
         return slot
 
     def _abandon(self, slot: _Slot) -> None:
@@ -457,7 +462,19 @@ class Fleet:
         self._newest = None
 
     def stop(self) -> None:
-        """End all actors, or keep them as spares."""
+        """End all actors, or keep them as spares; once they have written what is recorded of their flights."""
+        if self._recorder:
+            finished = [slot.actor.finish.remote() for slot in self._slots if slot.ready]
+            done, late = (
+                ray.wait(finished, num_returns=len(finished), timeout=_FINISH_SECONDS) if finished else ([], [])
+            )
+            for ref in done:
+                try:
+                    ray.get(ref)
+                except RayError as error:
+                    log.warning("an actor could not write what it has recorded: %s", error)
+            if late:
+                log.warning("%d actors did not write what they have recorded within %g s", len(late), _FINISH_SECONDS)
         for slot in self._slots:
             if self._spares is not None and slot.ready:
                 self._spares.append(slot.actor)

@@ -182,6 +182,10 @@ class Policy:
             raise UserError(f"this policy for {self.spec.env_id} acts for no return in particular: ask it for none")
         return Policy(dataclasses.replace(self.spec, target_return=float(target_return)), self.weights)
 
+    def notes(self, parameters: Array, sampled: Array) -> dict[str, Array]:
+        """What a learner has to know later of how it chose, by name: see ``Distribution.notes``."""
+        return self.distribution.notes(parameters, sampled)
+
     def act(self, observations: Tree, rng: np.random.Generator | None = None) -> Array:
         """Actions for the first step of a batch of episodes, or for any step where the policy has no memory.
 

@@ -67,6 +67,8 @@ class Rollout:
         self._done = np.zeros(environments.num_envs, bool)
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
+        self.segment_slots = np.zeros(0, np.int64)
+        """[E]: the slot that flew each segment of the last batch, so that fragments can be joined to whole episodes."""
 
     def collect(self, policy: Policy, config: RolloutConfig, seed: Seed | None = None) -> EpisodeBatch:
         """One rollout of either kind; ``seed`` is of whole episodes only."""
@@ -172,6 +174,7 @@ class Rollout:
         last_of_slot = np.append(slots[1:] != slots[:-1], True)
         ends = np.flatnonzero(done | last_of_slot)
         starts = np.append(0, ends[:-1] + 1)
+        self.segment_slots = slots[ends]
         lengths = ends - starts + 1
         returns, total_lengths = self._whole_episodes(columns["rewards"], starts, lengths, slots[ends], done[ends])
         try:
@@ -179,7 +182,7 @@ class Rollout:
                 observations=columns["observations"],
                 actions=actions,
                 rewards=columns["rewards"],
-                notes=policy.distribution.notes(parameters, actions),
+                notes=policy.notes(parameters, actions),
                 segment_lengths=lengths.astype(np.int32),
                 final_observations=policy.spec.observation.copied(trees.rows(columns["following"], ends)),
                 earlier=_in_order_of_slots(earlier) if earlier else {},

@@ -39,6 +39,7 @@ from learner.algorithms.registry import name_of
 from learner.commands.command_line import fail, one_line_errors, parse
 from learner.commands.console import say
 from learner.commands.signals import EndedBySignal, ended_by, keeping
+from learner.dataset.card import write_card
 from learner.dataset.dataset import open_dataset
 from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
@@ -184,7 +185,12 @@ def _going_on(asked: TrainConfig, stored: TrainConfig) -> TrainConfig:
 
 
 def finish(result: Result, command: TrainCommand, console: Console) -> None:
-    """Evaluate the final policy and film it. Training is done: what fails here is a note."""
+    """Evaluate the final policy, film it, describe what was recorded. Training is done: what fails here is a note."""
+    if command.options.record:
+        with noted("recording", console):
+            dataset = open_dataset(result.directory.recorded)
+            write_card(dataset)
+            say(console, f"recorded: {dataset.location}, {dataset.num_episodes:,} episodes")
     if command.evaluate_episodes:
         with noted("evaluation", console), console.status("flying the evaluation on Gymnasium"):
             limit = command.options.rollout.max_episode_steps

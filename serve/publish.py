@@ -5,6 +5,10 @@ is known of how it was made. The access token comes from where ``hf auth login``
 
 python -m serve.publish runs/first --repo-id user/ppo-LunarLander-v3
 python -m serve.publish runs/first --to packages/first
+python -m serve.publish datasets/lander --repo-id user/lander-episodes
+
+A directory with recorded episodes becomes a dataset on the Hub, with its card: user/lander-episodes there is fetched by
+serve.pull as datasets/user/lander-episodes.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from learner.commands.console import say
 from learner.commands.signals import keeping
 from learner.keeping.policies import find_policy
 from learner.run.evaluation import evaluate, report
+from serve.hub.datasets import is_dataset, publish_dataset
 from serve.hub.directories import whole_directory
 from serve.hub.hub_api import check_access, check_repo_id, upload
 from serve.hub.model_card import mean_and_std
@@ -48,7 +53,7 @@ class PublishCommand:
     """Evaluate a policy, and publish it with its card, replay and training curve."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """A run directory, or a directory with a policy."""
+    """A run directory, a directory with a policy, or a dataset."""
     repo_id: str | None = None
     """Where to: user/name on the Hub, created if there is none."""
     to: Path | None = None
@@ -81,6 +86,28 @@ class PublishCommand:
         if self.max_episode_steps < 1:
             raise UserError(f"max_episode_steps must be 1 or more, not {self.max_episode_steps}")
         check_seeds(self.seed, max(self.episodes, FILMED))
+
+
+def publish_episodes(command: PublishCommand, console: Console) -> None:
+    """Upload a dataset.
+
+    Raises:
+        UserError: it is damaged, no repository is named, or the Hub refused it.
+        OSError: the Hub cannot be reached.
+    """
+    if command.repo_id is None:
+        raise UserError("a dataset is a directory to copy already: give --repo-id to publish it on the Hub")
+    with console.status("asking the Hub whose access token this is"):
+        check_access(command.repo_id, command.private, "dataset")
+    with console.status(f"checking and uploading {command.run}"):
+        address = publish_dataset(
+            command.run,
+            command.repo_id,
+            private=command.private,
+            revision=command.revision,
+            message=command.commit_message,
+        )
+    say(console, f"published: {address}")
 
 
 def publish(command: PublishCommand, console: Console) -> None:
@@ -134,4 +161,4 @@ def main(arguments: list[str] | None = None) -> None:
     disable_progress_bars()  # a bar for each file; one line of ours says what goes on
     with one_line_errors(_PROG):
         command = parse(PublishCommand, sys.argv[1:] if arguments is None else arguments, None, _PROG, __doc__ or "")
-        publish(command, Console())
+        (publish_episodes if is_dataset(command.run) else publish)(command, Console())

@@ -1,5 +1,8 @@
 """``python -m serve.pull user/ppo-LunarLander-v3 --to runs/theirs``: fetch a published policy, and check it.
 
+python -m serve.pull user/ppo-LunarLander-v3 --to runs/theirs
+python -m serve.pull datasets/user/lander-episodes --to datasets/theirs
+
 Only files whose names a package has are fetched, and nothing in them is ever unpickled or run.
 """
 
@@ -29,6 +32,7 @@ from actors.files import read_json
 from actors.policy import Policy
 from learner.commands.command_line import one_line_errors, parse
 from learner.commands.console import say
+from serve.hub.datasets import PREFIX, pull_dataset
 from serve.hub.directories import whole_directory
 from serve.hub.hub_api import check_repo_id, hub_errors
 from serve.service.policies import check
@@ -42,17 +46,17 @@ _LIMIT, _TEXT_LIMIT = 1_000_000_000, 10_000_000
 
 @dataclasses.dataclass(frozen=True)
 class PullCommand:
-    """Fetch a policy from the Hugging Face Hub into a directory that is evaluated and served like a run."""
+    """Fetch a policy from the Hugging Face Hub into a directory that is served like a run, or a dataset."""
 
     repo_id: Annotated[str, tyro.conf.Positional]
-    """user/name on the Hub."""
+    """user/name on the Hub; datasets/user/name of recorded episodes."""
     to: Path
     """The directory to make."""
     revision: str | None = None
     """A branch, tag or commit; None: main."""
 
     def __post_init__(self) -> None:
-        check_repo_id(self.repo_id)
+        check_repo_id(self.repo_id.removeprefix(PREFIX))
 
 
 def pull(repo_id: str, to: Path, revision: str | None = None) -> Policy:
@@ -120,6 +124,11 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors(_PROG):
         command = parse(PullCommand, sys.argv[1:] if arguments is None else arguments, None, _PROG, __doc__ or "")
         console = Console()
+        if command.repo_id.startswith(PREFIX):
+            with console.status(f"fetching {command.repo_id}"):
+                dataset = pull_dataset(command.repo_id.removeprefix(PREFIX), command.to, command.revision)
+            say(console, f"{dataset.num_episodes:,} episodes of {dataset.env_id}: {command.to}")
+            return
         with console.status(f"fetching {command.repo_id}"):
             policy = pull(command.repo_id, command.to, command.revision)
         for module in parse_name(policy.spec.env_id).modules:

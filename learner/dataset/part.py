@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import msgspec
@@ -48,6 +49,11 @@ class _Tensor(msgspec.Struct):
     dtype: str
     shape: tuple[int, ...]
     data_offsets: tuple[int, int]
+
+
+def public_name(location: str) -> str:
+    """What a dataset, which others will have, says of where a policy is from: of an absolute path the last part."""
+    return Path(location).name if location.startswith(("/", "~")) or Path(location).is_absolute() else location
 
 
 @dataclasses.dataclass(frozen=True)

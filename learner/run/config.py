@@ -95,6 +95,8 @@ class CheckpointConfig:
     """Checkpoints kept; a damaged one is passed over for the one before."""
     upload_seconds: float = 60.0
     """Seconds between two writes of log, policy or checkpoint to an object store (s3://, gs://), which bills each."""
+    keep_every: int | None = None
+    """Updates between policies that are kept for good, in versions/<n>/; None: none are."""
     checkpoint_memory: bool = False
     """Keep what a replay memory holds in each checkpoint: as many bytes as the log says it takes, each time. Without, a
     run that goes on fills it anew before it learns."""
@@ -105,6 +107,8 @@ class CheckpointConfig:
                 raise UserError(f"{name} must be zero or more, not {getattr(self, name)}")
         if self.keep_checkpoints < 1:
             raise UserError(f"keep_checkpoints must be 1 or more, not {self.keep_checkpoints}")
+        if self.keep_every is not None and self.keep_every < 1:
+            raise UserError(f"keep_every must be 1 or more, or None, not {self.keep_every}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +119,8 @@ class TrainConfig:
     """A Gymnasium id; package.module:Id-v0 imports the module first. Id-v0(argument=value) | Wrapper also."""
     seed: int = 0
     """The seed of weights, minibatches, environments and actions."""
+    record: bool = False
+    """Keep all whole episodes that the actors fly, as a dataset in recorded/."""
     rollout: RolloutConfig = RolloutConfig()
     fleet: FleetConfig = FleetConfig()
     network: NetworkConfig = NetworkConfig()
@@ -155,6 +161,8 @@ class TrainConfig:
                 if self.algorithm.is_offline
                 else f"{name} learns from what it flies, and a dataset is for bc and dt: leave it out"
             )
+        if self.record and self.algorithm.is_offline:
+            raise UserError("record keeps what a run flies, and one that learns from recordings flies nothing")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data: infinities are strings, see ``json_text``; the algorithm says its name."""

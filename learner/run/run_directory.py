@@ -16,7 +16,10 @@ from learner.keeping.storage import open_storage
 from learner.run.config import TrainConfig, read_config_text
 from learner.run.older import modernised
 
-_FILES = ("config.json", "made_by.json", "metrics.jsonl", "result.json", "policy", "checkpoints")
+_FILES = (
+    *("config.json", "made_by.json", "metrics.jsonl", "result.json"),
+    *("policy", "checkpoints", "versions", "recorded"),
+)
 _PACKAGES = ("touchdown", "ray", "torch", "numpy", "gymnasium", "envpool", "box2d")
 
 
@@ -24,7 +27,7 @@ class RunDirectory:
     """The files of one run, at a path or a URI::
 
     config.json  made_by.json  metrics.jsonl  events.out.tfevents.*  checkpoints/<n>/  policy/  best/
-    result.json  evaluation.json  replay.mp4  videos/
+    versions/<n>/  recorded/  result.json  evaluation.json  replay.mp4  videos/
 
     Raises:
         UserError: the URI names no store that is known.
@@ -36,6 +39,11 @@ class RunDirectory:
 
     def __str__(self) -> str:
         return str(self.storage)
+
+    @property
+    def recorded(self) -> str:
+        """The dataset of what the run's actors fly, where they keep it."""
+        return f"{self}/recorded"
 
     def exists(self) -> bool:
         """Whether a run has begun here."""

@@ -81,6 +81,11 @@ class RunRecorder:
         """Write a file of the run."""
         self._writer.submit(name, lambda: self._directory.storage.write(name, data))
 
+    def keep_version(self, policy: Policy) -> None:
+        """Write a policy that stays, whatever comes after it."""
+        versions, number = self._directory.storage.within("versions"), str(policy.spec.version)
+        self._writer.submit(f"version {number}", lambda: versions.write_directory(number, policy.files()))
+
     def keep_best(self, policy: Policy, score: dict[str, Any]) -> None:
         """Write the best policy so far, and its score, in place of the one before."""
         self._writer.submit("best", lambda: self._directory.write_best(policy, score))

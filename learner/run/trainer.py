@@ -26,6 +26,7 @@ from actors.vectors import envpool_lacks, require_envpool
 from actors.waiting import Waiting
 from learner.commands.signals import stopping_on_signals
 from learner.dataset.dataset import Dataset
+from learner.dataset.joining import EpisodeRecorder
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
@@ -292,9 +293,11 @@ class Trainer:
         self._start_learners()
         spare_actors = self._spares.actors if self._spares is not None else None
         begun = self.counters
+        recorder = EpisodeRecorder(self.directory.recorded, self._preset) if config.record else None
         self.fleet = Fleet(
             *(config.env, config.rollout, config.fleet, config.seed),
             *(spare_actors, begun.tickets, begun.unlearned, self.dataset is None),
+            recorder=recorder,
         )
         for callback in self._callbacks:
             callback.on_start(self)
@@ -403,6 +406,9 @@ class Trainer:
             )
         row = self._row(metrics, statistics.fmean(lags) if lags else 0.0, update.landed)
         self.recorder.log(row)
+        keep_every = self.config.checkpoint.keep_every
+        if keep_every and self.version % keep_every == 0:
+            self.recorder.keep_version(self.policy())
         now = time.monotonic()
         if now - self._saved >= self.config.checkpoint.checkpoint_seconds:
             self._save()

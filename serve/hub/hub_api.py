@@ -36,7 +36,7 @@ def check_repo_id(repo_id: str) -> None:
         raise UserError(f"{repo_id!r} is no name of a repository: give the user too, as in user/{repo_id}")
 
 
-def check_access(repo_id: str, private: bool) -> None:
+def check_access(repo_id: str, private: bool, repo_type: str = "model") -> None:
     """Ask the Hub whose token this is, and of the repository: better now than after the episodes are flown.
 
     Raises:
@@ -48,7 +48,7 @@ def check_access(repo_id: str, private: bool) -> None:
         api.whoami()
         if private:
             with contextlib.suppress(RepositoryNotFoundError):
-                if not api.model_info(repo_id).private:
+                if not api.repo_info(repo_id, repo_type=repo_type).private:
                     raise UserError(
                         f"{repo_id} exists and is public, and --private is for new repositories: "
                         f"make it private at {api.endpoint}/{repo_id}/settings first"
@@ -56,9 +56,17 @@ def check_access(repo_id: str, private: bool) -> None:
 
 
 def upload(
-    folder: Path, repo_id: str, *, private: bool, revision: str | None, message: str, names: tuple[str, ...]
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool,
+    revision: str | None,
+    message: str,
+    names: tuple[str, ...],
+    repo_type: str = "model",
+    only: tuple[str, ...] | None = None,
 ) -> str:
-    """Commit the contents of ``folder`` to a model repository, which is created if there is none.
+    """Commit the contents of ``folder`` to a repository, which is created if there is none.
 
     Nothing special is done to resume: ``upload_folder`` asks which contents the Hub has already, by their hashes
     (chunks of them where hf_xet is installed), sends the others with retries, and makes one commit when all have
@@ -72,6 +80,8 @@ def upload(
         revision: a branch, created if there is none; None: main.
         message: of the commit.
         names: patterns of the files that are deleted there if ``folder`` has none of them any more.
+        repo_type: model or dataset.
+        only: patterns of the files that are uploaded; None: all.
 
     Returns:
         The address of the repository.
@@ -82,12 +92,14 @@ def upload(
     """
     with hub_errors(repo_id):
         api = HfApi()
-        url = api.create_repo(repo_id, private=private or None, exist_ok=True)
+        url = api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
         if revision:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+            api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
         api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
+            repo_type=repo_type,
+            allow_patterns=None if only is None else [*only],
             revision=revision,
             commit_message=message,
             delete_patterns=list(names),

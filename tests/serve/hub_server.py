@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path, self.body))
         try:
             for method, pattern, answer in _ROUTES:
-                match = re.fullmatch(pattern, path)
+                match = re.fullmatch(pattern, path.replace("/api/datasets/", "/api/models/datasets/"))
                 if match and method == self.command.replace("HEAD", "GET"):
                     return answer(self, **match.groupdict())
             raise _Refusal(404, f"no such page: {path}")
@@ -164,13 +164,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _readable(self, repo: str) -> Repository:
         found, user = self.hub.repositories.get(repo), self._user()
-        if found is None or (found.private and user != repo.split("/")[0]):
+        if found is None or (found.private and user != repo.split("/")[-2]):
             raise _Refusal(404 if user else 401, "Repository not found", "RepoNotFound")
         return found
 
     def _writable(self, repo: str) -> Repository:
         found = self._readable(repo)
-        if self._user() != repo.split("/")[0]:
+        if self._user() != repo.split("/")[-2]:
             raise _Refusal(403, "You have read access but not the required permissions for this operation")
         return found
 
@@ -189,8 +189,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create(self) -> None:
         asked, user = json.loads(self.body), self._user()
-        repo = f"{asked['organization'] or user}/{asked['name']}"
-        if user != repo.split("/")[0]:
+        kind = "datasets/" if asked.get("type") == "dataset" else ""
+        repo = f"{kind}{asked['organization'] or user}/{asked['name']}"
+        if user != repo.split("/")[-2]:
             raise _Refusal(
                 403, f"You don't have the rights to create a model under the namespace {repo.split('/')[0]!r}"
             )
@@ -309,7 +310,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, self.hub.stored[oid], ETag=f'"{oid}"')
 
 
-_REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+_REPO = r"(?P<repo>(?:datasets/)?[\w.-]+/[\w.-]+)"
+"""A dataset's repository is kept by its name with ``datasets/`` before it."""
 _REVISION = r"(?P<revision>.+)"
 _ROUTES = (
     ("GET", "/api/whoami-v2", _Handler.whoami),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.actor import RolloutActor, RolloutReport
+from actors.actor import Recorder, RolloutActor, RolloutReport
 from actors.episode import Array, EpisodeBatch
 from actors.policy import Policy
 from actors.rollout import RolloutConfig
@@ -57,7 +57,14 @@ class Flight:
 class SimulatedActor(RolloutActor):
     """Waits for as long as its policy says, and hands over a batch that was made beforehand."""
 
-    def prepare(self, env_id: str, config: RolloutConfig, seed: Seed, registered: bytes | None = None) -> str:
+    def prepare(
+        self,
+        env_id: str,
+        config: RolloutConfig,
+        seed: Seed,
+        registered: bytes | None = None,
+        recorder: Recorder | None = None,
+    ) -> str:
         """``seed`` also tells it which actor of the fleet it is."""
         assert config.n_steps is not None
         self._index = sub_seed(seed).spawn_key[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_files(storage: Storage) -> None:
         storage.remove(name)
     assert "a" not in storage.names()
     assert storage.within("deep/down").names() == []
+
+
+def test_a_part_of_a_file(storage: Storage) -> None:
+    storage.write("a", b"0123456789")
+    with storage.open("a") as file:
+        assert file.seek(0, os.SEEK_END) == 10
+        file.seek(3)
+        assert file.read(4) == b"3456"
+    with pytest.raises(FileNotFoundError):
+        storage.open("b")
 
 
 def test_a_directory_takes_the_place_of_another(storage: Storage) -> None:

@@ -1,131 +1,47 @@
-"""Runs that learn from recordings, on real Ray processes: no actors, an end by updates, and going on bit for bit."""
+"""Runs that keep what they fly, and policies on their way."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from actors.environments import describe
 from actors.errors import UserError
 from learner.dataset.dataset import open_dataset
-from learner.dataset.writer import DatasetWriter
-from learner.keeping.metrics_log import read_metrics
-from learner.keeping.policies import find_policy
-from learner.run.callback import Callback
-from learner.run.config import TrainConfig, overlay
-from learner.run.presets import preset
+from learner.keeping.policies import find_version
+from learner.keeping.storage import open_storage
+from learner.run.config import CheckpointConfig
+from learner.run.run_directory import RunDirectory
 from learner.run.trainer import Trainer
-from learner.train import read_command
-from tests.learner.run.test_recorded_learner import TALLY, tallies
-
-pytestmark = pytest.mark.usefixtures("kept_processes")
+from tests.learner.run.test_trainer import cartpole
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path, info = tmp_path_factory.mktemp("recorded") / "tallies", describe(TALLY)
-    writer = DatasetWriter(path, TALLY, info.observation, info.action, "test")
-    writer.add(tallies(200), {"policy": "chance"})
-    writer.close()
-    return path
-
-
-def config_of(recorded: Path, **changes: Any) -> TrainConfig:
-    base: dict[str, Any] = {
-        "env": TALLY,
-        "network": {"hidden_sizes": [16], "memory_size": 16, "memory_window": 8},
-        "algorithm": {"batch_size": 128, "gradient_steps": 3},
-        "placement": {"threads": 1},
-        "dataset": {"dataset": str(recorded)},
-        "stop": {"max_updates": 6},
-        "evaluation": {"eval_every": None},
-        "fleet": {"cpus_per_actor": 0.0},
-    }
-    return overlay(overlay(preset("dt"), base, "test"), changes, "test")
-
-
-class StopAfter(Callback):
-    """Ends a run after so many updates."""
-
-    def __init__(self, updates: int) -> None:
-        self._updates = updates
-
-    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        if metrics["train/n_updates"] == self._updates:
-            trainer.stop("the test said so")
-
-
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(recorded: Path, tmp_path: Path) -> None:
-    whole = Trainer(config_of(recorded), tmp_path / "whole")
-    result = whole.run()
-    assert result.reason == "budget used up"
-    assert result.policy.spec.version == 6
-    assert whole.fleet is not None
-    assert whole.fleet.size == 0  # nobody flew
-    stopped = Trainer(config_of(recorded), tmp_path / "parts", callbacks=[StopAfter(2)]).run()
-    assert stopped.policy.spec.version == 2
-    assert not stopped.has_ended
-    Trainer(config_of(recorded), tmp_path / "parts", resume=True).run()
-    one, other = (find_policy(tmp_path / name) for name in ("whole", "parts"))
-    assert one.spec.target_return == open_dataset(recorded).asked
-    assert one.spec.trained["returns"] == {"least": 0, "mean": tallies(200).episode_returns.mean(), "most": 8}
-    for name, array in one.weights.items():
-        np.testing.assert_array_equal(array, other.weights[name], err_msg=name)
-    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
-    assert [row["train/n_updates"] for row in rows[0]] == [1, 2, 3, 4, 5, 6]
-    for name in ("train/loss", "time/total_timesteps", "train/learning_rate"):
-        assert [row[name] for row in rows[0]] == [row[name] for row in rows[1]], name
-    assert rows[0][-1]["time/total_timesteps"] == 6 * 3 * 128
-    assert json.loads((tmp_path / "whole" / "result.json").read_text())["has_ended"]
-
-
-def test_its_policies_are_evaluated_on_actors(recorded: Path, tmp_path: Path) -> None:
-    changes = {"evaluation": {"eval_every": 1, "eval_episodes": 12}, "algorithm": {"gradient_steps": 30}}
-    trainer = Trainer(config_of(recorded, **changes), tmp_path / "run")
-    trainer.run()
-    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "eval/mean_reward" in row]
-    assert rows
-    assert rows[-1]["eval/episodes"] == 12
-    assert trainer.counters.best_evaluation == max(row["eval/mean_reward"] for row in rows)
-    assert (tmp_path / "run" / "best" / "policy.safetensors").is_file()
-
-
-def test_an_environment_of_other_spaces_is_refused_before_anything_starts(recorded: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(config_of(recorded), env="CartPole-v1")
-    with pytest.raises(UserError, match=r"was recorded on .*Tally-v0: its observation is .* and CartPole-v1 has"):
-        Trainer(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_the_command_takes_the_environment_from_the_recordings(recorded: Path, tmp_path: Path) -> None:
-    arguments = ["--preset", "bc", "--dataset", str(recorded), "--best-share", "0.1", "--run-dir", str(tmp_path / "r")]
-    command = read_command(arguments)
-    assert command.options.env == TALLY
-    assert command.options.dataset.best_share == 0.1
-    assert command.options.dataset.open().num_episodes == round(0.1 * open_dataset(recorded).num_episodes)
-
-
+@pytest.mark.usefixtures("kept_processes")
 @pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--preset", "bc"], r"bc learns from recordings: give it --dataset DIRECTORY"),
-        (["--preset", "ppo", "--dataset", "{}"], r"ppo learns from what it flies, and a dataset is for bc and dt"),
-        (["--preset", "dt", "--dataset", "{}/none"], r"none"),
-        (["--preset", "dt", "--dataset", "{}", "--best-share", "0"], r"best_share must lie above 0"),
-        (
-            ["--preset", "dt", "--dataset", "{}", "--batch-size", "100"],
-            r"batch_size must be a multiple of memory_window",
-        ),
-        (["--preset", "bc", "--dataset", "{}", "--max-updates", "0"], r"max_updates must be positive"),
-    ],
+    "rollout", [{"n_envs": 8, "n_steps": 32}, {"n_envs": 8, "n_steps": None, "episodes_per_env": 2}], ids=str
 )
-def test_what_cannot_be_is_one_line(recorded: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
-    filled = [word.format(recorded) for word in arguments]
-    with pytest.raises(UserError, match=words) as error:
-        Trainer(read_command(filled).options, tmp_path / "run")
-    assert "\n" not in str(error.value)
+def test_all_whole_episodes_that_a_run_flies_are_kept(rollout: dict[str, Any], tmp_path: Path) -> None:
+    config = cartpole(rollout=rollout, stop={"total_timesteps": 2000}, checkpoint={"keep_every": 2})
+    result = Trainer(dataclasses.replace(config, record=True), tmp_path / "run", preset="ppo").run()
+    dataset = open_dataset(tmp_path / "run" / "recorded")
+    assert dataset.num_episodes >= result.counters.episodes  # and those flown with the last policies, of no update
+    assert dataset.num_steps <= result.counters.total_timesteps + 3 * 8 * 200
+    assert dataset.sources == [{"policy": "run", "preset": "ppo", "training": True}]
+    for index in range(len(dataset.parts)):
+        part = dataset.part(index)
+        starts = np.cumsum(part.segment_lengths) - part.segment_lengths
+        np.testing.assert_allclose(np.add.reduceat(part.rewards, starts), part.episode_returns)
+        assert (part.episode_returns == part.segment_lengths).all()  # a reward of 1 a step
+    updates = result.policy.spec.version
+    kept = open_storage(tmp_path / "run" / "versions").names()
+    assert sorted(map(int, kept)) == [*range(2, updates + 1, 2)]
+    assert find_version(f"{tmp_path}/run@2").spec.version == 2
+    assert RunDirectory(tmp_path / "run").config() == dataclasses.replace(config, record=True)
+
+
+def test_a_run_keeps_no_versions_of_every_no_update() -> None:
+    with pytest.raises(UserError, match="keep_every must be 1 or more, or None, not 0"):
+        CheckpointConfig(keep_every=0)
