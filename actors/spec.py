@@ -198,6 +198,12 @@ class PolicySpec:
         """Whether its observations say which actions are allowed: see ``actors.masks``."""
         return has_mask(self.observation) and DISTRIBUTIONS[self.distribution].can_be_masked
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether it samples its actions where nobody says how it acts: taking the most likely ones, a policy that
+        acts for a return soon repeats itself."""
+        return self.target_return is not None
+
     @functools.cached_property
     def seen(self) -> Space:
         """What its network sees of observations: all but the mask."""
