@@ -22,6 +22,7 @@ from actors.pictures import pictures_in
 from actors.trees import length
 from serve.service.batching import Batcher
 from serve.service.gate import Gate, send_problem
+from serve.service.memories import memories_in, memory_of
 from serve.service.meters import Access, Meters
 from serve.service.openapi import describe_act
 from serve.service.policies import Policies
@@ -29,8 +30,6 @@ from serve.service.protocol import (
     Problem,
     decode,
     encode,
-    memories_in,
-    memory_of,
     observations_of,
     problem_body,
 )
@@ -147,7 +146,8 @@ class Service:
         observations = observations_of(request, served.policy.spec)
         access.observations = length(observations)
         memory = memory_of(request, served.policy, access.observations)
-        answered = await self._batcher.submit(served.policy, observations, request.deterministic, request.seed, memory)
+        deterministic = not served.policy.spec.is_sampled if request.deterministic is None else request.deterministic
+        answered = await self._batcher.submit(served.policy, observations, deterministic, request.seed, memory)
         answer: dict[str, Any] = {"policy": served.name, "version": served.version}
         if request.observation:
             answer["action"] = answered.actions[0]
