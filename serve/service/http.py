@@ -34,6 +34,7 @@ from serve.service.protocol import (
     problem_body,
 )
 from serve.service.request_limits import HttpConfig
+from serve.watch.recording import Recorder
 from serve.watch.session import watch_router
 
 log = logging.getLogger("touchdown")
@@ -53,6 +54,11 @@ class Service:
         config: its limits.
         token_digest: of the bearer token that is asked for; None: none is.
         follow: look for newer policies twice a second.
+        record: the dataset that keeps what people fly on the page, whole episodes; None: nothing does.
+
+    Raises:
+        UserError: the dataset is of another environment than the policies, or these are of several.
+        OSError: the dataset cannot be written.
     """
 
     def __init__(
@@ -61,7 +67,9 @@ class Service:
         config: HttpConfig,
         token_digest: bytes | None = None,
         follow: bool = False,
+        record: str | None = None,
     ) -> None:
+        self.recorder = Recorder(record, policies) if record else None
         self.policies, self.config, self.follow = policies, config, follow
         self.meters = Meters(config.access_log)
         seen = [served.policy.spec.observation for served in policies.values()]  # newer versions see the same
@@ -231,6 +239,6 @@ def rest_of(service: Service) -> fastapi.FastAPI:
             media_type="application/problem+json",
         )
 
-    app.include_router(watch_router(service.policies, service.config.max_viewers))
+    app.include_router(watch_router(service.policies, service.config.max_viewers, service.recorder))
     describe_act(app)
     return app
