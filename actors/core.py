@@ -41,8 +41,13 @@ class Core(ABC):
         """The name and shape of every weight."""
 
     @abstractmethod
-    def start(self, slots: int) -> Array:
-        """The memory before the first step of ``slots`` episodes, [slots, M] float32."""
+    def start(self, slots: int, target_returns: Array | None = None) -> Array:
+        """The memory before the first step of ``slots`` episodes, [slots, M] float32.
+
+        Args:
+            slots: how many.
+            target_returns: [slots] that they are flown for, of a core that acts for some; None: the policy's own.
+        """
 
     @abstractmethod
     def step(self, x: Array, memory: Array) -> Array:

@@ -41,7 +41,7 @@ class Recurrent(Core):
             "core_hidden_b": (sums,),
         }
 
-    def start(self, slots: int) -> Array:
+    def start(self, slots: int, target_returns: Array | None = None) -> Array:  # noqa: ARG002
         """Zeros, [slots, M]."""
         return np.zeros((slots, self.states * self.units), np.float32)
 

@@ -127,7 +127,9 @@ def _reset(env: gymnasium.Env[Any, Any], env_id: str, seed: int) -> Any:
 def record_video(
     policy: Policy, path: str | Path, seed: int, episodes: int = FILMED, max_episode_steps: int = _FILM_STEPS
 ) -> list[float]:
-    """Film whole greedy episodes in real time, a frame a step, to an mp4 file, written atomically.
+    """Film whole episodes in real time, a frame a step, to an mp4 file, written atomically.
+
+    Actions are the most likely ones, or sampled by a policy that acts for a return.
 
     Args:
         policy: who flies.
@@ -162,8 +164,9 @@ def record_video(
 
 
 def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) -> float:
-    """One greedy episode, a frame a step; returns its return."""
+    """One episode, a frame a step; returns its return."""
     env_id = policy.spec.env_id
+    rng = np.random.default_rng([seed]) if policy.spec.is_sampled else None
     observation, memory = _reset(env, env_id, seed), policy.start(1)
     total, done = 0.0, False
     while not done:
@@ -176,7 +179,7 @@ def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) 
         writer.append_data(frame)
         seen = stacked(policy.spec.observation, [observation], env_id, "reset or step")
         policy.require_actions(seen)
-        step = policy.step(seen, memory)
+        step = policy.step(seen, memory, None if rng is None else policy.distribution.noise(rng, (1,)))
         try:
             observation, given, terminated, truncated, _ = env.step(fitting(step.actions, env.action_space)[0])
             reward = float(given)

@@ -144,9 +144,14 @@ class Policy:
         if self._is_masked and not self.distribution.can_act(allowed(observations)).all():
             raise UserError(f"{self.spec.env_id}: {MASK} forbids every action")
 
-    def start(self, slots: int) -> Memory:
-        """Its memory before the first step of ``slots`` episodes; a feed-forward network has none."""
-        return {CORE: self._core.start(slots)} if self._core else {}
+    def start(self, slots: int, target_returns: Array | None = None) -> Memory:
+        """Its memory before the first step of ``slots`` episodes; a feed-forward network has none.
+
+        Args:
+            slots: how many.
+            target_returns: [slots] that they are flown for, of a policy that acts for some; None: its own.
+        """
+        return {CORE: self._core.start(slots, target_returns)} if self._core else {}
 
     def step(self, observations: Tree, memory: Memory, noise: Array | None = None) -> Step:
         """Act on a batch of observations. Whoever flies an environment with a policy calls this.
@@ -159,9 +164,11 @@ class Policy:
         parameters, memory = self._forward(observations, memory)
         sampled = self.distribution.sample(parameters, noise)
         actions = self.distribution.flyable(sampled)
-        if self._core:
-            memory = {CORE: self._core.acted(memory[CORE], actions)}
-        return Step(self.distribution, parameters, sampled, actions, memory)
+        return Step(self.distribution, parameters, sampled, actions, self.acted(memory, actions))
+
+    def acted(self, memory: Memory, actions: Array) -> Memory:
+        """The memory of a step, in which somebody else chose the actions, [B, *act], as the environment takes them."""
+        return {CORE: self._core.acted(memory[CORE], actions)} if self._core else memory
 
     def rewarded(self, memory: Memory, rewards: Array) -> Memory:
         """The memory of a step once the environments have answered it with rewards, [B]; for the next step."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WIDER = 4
 """Units of a block's hidden layer, as a multiple of what it reads (Vaswani et al. 2017)."""
+_MOST_STEPS = 2**24
+"""The whole numbers that a float32 counts to."""
 _NEVER = np.float32(-1e30)
 """Added to the score of a key that is not there."""
 
@@ -79,16 +81,17 @@ class Transformer(Core):
             shapes |= {f"core_{i}_{name}": shape for name, shape in block.items()}
         return shapes | {"core_scale": (units,), "core_shift": (units,)}
 
-    def start(self, slots: int) -> Array:
+    def start(self, slots: int, target_returns: Array | None = None) -> Array:
         """Nothing seen yet, and the return that is asked for still to come."""
         memory = np.zeros((slots, self._numbers), np.float32)
-        memory[:, self._return] = self._target
+        memory[:, self._return] = self._target if target_returns is None else target_returns
         return memory
 
     def step(self, x: Array, memory: Array) -> Array:
         """The same memory, with a token more."""
         count, units, heads = len(x), self.units, self._heads
-        w, rows, steps = self._weights, np.arange(len(x)), memory[:, self._steps].astype(np.int64)
+        w, rows = self._weights, np.arange(len(x))
+        steps = np.clip(memory[:, self._steps], 0, _MOST_STEPS).astype(np.int64)  # a request may hold any number
         place = steps % self._window
         blocks = (count, len(self._blocks), 2, self._window, units)
         remembered = memory[:, self._action.stop :].reshape(blocks)

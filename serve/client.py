@@ -96,16 +96,10 @@ class _Client:
             on=_wait_for, attempts=None, timeout=self._patience, wait_initial=0.02, wait_jitter=0.1, wait_max=2.0
         )
 
-    def _body(self, observations: Observation, many: bool, deterministic: bool, seed: int | None, memory: Any) -> bytes:
-        field = "observations" if many else "observation"
-        body: dict[str, Any] = {field: _plain(observations, many)}
-        if not deterministic:
-            body |= {"deterministic": False, "seed": seed}
-        if memory is not None:
-            body["memories" if many else "memory"] = memory
-        if self._policy is not None:
-            body["policy"] = self._policy
-        return bytes(msgspec.json.encode(body))
+    def _body(self, observations: Observation, many: bool, **options: Any) -> bytes:
+        body = {"observations" if many else "observation": _plain(observations, many), "policy": self._policy}
+        given = {name: value for name, value in (body | options).items() if value is not None}
+        return bytes(msgspec.json.encode(given, enc_hook=_number))
 
 
 def _plain(observations: Any, many: bool = False) -> Any:
@@ -118,6 +112,11 @@ def _plain(observations: Any, many: bool = False) -> Any:
     if array.dtype == np.uint8 and array.ndim >= 2 + many:
         return [picture.tobytes() for picture in array] if many else array.tobytes()
     return array.astype(np.int8).tolist() if array.dtype == bool else array.tolist()
+
+
+def _number(value: Any) -> Any:
+    """A number of numpy's, such as the reward of many environments, as one of Python's; of an array a list."""
+    return np.asarray(value, np.float64).tolist()
 
 
 def _is_array(values: list[Any]) -> bool:
@@ -189,31 +188,69 @@ class PolicyClient(_Client):
         self._http.close()
 
     def act(
-        self, observation: Observation, deterministic: bool = True, seed: int | None = None, memory: str | None = None
+        self,
+        observation: Observation,
+        deterministic: bool | None = None,
+        seed: int | None = None,
+        memory: str | None = None,
+        reward: float | None = None,
+        target_return: float | None = None,
     ) -> Action:
-        """What to do, given one observation [*obs]; ``memory`` is of the answer to the episode's step before.
+        """What to do, given one observation [*obs].
+
+        Args:
+            observation: as the environment gives it.
+            deterministic: take the most likely action; False: sample; None: as the policy does of itself.
+            seed: makes what is sampled repeatable.
+            memory: of the answer to the episode's step before; None: it begins.
+            reward: what the environment gave since, of a policy that acts for a return.
+            target_return: for which it acts, where an episode begins; None: its own.
 
         Raises:
             RequestError: the observation does not fit, or the token is wrong.
             UnavailableError: it stayed too busy for all the client's patience.
             httpx2.TransportError: it could not be reached for as long.
         """
-        return _action(self._post(self._body(observation, False, deterministic, seed, memory)), False)
+        body = self._body(
+            observation,
+            many=False,
+            deterministic=deterministic,
+            seed=seed,
+            memory=memory,
+            reward=reward,
+            target_return=target_return,
+        )
+        return _action(self._post(body), False)
 
     def act_many(
         self,
         observations: Observation,
-        deterministic: bool = True,
+        deterministic: bool | None = None,
         seed: int | None = None,
         memories: Sequence[str | None] | None = None,
+        rewards: Sequence[float | None] | Array | None = None,
+        target_returns: Sequence[float | None] | Array | None = None,
     ) -> Action:
         """The same for many observations [n, *obs] in one request."""
-        return _action(self._post(self._body(observations, True, deterministic, seed, memories)), True)
+        body = self._body(
+            observations,
+            many=True,
+            deterministic=deterministic,
+            seed=seed,
+            memories=memories,
+            rewards=rewards,
+            target_returns=target_returns,
+        )
+        return _action(self._post(body), True)
 
     @contextlib.contextmanager
-    def episode(self) -> Iterator[Episode]:
-        """An episode to act in, from its first step; what a policy remembers of it goes to and fro by itself."""
-        yield Episode(self)
+    def episode(self, target_return: float | None = None) -> Iterator[Episode]:
+        """An episode to act in, from its first step; what a policy remembers of it goes to and fro by itself.
+
+        Args:
+            target_return: for which a policy acts that acts for one; None: its own.
+        """
+        yield Episode(self, target_return)
 
     def policies(self) -> list[dict[str, Any]]:
         """What is served."""
@@ -246,25 +283,51 @@ class AsyncPolicyClient(_Client):
         await self._http.aclose()
 
     async def act(
-        self, observation: Observation, deterministic: bool = True, seed: int | None = None, memory: str | None = None
+        self,
+        observation: Observation,
+        deterministic: bool | None = None,
+        seed: int | None = None,
+        memory: str | None = None,
+        reward: float | None = None,
+        target_return: float | None = None,
     ) -> Action:
         """The action for one observation, of the shape that the policy takes."""
-        return _action(await self._post(self._body(observation, False, deterministic, seed, memory)), False)
+        body = self._body(
+            observation,
+            many=False,
+            deterministic=deterministic,
+            seed=seed,
+            memory=memory,
+            reward=reward,
+            target_return=target_return,
+        )
+        return _action(await self._post(body), False)
 
     async def act_many(
         self,
         observations: Observation,
-        deterministic: bool = True,
+        deterministic: bool | None = None,
         seed: int | None = None,
         memories: Sequence[str | None] | None = None,
+        rewards: Sequence[float | None] | Array | None = None,
+        target_returns: Sequence[float | None] | Array | None = None,
     ) -> Action:
         """The actions for several observations, one a row."""
-        return _action(await self._post(self._body(observations, True, deterministic, seed, memories)), True)
+        body = self._body(
+            observations,
+            many=True,
+            deterministic=deterministic,
+            seed=seed,
+            memories=memories,
+            rewards=rewards,
+            target_returns=target_returns,
+        )
+        return _action(await self._post(body), True)
 
     @contextlib.asynccontextmanager
-    async def episode(self) -> AsyncIterator[AsyncEpisode]:
+    async def episode(self, target_return: float | None = None) -> AsyncIterator[AsyncEpisode]:
         """An episode to act in, from its first step; what a policy remembers of it goes to and fro by itself."""
-        yield AsyncEpisode(self)
+        yield AsyncEpisode(self, target_return)
 
     async def policies(self) -> list[dict[str, Any]]:
         """The policies that are served, as ``GET /policies`` tells them."""
@@ -279,29 +342,61 @@ class AsyncPolicyClient(_Client):
                 return _read(await self._http.post("/act", content=body))
 
 
-class Episode:
-    """One episode of a policy that may remember: see ``PolicyClient.episode``."""
+class _Episode:
+    """What both kinds of episodes keep between two steps."""
 
-    def __init__(self, client: PolicyClient) -> None:
+    def __init__(self, client: Any, target_return: float | None) -> None:
         self._client = client
         self._memory: str | None = None
+        self._target_return = target_return
 
-    def act(self, observation: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
-        """What to do at the episode's next step, as ``PolicyClient.act``."""
-        action = self._client.act(observation, deterministic, seed, self._memory)
+    def _options(self, reward: float | None, deterministic: bool | None, seed: int | None) -> dict[str, Any]:
+        target = self._target_return if self._memory is None else None
+        return {
+            "reward": reward,
+            "deterministic": deterministic,
+            "seed": seed,
+            "memory": self._memory,
+            "target_return": target,
+        }
+
+
+class Episode(_Episode):
+    """One episode of a policy that may remember: see ``PolicyClient.episode``."""
+
+    def act(
+        self,
+        observation: Observation,
+        reward: float | None = None,
+        *,
+        deterministic: bool | None = None,
+        seed: int | None = None,
+    ) -> Action:
+        """What to do at the episode's next step, as ``PolicyClient.act``.
+
+        Args:
+            observation: as the environment gives it.
+            reward: what it gave with it, of a policy that acts for a return; None at the first step.
+            deterministic: take the most likely action; False: sample; None: as the policy does of itself.
+            seed: makes what is sampled repeatable.
+        """
+        action: Action = self._client.act(observation, **self._options(reward, deterministic, seed))
         self._memory = action.memory
         return action
 
 
-class AsyncEpisode:
+class AsyncEpisode(_Episode):
     """The same for asyncio: see ``AsyncPolicyClient.episode``."""
 
-    def __init__(self, client: AsyncPolicyClient) -> None:
-        self._client = client
-        self._memory: str | None = None
-
-    async def act(self, observation: Observation, deterministic: bool = True, seed: int | None = None) -> Action:
+    async def act(
+        self,
+        observation: Observation,
+        reward: float | None = None,
+        *,
+        deterministic: bool | None = None,
+        seed: int | None = None,
+    ) -> Action:
         """What to do at the episode's next step."""
-        action = await self._client.act(observation, deterministic, seed, self._memory)
+        action: Action = await self._client.act(observation, **self._options(reward, deterministic, seed))
         self._memory = action.memory
         return action

@@ -127,7 +127,8 @@ def publish(command: PublishCommand, console: Console) -> None:
             check_access(command.repo_id, command.private)
     with whole_directory(package, replaceable=is_package) as directory:
         with console.status(f"flying {command.episodes} episodes"):
-            score = evaluate(policy, command.episodes, command.seed, max_episode_steps=command.max_episode_steps)
+            is_greedy = not policy.spec.is_sampled
+            score = evaluate(policy, command.episodes, command.seed, is_greedy, command.max_episode_steps)
         console.print(report(score))
         with console.status("filming the replay and writing the card"):
             notes = write_package(source, score, command.repo_id, command.revision, directory)

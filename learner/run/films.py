@@ -26,7 +26,7 @@ _SEED = 10_000
 
 
 class Films(Callback):
-    """Films a greedy episode of the policy every so many steps, beside training: ``videos/<steps>.mp4`` of the run.
+    """Films an episode of the policy every so many steps, beside training: ``videos/<steps>.mp4`` of the run.
 
     A film that is still being made when the next is due delays it; one that cannot be made ends them, with a line.
 
@@ -70,7 +70,7 @@ class Films(Callback):
 
 
 def _film(policy: Policy, registered: bytes | None) -> bytes:
-    """One greedy episode as mp4, in a process of its own."""
+    """One episode as mp4, in a process of its own."""
     register(policy.spec.env_id, registered)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "film.mp4"

@@ -29,6 +29,8 @@ _TEMPLATES.filters["printable"] = lambda value: printable(str(value))
 _TEMPLATES.filters["repr"] = repr
 _OURS = ("Beresheet-v2", "Catch-v0")
 """Environments that Gymnasium does not know before actors.environments is imported."""
+_NOISE = {"categorical": "gumbel", "multi_categorical": "gumbel", "bernoulli": "logistic"}
+"""What numpy calls the noise of distributions; of the others it is normal."""
 _PACKAGES = {"doom": ["vizdoom"], "atari": ["ale-py", "opencv-python-headless"]}
 """What extras of ours bring that environments need."""
 
@@ -79,6 +81,8 @@ def write_card(
         modules=name.modules,
         make=name.code(),
         inputs=_inputs(spec.observation),
+        noise=_NOISE.get(spec.distribution, "standard_normal"),
+        noises=len(source.policy.distribution.labels),
         pull=shlex.join([*pull, "--to", "runs/theirs"]),
     )
     write_text(directory / "README.md", card)

@@ -55,6 +55,9 @@ class ServeCommand:
     like. No module is imported because a policy's file names it."""
     follow: bool = False
     """Serve newer versions as a training run writes them."""
+    record: str | None = None
+    """Keep the episodes that people fly on the page, from their first step to their last, in this dataset: a path,
+    s3://… or gs://…"""
     host: str = "127.0.0.1"
     """Address to listen on; any but this machine's own needs a token."""
     port: int = 8000
@@ -165,6 +168,8 @@ def serve_until_stopped(command: ServeCommand, console: Console, stop: Stop) -> 
     console.print(f"POST {address}/act, documented at {address}/docs", highlight=False)
     if own:
         console.print(f"metrics: {own.metrics}\nlogs: {own.logs}", highlight=False)
+    if command.record:
+        console.print(f"flights of yours are kept in {escape(command.record)}", highlight=False)
     console.print("Ctrl-C stops")
     stop.wait()
     with console.status("stopping"):
@@ -190,7 +195,7 @@ def start_serving(
     there = ray.cluster_resources().get("CPU", 0)
     if not joins and needed > there:
         raise UserError(f"{command.replica.replicas} replicas need {needed:g} CPUs of {there:g}: use fewer --replicas")
-    app = application(sources, token, command.follow, command.replica, command.http, command.module)
+    app = application(sources, token, command.follow, command.replica, command.http, command.module, command.record)
     try:
         serve.start(http_options={"host": command.host, "port": command.port})
         serve.run(app, name=_APP, route_prefix="/")

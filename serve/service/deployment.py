@@ -12,6 +12,7 @@ from actors.errors import UserError
 from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig, ReplicaConfig
 from serve.service.tokens import digest, read_token
+from serve.watch.recording import Recorder
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -25,6 +26,8 @@ class BuildArguments(pydantic.BaseModel, extra="forbid"):
     modules: tuple[str, ...] = ()
     """Modules that may be imported for policies whose environment is module:Id-v0."""
     follow: bool = False
+    record: str | None = None
+    """The dataset that keeps what people fly on the page."""
     token_file: str | None = None
     replica: ReplicaConfig = ReplicaConfig()
     http: HttpConfig = HttpConfig()
@@ -43,7 +46,7 @@ def build(arguments: dict[str, Any]) -> Application:
         raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     sources = {Path(args.policy).name: args.policy} if isinstance(args.policy, str) else args.policy
     token = read_token(Path(args.token_file) if args.token_file else None)
-    return application(sources, token, args.follow, args.replica, args.http, args.modules)
+    return application(sources, token, args.follow, args.replica, args.http, args.modules, args.record)
 
 
 def application(
@@ -53,21 +56,22 @@ def application(
     replica: ReplicaConfig,
     http: HttpConfig,
     modules: tuple[str, ...] = (),
+    record: str | None = None,
 ) -> Application:
     """The Serve application.
 
     Raises:
-        UserError: a policy is missing or damaged.
+        UserError: a policy is missing or damaged, or what people fly cannot be kept in one dataset.
+        OSError: the dataset cannot be written.
     """
     from ray import serve
 
     from serve.service.replica import Touchdown, enough_replicas
 
-    paths = {
-        name: source if "://" in source else str(Path(source).resolve())
-        for name, source in ((name, str(source)) for name, source in sources.items())
-    }
-    Policies(paths, modules)
+    paths = {name: _wherever(str(source)) for name, source in sources.items()}
+    policies, record = Policies(paths, modules), record and _wherever(record)
+    if record:
+        Recorder(record, policies)
     scaled: dict[str, Any] = {"num_replicas": replica.replicas}
     if replica.max_replicas is not None:
         scaled = {
@@ -87,5 +91,10 @@ def application(
         user_config={},
         **scaled,
     )
-    app: Application = deployment.bind(paths, http, digest(token) if token else None, follow, modules)
+    app: Application = deployment.bind(paths, http, digest(token) if token else None, follow, modules, record)
     return app
+
+
+def _wherever(place: str) -> str:
+    """A path or URI as it is from any directory."""
+    return place if "://" in place else str(Path(place).resolve())

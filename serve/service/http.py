@@ -22,6 +22,7 @@ from actors.pictures import pictures_in
 from actors.trees import length
 from serve.service.batching import Batcher
 from serve.service.gate import Gate, send_problem
+from serve.service.memories import memories_in, memory_of
 from serve.service.meters import Access, Meters
 from serve.service.openapi import describe_act
 from serve.service.policies import Policies
@@ -29,12 +30,11 @@ from serve.service.protocol import (
     Problem,
     decode,
     encode,
-    memories_in,
-    memory_of,
     observations_of,
     problem_body,
 )
 from serve.service.request_limits import HttpConfig
+from serve.watch.recording import Recorder
 from serve.watch.session import watch_router
 
 log = logging.getLogger("touchdown")
@@ -54,6 +54,11 @@ class Service:
         config: its limits.
         token_digest: of the bearer token that is asked for; None: none is.
         follow: look for newer policies twice a second.
+        record: the dataset that keeps what people fly on the page, whole episodes; None: nothing does.
+
+    Raises:
+        UserError: the dataset is of another environment than the policies, or these are of several.
+        OSError: the dataset cannot be written.
     """
 
     def __init__(
@@ -62,7 +67,9 @@ class Service:
         config: HttpConfig,
         token_digest: bytes | None = None,
         follow: bool = False,
+        record: str | None = None,
     ) -> None:
+        self.recorder = Recorder(record, policies) if record else None
         self.policies, self.config, self.follow = policies, config, follow
         self.meters = Meters(config.access_log)
         seen = [served.policy.spec.observation for served in policies.values()]  # newer versions see the same
@@ -147,7 +154,8 @@ class Service:
         observations = observations_of(request, served.policy.spec)
         access.observations = length(observations)
         memory = memory_of(request, served.policy, access.observations)
-        answered = await self._batcher.submit(served.policy, observations, request.deterministic, request.seed, memory)
+        deterministic = not served.policy.spec.is_sampled if request.deterministic is None else request.deterministic
+        answered = await self._batcher.submit(served.policy, observations, deterministic, request.seed, memory)
         answer: dict[str, Any] = {"policy": served.name, "version": served.version}
         if request.observation:
             answer["action"] = answered.actions[0]
@@ -231,6 +239,6 @@ def rest_of(service: Service) -> fastapi.FastAPI:
             media_type="application/problem+json",
         )
 
-    app.include_router(watch_router(service.policies, service.config.max_viewers))
+    app.include_router(watch_router(service.policies, service.config.max_viewers, service.recorder))
     describe_act(app)
     return app

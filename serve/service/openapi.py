@@ -7,7 +7,7 @@ from typing import Any
 import fastapi
 from fastapi.openapi.utils import get_openapi
 
-from serve.service.protocol import MOST_OBSERVATIONS
+from serve.service.protocol import MOST_OBSERVATIONS, MOST_REWARD
 
 _LANDER = [0.0, 1.4, 0.1, -0.4, 0.0, 0.0, 0.0, 0.0]
 _OBSERVATION = {
@@ -23,9 +23,9 @@ _OBSERVATION = {
 }
 _OPTIONS = {
     "deterministic": {
-        "type": "boolean",
-        "default": True,
-        "description": "Take the most likely or most valued action; otherwise sample.",
+        "anyOf": [{"type": "boolean"}, {"type": "null"}],
+        "description": "Take the most likely or most valued action; otherwise sample. Without it, only policies that "
+        "act for a return are sampled.",
     },
     "seed": {
         "anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, {"type": "null"}],
@@ -41,6 +41,22 @@ _MEMORY = {
     "description": "What the policy remembers, from the answer to the episode's step before: the base64 of float32 "
     "numbers. Without it, the episode begins.",
 }
+_NUMBER = {"anyOf": [{"type": "number", "minimum": -MOST_REWARD, "maximum": MOST_REWARD}, {"type": "null"}]}
+_REWARD = {
+    **_NUMBER,
+    "description": "Of a policy that acts for a return, with the memory: what the environment gave since.",
+}
+_TARGET = {
+    **_NUMBER,
+    "description": "The return that a policy of this kind is to act for, where an episode begins. Without it, its own: "
+    "see GET /policies.",
+}
+
+
+def _one_each(kind: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"anyOf": [{"type": "array", "items": kind}, {"type": "null"}], "description": description}
+
+
 _REQUEST = {
     "oneOf": [
         {
@@ -48,7 +64,13 @@ _REQUEST = {
             "type": "object",
             "additionalProperties": False,
             "required": ["observation"],
-            "properties": {"observation": _OBSERVATION, "memory": _MEMORY, **_OPTIONS},
+            "properties": {
+                "observation": _OBSERVATION,
+                "memory": _MEMORY,
+                "reward": _REWARD,
+                "target_return": _TARGET,
+                **_OPTIONS,
+            },
         },
         {
             "title": "Many",
@@ -62,10 +84,9 @@ _REQUEST = {
                     "maxItems": MOST_OBSERVATIONS,
                     "items": _OBSERVATION,
                 },
-                "memories": {
-                    "anyOf": [{"type": "array", "items": _MEMORY}, {"type": "null"}],
-                    "description": "One for each observation. Without them, all episodes begin.",
-                },
+                "memories": _one_each(_MEMORY, "One for each observation. Without them, all episodes begin."),
+                "rewards": _one_each(_REWARD, "One for each observation; null where an episode begins."),
+                "target_returns": _one_each(_TARGET, "One for each observation; null where its memory has it."),
                 **_OPTIONS,
             },
         },
@@ -138,6 +159,7 @@ def _act() -> dict[str, Any]:
         "one": {"summary": "One observation", "value": {"observation": _LANDER}},
         "many": {"summary": "Two at once", "value": {"observations": [_LANDER, _LANDER]}},
         "sampled": {"summary": "Sampled", "value": {"observation": _LANDER, "deterministic": False, "seed": 7}},
+        "asked": {"summary": "For a return", "value": {"observation": _LANDER, "target_return": 100}},
     }
     answer = {"action": 2, "probabilities": [0.01, 0.02, 0.96, 0.01], "policy": "ppo", "version": 153}
     valued = {"action": 2, "q_values": [41.2, 38.7, 44.9, 40.3], "policy": "dqn", "version": 980}

@@ -69,6 +69,8 @@ class ServedPolicy:
             "takes": spec.observation.in_words(),
             "does": spec.action.in_words(),
             "memory": spec.network.memory,
+            "target_return": spec.target_return,
+            "sampled": spec.is_sampled,
             "trained": spec.trained,
             "loaded_at": self.loaded_at,
             "reloads": self.reloads,

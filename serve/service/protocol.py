@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import json
 import math
@@ -12,10 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from actors.cores import CORE
 from actors.parts import Parts
 from actors.pictures import Picture, pictures_in
-from actors.policy import Memory, Policy
 from actors.spaces import Box, Space
 from actors.spec import PolicySpec
 from actors.trees import Array, Tree
@@ -45,16 +41,25 @@ class Problem(Exception):
         self.status, self.detail, self.field, self.retry_after = status, detail, field, retry_after
 
 
+MOST_REWARD = 1e30
+"""That an environment gives or somebody asks for: a float32 that takes as much away stays one."""
+Reward = Annotated[float, msgspec.Meta(ge=-MOST_REWARD, le=MOST_REWARD)]
+
+
 class ActRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of ``POST /act``. The observations stay as they came until it is known which policy they are for."""
 
     observation: msgspec.Raw = msgspec.Raw()
     observations: msgspec.Raw = msgspec.Raw()
-    deterministic: bool = True
+    deterministic: bool | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
     policy: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     memory: str | None = None
     memories: list[str | None] | None = None
+    reward: Reward | None = None
+    rewards: list[Reward | None] | None = None
+    target_return: Reward | None = None
+    target_returns: list[Reward | None] | None = None
 
 
 _requests = msgspec.json.Decoder(ActRequest)
@@ -104,50 +109,6 @@ def observations_of(request: ActRequest, spec: PolicySpec) -> Tree:
         most = max(1, _MOST_NUMBERS // spec.seen.inputs)
         raise Problem(422, f"{len(values)} observations at once; {spec.env_id} takes {most} in a request", field)
     return _column(spec, spec.observation, values, field, "", single)
-
-
-def memory_of(request: ActRequest, policy: Policy, count: int) -> Memory:
-    """What a policy remembers of the episodes that the observations are of; where nothing is given they begin.
-
-    Args:
-        request: it has ``memory`` beside ``observation``, and ``memories`` beside ``observations``.
-        policy: who is asked.
-        count: observations.
-
-    Raises:
-        Problem: 422: it is no memory of this policy's, as an answer gives it.
-    """
-    single = bool(request.observation)
-    field, other = ("memory", "memories") if single else ("memories", "memory")
-    if getattr(request, other) is not None:
-        raise Problem(422, "memory goes with observation, memories with observations", other)
-    given = [request.memory] if single else request.memories
-    memory = policy.start(count)
-    if given is None or given == [None]:
-        return memory
-    if not memory:
-        raise Problem(422, f"this policy for {policy.spec.env_id} has no memory: leave it out", field)
-    if len(given) != count:
-        raise Problem(422, f"{len(given)} memories for {count} observations; give one for each, or null", field)
-    for i, (text, row) in enumerate(zip(given, memory[CORE], strict=True)):
-        if text is not None:
-            row[:] = _remembered(text, len(row), field if single else f"{field}[{i}]")
-    return memory
-
-
-def _remembered(text: str, size: int, field: str) -> Array:
-    try:
-        numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
-    except (binascii.Error, ValueError):  # a letter that is none of base64, or bytes that are no whole numbers
-        numbers = np.empty(0)
-    if len(numbers) != size or not np.isfinite(numbers).all():
-        raise Problem(422, f"no memory of this policy: send back the base64 of an answer, of {4 * size} bytes", field)
-    return numbers
-
-
-def memories_in(memory: Memory) -> list[str]:
-    """A policy's memory as an answer gives it: for each episode the base64 of its float32 numbers."""
-    return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in memory[CORE]]
 
 
 def _takes(spec: PolicySpec) -> str:

@@ -76,6 +76,7 @@ class Touchdown:
         token_digest: of the bearer token; None: none is asked for.
         follow: look for newer policies.
         modules: those that may be imported for an environment.
+        record: the dataset that keeps what people fly; None: nothing does.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class Touchdown:
         token_digest: bytes | None,
         follow: bool,
         modules: tuple[str, ...] = (),
+        record: str | None = None,
     ) -> None:
-        self._service = Service(Policies(sources, modules), config, token_digest, follow)
+        self._service = Service(Policies(sources, modules), config, token_digest, follow, record)
         self._busy = Busy()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

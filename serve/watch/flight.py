@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium.envs.box2d.lunar_lander import FPS, LunarLander
 
 from actors.doom import is_doom
-from actors.environments import describe, fitting, stacked
-from actors.episode import Array
+from actors.environments import MAX_EPISODE_STEPS, describe, fitting, stacked
+from actors.episode import Array, EpisodeBatch
 from actors.errors import UserError
 from actors.making import fault, make_gymnasium
 from actors.pace import steps_a_second
@@ -23,8 +23,10 @@ from actors.trust import require_named
 from serve.service.policies import Policies
 from serve.watch.lander import MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
 from serve.watch.pictures import Pictures
+from serve.watch.recording import Tape
 from serve.watch.seen import View, seen, views_of
 from serve.watch.stick import CONTINUOUS_LANDER, LANDER_STICK, Stick, stick_of
+from serve.watch.targets import Target, target_of
 
 log = logging.getLogger("touchdown")
 
@@ -45,6 +47,8 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     bounds: list[Point]
     """Of a continuous action's components; none: actions are discrete. Infinite ones become null."""
     sampled: bool
+    target: Target | None
+    """The return that the policy acts for; None: for none in particular."""
     stick: Stick | None
     """None: only the policy can fly this."""
     moon: Moon | None
@@ -53,6 +57,8 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     """Whether frames carry pictures that the environment draws, too."""
     sees: list[View]
     """The pictures that the policy sees; where there are some, frames carry these and no numbers of the observation."""
+    kept: int | None = None
+    """Episodes flown by people that the service has kept; None: it keeps none."""
 
 
 class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
@@ -65,6 +71,8 @@ class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
     reward: float
     total: float
     """The return so far."""
+    target: float | None = None
+    """The return that is asked for."""
     action: int | list[float] | None = None
     chosen: list[int] = []
     """The places of what was chosen among the scene's actions; of a continuous action none."""
@@ -90,6 +98,8 @@ class Landing(msgspec.Struct, tag_field="type", tag="landed"):
     version: int
     pilot: str
     """policy, you, or both."""
+    target: float | None = None
+    """The return that was asked for last."""
 
 
 class Flight:
@@ -99,16 +109,26 @@ class Flight:
         policies: where the policy is looked up, anew at each step: it may have been swapped for a newer one.
         name: which of them.
         seed: of the first episode; None: a random one.
-        sampled: the policy's actions are sampled; otherwise the most likely ones.
+        sampled: the policy's actions are sampled; False: the most likely ones; None: as the policy does of itself.
+        recorded: what the viewer flies is noted.
 
     Raises:
         UserError: no such policy, or its environment is not installed here or of an unsupported kind.
     """
 
-    def __init__(self, policies: Policies, name: str | None, seed: int | None = None, sampled: bool = False) -> None:
-        self._policies, self.sampled = policies, sampled
+    def __init__(
+        self,
+        policies: Policies,
+        name: str | None,
+        seed: int | None = None,
+        sampled: bool | None = None,
+        recorded: bool = False,
+    ) -> None:
         served = policies.find(name)
+        self._policies, self._recorded = policies, recorded
         self.name, self._spec = served.name, served.policy.spec
+        self.sampled = self._spec.is_sampled if sampled is None else sampled
+        self._asked: float | None = None
         require_named(self._spec.env_id, policies.modules)
         describe(self._spec.env_id)  # says in one line what is amiss
         # No render mode: with one, LunarLander adds particles to the world.
@@ -154,7 +174,11 @@ class Flight:
         self.t, self.total, self._fuel, self.over = 0, 0.0, 0.0, False
         self._first_picture, self._first_seen = self.draw()
         served, spec = self._policies[self.name], self._spec
-        self._memory = served.policy.start(1)
+        target = target_of(served.policy.spec)
+        if target and self._asked is not None:
+            target.asked = self._asked
+        self._memory = served.policy.start(1, np.array([target.asked]) if target else None)
+        self._tape = Tape(spec.observation) if self._recorded else None
         names = [*self._stick.labels] if self._stick else served.policy.distribution.labels
         if self._lander and self._lander.continuous:
             names = ["main engine", "side engines"]
@@ -169,6 +193,7 @@ class Flight:
             actions=names,
             bounds=bounds,
             sampled=self.sampled,
+            target=target,
             stick=self._stick,
             moon=moon,
             pictures=bool(self._pictures and self._pictures.works),
@@ -193,6 +218,21 @@ class Flight:
             takes = f"0 to {len(self._sticks) - 1}" if self._sticks else "none: only the policy can fly it"
             raise UserError(f"{self._spec.env_id} takes {takes}; not {stick}")
         self.stick = stick
+
+    def ask(self, target: float | None) -> None:
+        """The policy acts for this return from the next step on; None: for its own.
+
+        Raises:
+            UserError: it acts for none in particular.
+        """
+        policy, mine = self._policies[self.name].policy, self.scene.target
+        own = policy.spec.target_return
+        if own is None or not mine:
+            raise UserError(f"{self.name} acts for no return in particular: ask it for none")
+        self._asked = target
+        target = own if target is None else target
+        self._memory = policy.rewarded(self._memory, np.array([mine.asked - target], np.float32))  # less is to come
+        mine.asked = target
 
     def first_frame(self) -> Frame:
         """Where the episode starts."""
@@ -224,19 +264,25 @@ class Flight:
         sampled = self.sampled and self.stick is None
         noise = policy.distribution.noise(self._rng, (1,)) if sampled else None
         step = policy.step(observation, self._memory, noise)
-        self._memory = step.memory
         flown = fitting(step.actions, self._env.action_space)[0]
         action = flown if self.stick is None else self._sticks[self.stick]
         chosen = policy.distribution.chosen(step.sampled[0]) if self.stick is None else [self.stick]
         try:
-            self._observation, reward, self._terminated, truncated, _ = self._env.step(action)
+            self._observation, given, self._terminated, truncated, _ = self._env.step(action)
+            reward = float(given)
         except Exception as error:
             raise fault(self._spec.env_id, "step", error) from error
+        memory = step.memory if self.stick is None else policy.acted(step.memory, np.asarray(action)[None])
+        self._memory = policy.rewarded(memory, np.array([reward], np.float32))
+        if self._tape and self.stick is not None and self.t < MAX_EPISODE_STEPS:
+            self._tape.add(observation, action, reward)
+        else:
+            self._tape = None  # somebody else has flown a part of it, or it has no end
         self.t += 1
-        self.total += float(reward)
+        self.total += reward
         self.over = bool(self._terminated or truncated)
         self._pilots.add("policy" if self.stick is None else "you")
-        frame = self._frame(served.version, float(reward), action)
+        frame = self._frame(served.version, reward, action)
         frame.chosen = chosen
         frame.shown = {name: [float(f"{x:.5g}") for x in rows[0].tolist()] for name, rows in step.shown.items()}
         return frame
@@ -246,7 +292,8 @@ class Flight:
 
     def _frame(self, version: int, reward: float, action: Any = None) -> Frame:
         pilot = "policy" if self.stick is None else "you"
-        frame = Frame(self.t, pilot, version, round(reward, 2), round(self.total, 2))
+        target = self.scene.target.asked if self.scene.target else None
+        frame = Frame(self.t, pilot, version, round(reward, 2), round(self.total, 2), target)
         if action is not None:
             whole = np.ndim(action) == 0 and not isinstance(self._spec.action, Box)
             frame.action = int(action) if whole else _rounded(np.ravel(action), 3)
@@ -263,7 +310,16 @@ class Flight:
         """How the episode that is over ended."""
         pilot = "both" if len(self._pilots) > 1 else next(iter(self._pilots))
         version = self._policies[self.name].version
-        return Landing(self.seed, round(self.total, 2), self.t, self._outcome(), version, pilot)
+        target = self.scene.target.asked if self.scene.target else None
+        return Landing(self.seed, round(self.total, 2), self.t, self._outcome(), version, pilot, target)
+
+    def flown_by_hand(self) -> EpisodeBatch | None:
+        """The episode that is over, if it is recorded and the viewer has flown all of it.
+
+        Raises:
+            NonFiniteError: it holds a NaN or an infinity.
+        """
+        return self._tape.episode(self._seen(), self._terminated) if self._tape else None
 
     def _outcome(self) -> str:
         if not self._terminated:

@@ -21,9 +21,11 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocketDisconnect
 
-from actors.errors import EnvironmentFault, UserError
+from actors.errors import EnvironmentFault, NonFiniteError, UserError
 from serve.service.policies import Policies
+from serve.service.protocol import MOST_REWARD
 from serve.watch.flight import MOST_SEEDS, Flight
+from serve.watch.recording import Recorder
 
 T = TypeVar("T")
 
@@ -56,6 +58,8 @@ class Command(msgspec.Struct, forbid_unknown_fields=True):
     policy: str | UnsetType = UNSET
     """Another policy, from the same seed."""
     sampled: bool | UnsetType = UNSET
+    target: Annotated[float, msgspec.Meta(ge=-MOST_REWARD, le=MOST_REWARD)] | UnsetType | None = UNSET
+    """The return that the policy acts for; None: its own."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=MOST_SEEDS)] | UnsetType | None = UNSET
     """A new episode; None: a random seed."""
     stick: Annotated[int, msgspec.Meta(ge=0)] | UnsetType | None = UNSET
@@ -63,6 +67,13 @@ class Command(msgspec.Struct, forbid_unknown_fields=True):
     speed: Annotated[float, msgspec.Meta(ge=0.1, le=4)] | UnsetType = UNSET
     """Times real time."""
     pause: bool | UnsetType = UNSET
+
+
+class Kept(msgspec.Struct, tag_field="type", tag="kept"):
+    """An episode that the viewer has flown is in the dataset."""
+
+    kept: int
+    """How many of all viewers are."""
 
 
 class Refusal(msgspec.Struct, tag_field="type", tag="error"):
@@ -76,12 +87,13 @@ _commands = msgspec.json.Decoder(Command)
 _encoder = msgspec.json.Encoder()
 
 
-def watch_router(policies: Policies, most_viewers: int = 64) -> fastapi.APIRouter:
+def watch_router(policies: Policies, most_viewers: int = 64, recorder: Recorder | None = None) -> fastapi.APIRouter:
     """The WebSocket ``/watch``, the page at ``/`` and its files at ``/page/…``.
 
     Args:
         policies: what can be watched.
         most_viewers: flights at once; others are told to come again later (1013).
+        recorder: keeps what viewers fly; None: nobody does.
     """
     router = fastapi.APIRouter()
     files = StaticFiles(directory=PAGE)
@@ -94,7 +106,7 @@ def watch_router(policies: Policies, most_viewers: int = 64) -> fastapi.APIRoute
         if len(watching) >= most_viewers:
             await socket.close(1013, f"{most_viewers} flights are being watched already: come again later")
             return
-        viewing = Viewing(socket, policies, turns)
+        viewing = Viewing(socket, policies, turns, recorder)
         watching.add(viewing)
         try:
             with contextlib.suppress(WebSocketDisconnect):
@@ -163,16 +175,18 @@ class Viewing:
         socket: to the viewer.
         policies: what can be watched.
         turns: which all viewings of a process share, so that they yield to its other requests.
+        recorder: keeps what the viewer flies; None: nobody does.
     """
 
-    def __init__(self, socket: WebSocket, policies: Policies, turns: Turns) -> None:
-        self._socket, self._policies, self._turns = socket, policies, turns
+    def __init__(self, socket: WebSocket, policies: Policies, turns: Turns, recorder: Recorder | None = None) -> None:
+        self._socket, self._policies, self._turns, self._recorder = socket, policies, turns, recorder
         self._flight: Flight | None = None
         self._open: list[Flight] = []
         """Those that are to be closed."""
         self._asked = Command()
         self._woken = asyncio.Event()
         self._paused, self._speed = False, 1.0
+        self._sampled: bool | None = None
         self._owed = 0.0
 
     async def run(self) -> None:
@@ -272,11 +286,29 @@ class Viewing:
         if flight.over:
             self._owed = 0
             await self._send(flight.landed())
+            if self._recorder:
+                await self._keep(flight, self._recorder)
+
+    async def _keep(self, flight: Flight, recorder: Recorder) -> None:
+        """Have an episode kept that the viewer has flown from its first step to its last."""
+        try:
+            episode = flight.flown_by_hand()
+            if episode:
+                await self._send(Kept(await asyncio.to_thread(recorder.keep, episode)))
+        except (OSError, ValueError, NonFiniteError) as error:
+            log.warning("a flight is not kept", exc_info=True)
+            await self._send(Refusal(f"your flight is not kept: {error}", None))
 
     async def _show(self, flight: Flight, seed: int | None) -> None:
         """Begin an episode."""
         begin = functools.partial(flight.begin, None if seed is None else seed % MOST_SEEDS)
-        await self._send(await self._turns.take(begin, flight.may_be_slow))
+        await self._turns.take(begin, flight.may_be_slow)
+        await self._tell(flight)
+
+    async def _tell(self, flight: Flight) -> None:
+        """What an episode is of, and where it starts."""
+        flight.scene.kept = self._recorder.kept if self._recorder else None
+        await self._send(flight.scene)
         await self._send(flight.first_frame())
 
     async def _obey(self) -> None:
@@ -289,10 +321,14 @@ class Viewing:
             self._paused = asked.pause
         if asked.speed is not UNSET:
             self._speed = asked.speed
+        if asked.sampled is not UNSET:
+            self._sampled = asked.sampled
         if asked.policy is not UNSET:
             await self._change(asked.policy, asked)
-        elif asked.seed is not UNSET and self._flight:
-            await self._show(self._flight, asked.seed)
+        elif self._flight:
+            await self._ask(self._flight, asked)
+            if asked.seed is not UNSET:
+                await self._show(self._flight, asked.seed)
         if self._flight and asked.sampled is not UNSET:
             self._flight.sampled = asked.sampled
         if self._flight and asked.stick is not UNSET:
@@ -301,14 +337,22 @@ class Viewing:
             except UserError as error:
                 await self._send(Refusal(str(error), "stick"))
 
+    async def _ask(self, flight: Flight, asked: Command) -> None:
+        """Have the policy act for the return that is asked for, if one is."""
+        if asked.target is UNSET:
+            return
+        try:
+            flight.ask(asked.target)
+        except UserError as error:
+            await self._send(Refusal(str(error), "target"))
+
     async def _change(self, policy: str, asked: Command) -> None:
         """Fly another policy; if that cannot be, the one that flies goes on."""
         old = self._flight
         seed = asked.seed if asked.seed is not UNSET else old.seed if old else None
-        sampled = asked.sampled if asked.sampled is not UNSET else bool(old and old.sampled)
 
         def make() -> Flight:
-            flight = Flight(self._policies, policy, seed, sampled)
+            flight = Flight(self._policies, policy, seed, self._sampled, recorded=self._recorder is not None)
             self._open.append(flight)
             return flight
 
@@ -319,8 +363,8 @@ class Viewing:
             return
         if old:
             await self._close(old)
-        await self._send(self._flight.scene)
-        await self._send(self._flight.first_frame())
+        await self._ask(self._flight, asked)
+        await self._tell(self._flight)
 
 
 def read_message(message: str | bytes) -> Command | Refusal:

@@ -51,7 +51,7 @@ def reshaped(spec: PolicySpec, **network: Any) -> PolicySpec:
 class Counting(Policy):
     """Acts as the parity of the steps since the episode began, by a memory of its own."""
 
-    def start(self, slots: int) -> Memory:
+    def start(self, slots: int, target_returns: Array | None = None) -> Memory:
         """No step yet."""
         return {"steps": np.zeros((slots, 1), np.int64)}
 

@@ -62,6 +62,17 @@ def test_a_memory_lasts_as_long_as_its_episode(slots: int, tmp_path: Path) -> No
     assert record_video(policy, tmp_path / "film.mp4", seed=0, episodes=3) == [3, 4, 5]
 
 
+def test_a_film_of_who_acts_for_a_return_is_sampled(tmp_path: Path) -> None:
+    network: dict[str, Any] = {"memory": "transformer", "memory_size": 8}
+    policy = policy_for("tests.actors.fake_environments:Counted-v0", target_return=3.0, **network)
+    policy = Policy(policy.spec, policy.weights | {"w1": policy.weights["w1"] / 10})  # unsure of itself
+    filmed = record_video(policy, tmp_path / "film.mp4", seed=0, episodes=6)
+    sampled, greedy = (
+        [fly_episodes(policy, [seed], deterministic)[0][0] for seed in range(6)] for deterministic in (False, True)
+    )
+    assert filmed == sampled != greedy
+
+
 @pytest.mark.parametrize("slots", [1, 3, 64])
 def test_each_seed_gets_its_own_result_whatever_the_slots(policy: Policy, slots: int) -> None:
     expected = [fly_one(policy, seed) for seed in SEEDS]

@@ -78,7 +78,7 @@ PARTS = {"eye": np.arange(6, dtype=np.uint8).reshape(2, 3), "speed": np.array([2
 )
 def test_pictures_are_sent_as_their_bytes(observations: Any, many: bool, sent: Any) -> None:
     with PolicyClient() as client:
-        body = msgspec.json.decode(client._body(observations, many, True, None, None))
+        body = msgspec.json.decode(client._body(observations, many))
     assert body["observations" if many else "observation"] == sent
 
 

@@ -255,6 +255,23 @@ def test_the_cards_code_remembers(
     assert [float(total) for total in capsys.readouterr().out.split()] == [*returns, *returns]
 
 
+def test_the_cards_code_acts_for_a_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network: dict[str, Any] = {"memory": "transformer", "memory_size": 8, "memory_window": 5}
+    policy = policy_for("CartPole-v1", target_return=40.0, **network)
+    write_package(read_source(tmp_path, policy), SCORE, None, None, tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "It acts for a return that it is asked for, 40 unless it is another: a Decision Transformer" in card
+    assert "attends to its last 5 steps. Its actions are sampled" in card
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        exec(code, {})
+    (expected,), _, _ = fly_episodes(policy, [SCORE["first_seed"]], deterministic=False)
+    ours, onnx = (float(total) for total in capsys.readouterr().out.split())
+    assert (ours, onnx > 0) == (expected, True), "their noise is drawn otherwise"
+
+
 def test_the_card_of_a_run_that_went_on_lists_its_commands(trained: Path, bare: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)

@@ -23,7 +23,7 @@ from actors.pictures import Picture
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
 from actors.trunk_graph import Graph, add_trunk
-from serve.hub.formats.onnx_cores import CORES
+from serve.hub.formats.onnx_cores import CORES, acted
 
 _ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}
 
@@ -33,7 +33,9 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
 
     Input ``observation`` [batch, *obs] of ``spec.observation.dtype``; for each part of one that has some, an
     ``observation.part``. Of a policy that remembers also ``memory`` [batch, M] float32: the output ``next_memory`` of
-    the episode's step before, zeros for its first.
+    the episode's step before, zeros for its first. Of one that acts for a return moreover ``return_to_come`` [batch]
+    float32, what is asked for less the rewards so far, and ``noise`` [batch, A] float32, see ``Distribution.noise``, by
+    which its actions are samples; zeros: the most likely ones.
 
     Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and,
     unless they are squashed, ``std`` [*act], or [batch, *act] where it depends on the observation, in the actions'
@@ -57,9 +59,14 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
         )
         for name, _, space in inputs_of(spec.observation)
     ]
+    if spec.target_return is not None:
+        acted(policy, graph, _encoded("action", spec.action, graph, "float32"))
     for rows in policy.start(1).values():
         for values, name in ((inputs, "memory"), (outputs, "next_memory")):
             values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", rows.shape[1]]))
+    if spec.target_return is not None:
+        for name, numbers in (("return_to_come", []), ("noise", [len(policy.distribution.labels)])):
+            inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *numbers]))
     model = graph.model("policy", inputs, outputs)
     helper.set_model_props(model, {"env_id": spec.env_id, "version": str(spec.version)})
     onnx.checker.check_model(model, full_check=True)
@@ -76,10 +83,17 @@ def _epsilon_greedy(policy: Policy, graph: Graph, q_values: str) -> list[onnx.Va
     return _chosen(policy, graph, q_values, "q_values")
 
 
+def _noisy(policy: Policy, graph: Graph, x: str, spread: str | None = None) -> str:
+    """Where actions are sampled, x and the noise, which is multiplied by the spread if there is one; else x."""
+    if not policy.spec.is_sampled:
+        return x
+    return graph.add("Add", [x, graph.add("Mul", ["noise", spread], "spread_noise") if spread else "noise"], "noisy")
+
+
 def _chosen(policy: Policy, graph: Graph, parameters: str, shown: str) -> list[onnx.ValueInfoProto]:
     """The action of the largest parameter, beside what is shown of all."""
     assert isinstance(policy.spec.action, Discrete)
-    graph.add("ArgMax", [parameters], "choice", axis=1, keepdims=0)
+    graph.add("ArgMax", [_noisy(policy, graph, parameters)], "choice", axis=1, keepdims=0)
     graph.add("Add", ["choice", graph.constant("first", np.array(policy.spec.action.start, np.int64))], "action")
     return [
         helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"]),
@@ -89,29 +103,31 @@ def _chosen(policy: Policy, graph: Graph, parameters: str, shown: str) -> list[o
 
 def _gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
     distribution = policy.distribution
-    outputs = _placed(policy, graph, means)
     assert isinstance(distribution, Gaussian)
-    sigma = (distribution.bounds.scale * distribution.std).reshape(distribution.shape)
-    graph.add("Identity", [graph.constant("sigma", sigma)], "std")
+    sigma = distribution.bounds.scale * distribution.std
+    outputs = _placed(policy, graph, means, graph.constant("spread", sigma) if policy.spec.is_sampled else None)
+    graph.add("Identity", [graph.constant("sigma", sigma.reshape(distribution.shape))], "std")
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, [*distribution.shape])]
 
 
 def _state_dependent_gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
     distribution = policy.distribution
-    outputs = _placed(policy, graph, means)
     assert isinstance(distribution, StateDependentGaussian)
     is_remembered = policy.spec.network.memory != "none"
     hidden = "remembered" if is_remembered else f"hidden{len(policy.spec.network.hidden_sizes) - 1}"
     graph.add("Mul", [hidden, hidden], "hidden_squared")
-    graph.add("MatMul", ["hidden_squared", graph.constant("noise", distribution.variances)], "spread")
-    graph.add("Add", ["spread", graph.constant("floor", np.float32(VARIANCE_FLOOR))], "variance")
+    graph.add("MatMul", ["hidden_squared", graph.constant("noise_variances", distribution.variances)], "variances")
+    graph.add("Add", ["variances", graph.constant("floor", np.float32(VARIANCE_FLOOR))], "variance")
     graph.add("Sqrt", ["variance"], "deviation")
     graph.add("Mul", ["deviation", "scale"], "deviation_placed")
+    outputs = _placed(policy, graph, means, "deviation_placed")
     graph.add("Reshape", ["deviation_placed", "action_shape"], "std")
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, ["batch", *distribution.shape])]
 
 
 def _squashed_gaussian(policy: Policy, graph: Graph, parameters: str) -> list[onnx.ValueInfoProto]:
+    if policy.spec.is_sampled:
+        raise UserError("squashed actions that are sampled have no form in ONNX yet")
     components = policy.spec.action.inputs
     ends = [graph.constant(name, np.array([place], np.int64)) for name, place in (("from", 0), ("to", components))]
     axis = graph.constant("axis_of_components", np.array([1], np.int64))
@@ -119,8 +135,8 @@ def _squashed_gaussian(policy: Policy, graph: Graph, parameters: str) -> list[on
     return _placed(policy, graph, graph.add("Tanh", ["unsquashed"], "squashed"))
 
 
-def _placed(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
-    """The action and the mean, in the action's units."""
+def _placed(policy: Policy, graph: Graph, means: str, spread: str | None = None) -> list[onnx.ValueInfoProto]:
+    """The action and the mean, in the action's units; so is the spread of what is sampled, [batch, A] or [A]."""
     distribution = policy.distribution
     assert isinstance(distribution, Gaussian | SquashedGaussian)
     bounds, action_shape = distribution.bounds, distribution.shape
@@ -130,7 +146,7 @@ def _placed(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProt
     graph.add("Mul", [means, "scale"], "scaled")
     graph.add("Add", ["scaled", "centre"], "placed")
     graph.add("Reshape", ["placed", shape], "mean")
-    graph.add("Max", ["placed", "low"], "above_low")
+    graph.add("Max", [_noisy(policy, graph, "placed", spread), "low"], "above_low")
     graph.add("Min", ["above_low", "high"], "within_bounds")
     graph.add("Reshape", ["within_bounds", shape], "action")
     return [
@@ -144,13 +160,14 @@ def _multi_categorical(policy: Policy, graph: Graph, logits: str) -> list[onnx.V
     assert isinstance(space, MultiDiscrete)
     ends = np.cumsum([0, *space.nvec])
     axis = graph.constant("axis_of_choices", np.array([1], np.int64))
-    actions, probabilities = [], []
+    actions, probabilities, noisy = [], [], _noisy(policy, graph, logits)
     for i, (start, end) in enumerate(itertools.pairwise(ends)):
         cut = [
             graph.constant(f"{name}{i}", np.array([place], np.int64)) for name, place in (("from", start), ("to", end))
         ]
         part = graph.add("Slice", [logits, *cut, axis], f"logits_of{i}")
-        actions.append(graph.add("ArgMax", [part], f"choice{i}", axis=1, keepdims=1))
+        sampled = part if noisy == logits else graph.add("Slice", [noisy, *cut, axis], f"noisy_of{i}")
+        actions.append(graph.add("ArgMax", [sampled], f"choice{i}", axis=1, keepdims=1))
         probabilities.append(graph.add("Softmax", [part], f"probabilities_of{i}", axis=1))
     graph.add("Concat", actions, "choices", axis=1)
     graph.add("Add", ["choices", graph.constant("first", space.first)], "numbered")
@@ -164,7 +181,7 @@ def _multi_categorical(policy: Policy, graph: Graph, logits: str) -> list[onnx.V
 
 def _bernoulli(policy: Policy, graph: Graph, log_odds: str) -> list[onnx.ValueInfoProto]:
     shape = policy.spec.action.shape
-    graph.add("Greater", [log_odds, graph.constant("even", np.float32(0))], "is_one")
+    graph.add("Greater", [_noisy(policy, graph, log_odds), graph.constant("even", np.float32(0))], "is_one")
     graph.add("Cast", ["is_one"], "ones", to=TensorProto.INT8)
     graph.add("Reshape", ["ones", graph.constant("action_shape", np.array([-1, *shape], np.int64))], "action")
     graph.add("Sigmoid", [log_odds], "probabilities")

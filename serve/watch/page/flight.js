@@ -1,5 +1,6 @@
 // One flight on the page: its connection, picture, instruments, landings, and who has the stick.
 
+import { Course } from "./course.js";
 import { landerBetween } from "./interpolation.js";
 import { Instruments } from "./instruments.js";
 import { Landings } from "./landings.js";
@@ -17,7 +18,7 @@ const GAP = 400; // ms between frames that are a pause, not a rate
 export class Flight {
   /**
    * @param {HTMLElement} parent
-   * @param {object} wishes commands to begin with: policy, seed, sampled, speed, pause
+   * @param {object} wishes commands to begin with: policy, seed, sampled, target, speed, pause
    * @param {{announce: (text: string) => void, onState: () => void, onScene: () => void}} page
    */
   constructor(parent, wishes, page) {
@@ -28,10 +29,10 @@ export class Flight {
     this.find = (selector) => this.element.querySelector(selector);
     this.instruments = new Instruments(this.element);
     this.landings = new Landings(this.find(".landings"));
+    this.course = new Course(this.find(".course"), (target) => this.command({ target }));
     this.find(".take").onclick = () => this.keep(!this.kept);
     this.find(".policy").onchange = ({ target }) => this.command({ policy: target.value });
     this.find(".sampled").onchange = ({ target }) => this.command({ sampled: target.checked });
-    this.find(".sampled").checked = Boolean(wishes.sampled);
     this.link = new Link(() => this.wishes, (message) => this.receive(message), (state, text) => this.connection(state, text));
   }
 
@@ -44,7 +45,10 @@ export class Flight {
   /** Ask for something, now and after every loss of the connection. */
   command(command) {
     Object.assign(this.wishes, command);
-    if ("policy" in command) this.letGo();
+    if ("policy" in command) {
+      this.letGo();
+      delete this.wishes.target; // the next has one of its own
+    }
     if (command.seed === null) delete this.wishes.seed;
     this.link.send(command);
   }
@@ -60,6 +64,7 @@ export class Flight {
     if (message.type === "scene") this.begin(message);
     else if (message.type === "frame") this.show(message);
     else if (message.type === "landed") this.land(message);
+    else if (message.type === "kept") this.keeps(message.kept, true);
     else this.complain(message);
   }
 
@@ -84,6 +89,9 @@ export class Flight {
     const [id] = /[^ (|]+/.exec(scene.env_id); // without arguments and wrappers, which may be long
     Object.assign(this.find(".caption"), { textContent: `${id} · seed ${scene.seed}`, title: scene.env_id });
     this.find(".policy").value = scene.policy;
+    this.find(".sampled").checked = scene.sampled;
+    this.keeps(scene.kept);
+    this.course.begin(scene);
     this.landings.of(scene);
     this.find(".take").hidden = !scene.stick;
     canvas.setAttribute("aria-label", `${scene.env_id} from seed ${scene.seed}, flown by ${scene.policy}`);
@@ -113,6 +121,7 @@ export class Flight {
     for (const picture of [this.moon, this.film, this.traces]) picture?.add(frame);
     frame.seen?.forEach((picture, i) => this.seen[i].add(picture));
     this.instruments.note(frame);
+    this.course.add(frame);
     if (frame.t > 0) this.pilot(frame.pilot);
     if (frame.t > 0 && frame.pilot === "you" && this.nudging) {
       this.nudging = false;
@@ -124,9 +133,19 @@ export class Flight {
     const good = this.landings.add(landing);
     this.element.dataset.outcome = good;
     const total = Math.round(landing.total);
-    const name = document.querySelectorAll(".flight").length > 1 ? `${this.scene.policy}: ` : "";
+    const asked = landing.target === null ? "" : ` for ${Math.round(landing.target)}`;
+    const name = document.querySelectorAll(".flight").length > 1 ? `${this.scene.policy}${asked}: ` : "";
     this.find(".verdict").textContent = `${landing.outcome} ${total > 0 ? "+" : "−"}${Math.abs(total)}`;
     this.page.announce(`${name}${landing.outcome}, return ${total}, ${landing.steps} steps`);
+  }
+
+  /** Tell how many flights of people are kept; null: none are to be. */
+  keeps(kept, another = false) {
+    const told = this.find(".kept");
+    told.hidden = kept === null || !this.scene.stick;
+    const flights = kept === 1 ? "1 flight is" : `${kept} flights are`;
+    told.textContent = kept ? `${flights} kept to learn from.` : "Flights that you fly from start to end are kept to learn from.";
+    if (another) this.page.announce(told.textContent);
   }
 
   complain({ error, field }) {
@@ -149,6 +168,7 @@ export class Flight {
     this.written = now;
     this.element.dataset.frames = this.frames;
     this.instruments.write();
+    this.course.write(now);
     const flown = this.stamps.at(-1) - this.stamps[0];
     const rate = Math.round((1000 * (this.stamps.length - 1)) / flown);
     this.find(".rate").textContent = now - this.arrived < GAP && flown > GAP ? `${rate} fps` : "";

@@ -58,11 +58,12 @@ export class Landings {
   }
 }
 
-function row({ seed, total, steps, outcome, version, pilot, mark }) {
+function row({ seed, total, steps, outcome, version, pilot, target, mark }) {
   const item = document.createElement("li");
   item.className = mark;
+  const asked = target === null ? "" : `for ${number(target)} · `;
   const flown = { policy: `v${version}`, you: "you", both: `you and v${version}` }[pilot];
-  for (const [name, text] of [["total", number(total)], ["outcome", outcome], ["rest", `${steps} steps · seed ${seed} · ${flown}`]]) {
+  for (const [name, text] of [["total", number(total)], ["outcome", outcome], ["rest", `${asked}${steps} steps · seed ${seed} · ${flown}`]]) {
     item.append(Object.assign(document.createElement("span"), { className: name, textContent: text }), " ");
   }
   return item;

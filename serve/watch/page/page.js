@@ -86,7 +86,9 @@ function sideBySide() {
   const [first] = flights;
   const seed = Number(first.element.dataset.seed ?? 0);
   const other = policies.find(({ name }) => name !== first.wishes.policy);
-  add({ ...all, seed, policy: other?.name ?? first.wishes.policy, sampled: !other });
+  if (first.scene?.target) add({ ...all, seed, policy: first.wishes.policy, target: first.course.other() });
+  else if (other) add({ ...all, seed, policy: other.name });
+  else add({ ...all, seed, policy: first.wishes.policy, sampled: true });
   first.command({ seed });
 }
 

@@ -16,6 +16,7 @@ from actors.evaluation import fly_episodes
 from actors.policy import Policy
 from serve.watch.flight import Flight, Frame, Landing
 from serve.watch.lander import engines
+from serve.watch.targets import Target
 from tests.actors.examples import Counting, policy_for, random_policy, stubborn_policy
 from tests.serve.served import valued
 from tests.serve.watching import saved
@@ -58,6 +59,50 @@ def test_a_sampled_flight_is_made_again_by_its_seed(tmp_path: Path) -> None:
     flight.begin(3)
     flight.sampled = False
     assert fly(flight) != first
+
+
+def for_a_return(env_id: str = LANDER, **fields: Any) -> Policy:
+    network: dict[str, Any] = {"memory": "transformer", "memory_size": 8, "memory_window": 5}
+    return policy_for(env_id, target_return=60.0, **network, **fields)
+
+
+@pytest.mark.parametrize("sampled", [None, False])
+def test_a_flight_for_a_return_is_what_an_evaluation_flies(sampled: bool | None, tmp_path: Path) -> None:
+    policy = for_a_return()
+    flight = flight_of(tmp_path, policy, seed=5, sampled=sampled)
+    assert flight.sampled == (sampled is None)
+    frames = fly(flight)
+    assert {frame.target for frame in frames} == {flight.landed().target} == {60}
+    (expected,), _, _ = fly_episodes(policy, [5], deterministic=not flight.sampled)
+    assert flight.landed().total == pytest.approx(expected, abs=0.006)
+    flight.ask(-30)
+    flight.begin(5)
+    fly(flight)
+    (expected,), _, _ = fly_episodes(policy.asked_for(-30), [5], deterministic=not flight.sampled)
+    assert flight.landed().total == pytest.approx(expected, abs=0.006)
+    flight.ask(None)
+    assert flight.begin(5).target == Target(60, 0, 120)
+
+
+def test_another_return_is_asked_for_in_flight(tmp_path: Path) -> None:
+    flight = flight_of(tmp_path, for_a_return(), seed=5)
+    for target in (60, 200, -3.5):
+        flight.ask(target)
+        assert flight.step().target == target
+        assert flight._memory["core"][0, 8] == pytest.approx(target - flight.total, abs=1e-4)
+    with pytest.raises(UserError, match="one acts for no return in particular: ask it for none"):
+        flight_of(tmp_path / "plain", policy_for(LANDER)).ask(3)
+
+
+@pytest.mark.parametrize("env_id", [LANDER, "LunarLanderContinuous-v3"])
+def test_a_policy_remembers_what_the_viewer_did(env_id: str, tmp_path: Path) -> None:
+    policy = for_a_return(env_id)
+    flight = flight_of(tmp_path, policy, seed=5)
+    for stick, flown in ((1, [0, 1, 0, 0]), (3, [0, 0, 0, 1])):
+        flight.take(stick)
+        flight.step()
+        remembered = flight._memory["core"][0, 10 : 10 + policy.spec.action.inputs]
+        assert remembered.tolist() == (flown if env_id == LANDER else [0, stick - 2])
 
 
 def test_a_memory_lasts_as_long_as_its_episode(tmp_path: Path) -> None:

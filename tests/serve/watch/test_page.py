@@ -14,6 +14,7 @@ import pytest
 
 from actors.environments import describe
 from actors.policy import Policy
+from learner.dataset.dataset import open_dataset
 from serve.service.fast_ingress import free_port
 from serve.service.policies import Policies
 from tests.actors import fake_environments  # noqa: F401 registers AimNear-v0 and Painted-v0
@@ -79,6 +80,9 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Policies:
     aim = describe("AimNear-v0").policy_spec(hidden_sizes=())  # acts in the middle of its bounds, 3 and 5
     weights = {name: np.zeros(shape, np.float32) for name, shape in aim.weight_shapes().items()}
     policies |= {"aim": Policy(aim, weights), "valued": valued(LANDER, -1, -3, 1, 0)}
+    network: dict[str, Any] = {"memory": "transformer", "memory_size": 8}
+    returns = {"returns": {"least": -300.4, "mean": 0, "most": 280}}
+    policies |= {"asked": policy_for(LANDER, seed=1, target_return=200.0, trained=returns, **network)}
     policies |= {"painted": policy_for("Painted-v0 | FrameStackObservation(stack_size=2)", hidden_sizes=())}
     return saved(tmp_path_factory.mktemp("policies"), policies)
 
@@ -374,6 +378,62 @@ def test_side_by_side_and_other_policies(opened: Any, shots: Path) -> None:
     assert "main engine" in values.locator(".chosen").inner_text()
     page.get_by_role("button", name="Side by side").click()
     flying(page, 1)
+
+
+def test_a_return_is_asked_for_while_it_flies(opened: Any, shots: Path) -> None:
+    page = flying(opened())
+    assert page.locator(".course").is_hidden()
+    page.locator(".policy").select_option("asked")
+    page.wait_for_selector(".course:visible")
+    assert page.get_by_label("Sample actions").is_checked()
+    slider, output = page.get_by_label("Return asked for").locator("visible=true").last, page.locator(".course output")
+    assert (slider.get_attribute("min"), slider.get_attribute("max"), slider.input_value()) == ("-301", "280", "200")
+    fly_seed(page, LONG)
+    until(page, "document.querySelector('.so-far').textContent !== '0'")
+    slider.fill("-120")
+    assert output.inner_text() == "−120"
+    wait_for(lambda: page.evaluate("true") and opened.sent[-1] == {"target": -120}, "the wish is sent")
+    await_frames(page, 30)
+    until(page, "document.querySelector('.list li:not(.none)')?.textContent.includes('for −120 · ')")
+    assert (output.inner_text(), slider.input_value()) == ("−120", "-120"), "and stays for the next episode"
+    so_far, to_come = "document.querySelector('.so-far')", "document.querySelector('.to-come')"
+    number = "(({ textContent }) => Number(textContent.replace('−', '-')))"
+    until(page, f"Math.abs({number}({so_far}) + {number}({to_come}) + 120) <= 1")
+    await_frames(page, 30)
+    page.screenshot(path=shots / "asked.png", full_page=True)
+    page.get_by_role("button", name="Side by side").click()
+    flying(page, 2)
+    assert [one.input_value() for one in page.locator(".policy").all()] == ["asked", "asked"]
+    until(page, "[...document.querySelectorAll('.course output')].map((one) => one.textContent).join() === '−120,−210'")
+    await_frames(page, 50)
+    page.screenshot(path=shots / "asked-for-two.png", full_page=True)
+    assert page.evaluate(NAMELESS) == []
+    page.locator(".policy").nth(1).select_option("up")
+    until(page, "document.querySelectorAll('.course')[1].hidden")
+
+
+def test_flights_of_a_person_are_kept(opened: Any, tmp_path: Path, shots: Path) -> None:
+    """By keys, of a cart, until it has fallen three times."""
+    hand = "[...document.querySelectorAll('.list li')].filter((row) => row.textContent.trimEnd().endsWith('· you'))"
+    with served(saved(tmp_path, {"cart": policy_for("CartPole-v1")}), record=tmp_path / "mine") as address:
+        page = flying(opened(address))
+        assert "from start to end are kept" in page.locator(".kept").inner_text()
+        page.keyboard.press("f")
+        page.keyboard.press("t")
+        for i in range(3):
+            page.keyboard.down(("ArrowLeft", "ArrowRight")[i % 2])
+            until(page, f"{hand}.length > {i}")
+            page.keyboard.up(("ArrowLeft", "ArrowRight")[i % 2])
+        page.keyboard.press("Space")
+        until(page, f"{hand}.length === parseInt(document.querySelector('.kept').textContent)")
+        page.screenshot(path=shots / "kept.png", full_page=True)
+        returns = page.evaluate(f"{hand}.map((row) => Number(row.querySelector('.total').textContent)).reverse()")
+        page.context.close()
+    dataset = open_dataset(tmp_path / "mine")
+    assert dataset.num_episodes >= 3
+    assert dataset.returns.tolist() == returns
+    assert dataset.sources == [{"who": "person"}]
+    assert {dataset.part(i).actions[-1] for i in range(3)} == {0, 1}
 
 
 def test_a_newer_version_shows(opened: Any, policies: Policies) -> None:

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from actors.environments import describe
+from learner.dataset.dataset import open_dataset
 from serve.client import PolicyClient
 from serve.watch import session
 from serve.watch.flight import Flight
@@ -31,6 +32,8 @@ from tests.serve.served import PATIENCE, PATIENT, wait_for
 from tests.serve.watching import saved, served
 
 LANDER = "LunarLander-v3"
+RETURNS = {"least": -7, "mean": 3, "most": 31.5}
+MODULES = ["tests.actors.fake_environments"]
 TOKEN = "a-token-of-no-worth~?"
 
 
@@ -41,6 +44,7 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "up": stubborn_policy(LANDER, 2, version=7),
         "cart": policy_for("CartPole-v1"),
         "nowhere": random_policy(nowhere),
+        "asked": policy_for(LANDER, memory="transformer", target_return=90.0, trained={"returns": RETURNS}),
     }
     with served(saved(tmp_path_factory.mktemp("policies"), policies)) as address:
         yield address
@@ -108,6 +112,63 @@ def test_pause_and_a_new_seed(at: str) -> None:
         assert 1 <= read(socket)["t"] <= MOST_SKIPPED + 1
         tell(socket, seed=None)
         assert until(socket, type="scene")["seed"] != 9
+
+
+def test_a_return_is_asked_for(at: str) -> None:
+    with watching(at, "?policy=asked&seed=2&target=-20.5") as socket:
+        scene = read(socket)
+        assert (scene["target"], scene["sampled"]) == ({"asked": -20.5, "least": -7, "most": 90}, True)
+        assert until(socket, type="frame")["target"] == -20.5
+        tell(socket, target=40, sampled=False)
+        assert until(socket, type="frame", target=40)
+        tell(socket, seed=3)
+        scene = until(socket, type="scene")
+        assert (scene["target"]["asked"], scene["sampled"], scene["kept"]) == (40, False, None)
+        tell(socket, target=None)
+        assert until(socket, type="frame", target=90)
+        tell(socket, policy="up")
+        assert until(socket, type="scene", policy="up")["target"] is None
+        assert "target" not in until(socket, type="frame", action=2)
+    with watching(at, "?policy=up&target=3") as socket:
+        assert until(socket, type="error")["field"] == "target"
+        assert until(socket, type="frame", action=2)
+
+
+def test_whole_flights_of_the_viewer_are_kept(tmp_path: Path) -> None:
+    policies = saved(tmp_path, {"one": policy_for("tests.actors.fake_environments:Filmed-v0")}, MODULES)
+    with served(policies, record=tmp_path / "mine") as at:
+        with watching(at, "?seed=0&pause=true") as socket:
+            assert until(socket, type="scene")["kept"] == 0
+            tell(socket, stick=1, speed=4)
+            tell(socket, pause=False)
+            until(socket, type="landed", seed=0, pilot="you")
+            assert until(socket, type="kept")["kept"] == 1
+            assert until(socket, type="scene", seed=1)["kept"] == 1
+            tell(socket, stick=None)
+            until(socket, type="landed", pilot="policy")
+        with watching(at, "?seed=5&pause=true") as socket:
+            tell(socket, stick=0, speed=4)
+            tell(socket, pause=False)
+            assert until(socket, type="kept")["kept"] == 2
+    dataset = open_dataset(tmp_path / "mine")
+    assert dataset.sources == [{"who": "person"}]
+    assert (dataset.returns.tolist(), dataset.lengths.tolist()) == ([4, 4], [4, 4])
+    assert [dataset.part(i).actions.tolist() for i in range(2)] == [[1] * 4, [0] * 4]
+
+
+def test_a_flight_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    policies = saved(tmp_path, {"one": policy_for("tests.actors.fake_environments:Filmed-v0")}, MODULES)
+    with (
+        served(policies, record=tmp_path / "mine") as at,
+        watching(at, "?seed=0&pause=true") as socket,
+    ):
+        (tmp_path / "mine" / "parts").write_text("no directory")
+        tell(socket, stick=1, speed=4)
+        tell(socket, pause=False)
+        assert "your flight is not kept: " in until(socket, type="error")["error"]
+        (tmp_path / "mine" / "parts").unlink()
+        assert until(socket, type="kept")["kept"] == 2
+    assert open_dataset(tmp_path / "mine").num_episodes == 2
 
 
 def test_the_stick(at: str) -> None:

@@ -85,6 +85,8 @@ def made(spec: PolicySpec) -> Policy:
     weights = {name: rng.standard_normal(shape, np.float32) for name, shape in spec.weight_shapes().items()}
     if spec.distribution == "epsilon_greedy":
         weights["epsilon"][:] = 0.1
+    if "core_return_std" in weights:
+        weights["core_return_std"] = np.abs(weights["core_return_std"])
     if spec.network.normalize_observations:
         weights["observation_std"] = np.abs(weights["observation_std"]) + np.float32(0.01)  # small enough to be clipped
         for name in ("observation_mean", "observation_std"):
@@ -211,6 +213,38 @@ def test_a_hundred_steps_that_are_remembered(spec: PolicySpec, kind: str, tmp_pa
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * max(1, np.abs(expected).max()))
         np.testing.assert_allclose(remembered, step.memory["core"], atol=1e-5)
         memory = step.memory
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [CATEGORICAL, GAUSSIAN, STATE_DEPENDENT, *(OTHERS[name] for name in ("choices", "masked", "switches"))],
+    ids=lambda spec: f"{spec.distribution} {spec.action.kind}",
+)
+def test_a_hundred_steps_for_a_return(spec: PolicySpec, tmp_path: Path) -> None:
+    """Sampled by the same noise, with episodes that begin anew in between: to them nothing was given yet."""
+    network = PolicyNetwork((8,), memory="transformer", memory_size=8, memory_heads=2, memory_layers=2, memory_window=7)
+    policy = made(dataclasses.replace(spec, network=network, target_return=5.0))
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    memory = policy.start(3)
+    remembered, to_come = np.zeros_like(memory["core"]), np.full(3, 5, np.float32)
+    shown = [output.name for output in session.get_outputs() if output.name in ("mean", "probabilities")]
+    for _ in range(100):
+        observations, begins = policy.spec.observation.sample(rng, 3), rng.random(3) < 0.05
+        if policy.spec.is_masked:
+            observations["action_mask"][:, 0] = 1
+        memory, remembered = restarted(memory, begins, policy), np.where(begins[:, None], np.float32(0), remembered)
+        to_come = np.where(begins, np.float32(5), to_come)
+        noise, rewards = policy.distribution.noise(rng, (3,)), rng.standard_normal(3).astype(np.float32)
+        step = policy.step(observations, memory, noise)
+        inputs = {name.name: part for name, part in zip(session.get_inputs(), columns(observations), strict=False)}
+        inputs |= {"memory": remembered, "return_to_come": to_come, "noise": noise}
+        action, found, remembered = session.run(["action", *shown, "next_memory"], inputs)
+        for mine, expected in ((action, step.actions), (found, step.shown[shown[0]].reshape(found.shape))):
+            np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4 * max(1, np.abs(expected).max()))
+        np.testing.assert_allclose(remembered, step.memory["core"], rtol=1e-4, atol=1e-4)
+        memory, to_come = policy.rewarded(step.memory, rewards), to_come - rewards
 
 
 def columns(observations: Tree) -> list[Array]:
