@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CORE = "core"
 """The name of a core's memory in ``Policy.start``."""
+MOST_KEPT = 2**18
+"""Numbers that a transformer remembers: 1.4 MB of text with every request."""
 
 
 class Core(ABC):
@@ -30,10 +32,27 @@ class Core(ABC):
     """Whether experience carries what is remembered, for who learns from it."""
     unlearned: frozenset[str] = frozenset()
     """Those of its weights that no gradient changes."""
+    acts_for_return = False
+    """Whether it acts for a return that is asked for: ``PolicySpec.target_return``."""
+    reads_observations = False
+    """Whether it stands in the place of hidden layers, and reads observations as they are standardised, not clipped."""
 
     def __init__(self, spec: PolicySpec, weights: dict[str, Array]) -> None:  # noqa: ARG002
-        self.units = spec.network.memory_size
+        self.units = self.features(spec)
         """Numbers that the output layer reads: the first of the memory."""
+
+    @classmethod
+    def features(cls, spec: PolicySpec) -> int:
+        """Numbers that the output layer reads."""
+        return spec.network.memory_size
+
+    @classmethod  # noqa: B027
+    def require_fit(cls, spec: PolicySpec) -> None:
+        """Make sure that a policy's sizes, beside those of its network alone, are possible.
+
+        Raises:
+            UserError: they are not.
+        """
 
     @classmethod
     @abstractmethod

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from actors.core import CORE, Core
+from actors.gpt2 import GPT2Core
 from actors.transformer import Transformer
 from actors.trees import Array
 
@@ -85,5 +86,5 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5)
 
 
-CORES: dict[str, type[Core]] = {"gru": GRU, "lstm": LSTM, "transformer": Transformer}
+CORES: dict[str, type[Core]] = {"gru": GRU, "lstm": LSTM, "transformer": Transformer, "gpt2": GPT2Core}
 """Kinds of cores, by what ``PolicyNetwork.memory`` calls them."""

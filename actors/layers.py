@@ -17,8 +17,8 @@ LAYER_NORM_EPS = 1e-5
 """What is added to a layer's variance before it is divided by, as PyTorch does."""
 
 
-def normalized(x: Array, scale: Array, shift: Array) -> Array:
+def normalized(x: Array, scale: Array, shift: Array, epsilon: float = LAYER_NORM_EPS) -> Array:
     """Each row of [B, units] to mean 0 and variance 1, then scaled and shifted (Ba et al. 2016, arXiv:1607.06450)."""
     centred = x - x.mean(axis=1, keepdims=True)
-    deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + np.float32(LAYER_NORM_EPS))
+    deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + np.float32(epsilon))
     return np.asarray(centred / deviation * scale + shift)

@@ -79,6 +79,7 @@ class Policy:
         self._layers = [(weights[f"w{i}"], weights[f"b{i}"]) for i in range(len(spec.network.hidden_sizes) + 1)]
         kind = CORES.get(spec.network.memory)
         self._core = kind(spec, weights) if kind else None
+        self._limit = np.inf if kind and kind.reads_observations else NORMALIZED_LIMIT
         sees_hidden = DISTRIBUTIONS[spec.distribution].sees_hidden
         # a memory and some distributions have to see what comes before it
         self._last = self._layers.pop() if sees_hidden or self._core else None
@@ -109,17 +110,17 @@ class Policy:
 
     def _forward(self, observations: Tree, memory: Memory) -> tuple[Array, Memory]:
         """The distribution's parameters, and the memory for the next step."""
-        (w, b), *layers = self._layers
         if self._normalizes:
             x = self._encode(observations)
             x = (x - self.weights["observation_mean"]) / self.weights["observation_std"]
-            x = np.clip(x, -NORMALIZED_LIMIT, NORMALIZED_LIMIT).astype(np.float32, copy=False) @ w + b
-        else:
-            x = self._project(observations, w) + b
-        for between, (w, b) in zip(self._between, layers, strict=False):
-            x = between(x) @ w + b
+            x = np.clip(x, -self._limit, self._limit).astype(np.float32, copy=False)
+        if self._layers:
+            (w, b), *layers = self._layers
+            x = (x @ w if self._normalizes else self._project(observations, w)) + b
+            for between, (w, b) in zip(self._between, layers, strict=False):
+                x = between(x) @ w + b
         if self._last:
-            hidden, (w, b) = self._between[-1](x), self._last
+            hidden, (w, b) = self._between[-1](x) if self._between else x, self._last
             if self._core:
                 remembered = self._core.step(hidden, memory[CORE])
                 memory, hidden = {CORE: remembered}, remembered[:, : self._core.units]

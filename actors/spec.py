@@ -9,11 +9,13 @@ import json
 import math
 from typing import Any, Literal, Protocol
 
+from actors.core import MOST_KEPT
 from actors.cores import CORES
 from actors.distributions import DISTRIBUTIONS
 from actors.environment_name import parse
 from actors.errors import UserError, unknown
 from actors.files import INFINITIES
+from actors.gpt2 import GPT2
 from actors.layers import ACTIVATIONS
 from actors.masks import MASK, has_mask
 from actors.parts import Parts
@@ -25,9 +27,6 @@ MOST_BYTES = 256 * 1024**2
 """In a policy's file: a thousand times what one of the usual sizes needs."""
 MOST_REMEMBERED = 4096
 """Units of a memory, which travels with every request: 44 KB of text, or twice that."""
-MOST_KEPT = 2**18
-"""Keys and values that a transformer remembers: 1.4 MB of text with every request."""
-
 
 SPACES: dict[str, type[Space]] = {
     "parts": Parts,
@@ -62,16 +61,19 @@ class PolicyNetwork:
     scaled and shifted (Ba et al. 2016, arXiv:1607.06450)."""
     trunk: str = ""
     """The convolutions that each picture in an observation goes through first: see ``trunks``; empty: none."""
-    memory: Literal["none", "gru", "lstm", "transformer"] = "none"
-    """The core between the hidden layers and the output layer: see ``actors.cores``."""
+    memory: Literal["none", "gru", "lstm", "transformer", "gpt2"] = "none"
+    """The core between the hidden layers and the output layer: see ``actors.cores``. gpt2 is of policies that were
+    imported from transformers, and stands in the place of hidden layers."""
     memory_size: int = 64
     """Its units."""
     memory_layers: int = 2
-    """A transformer's blocks."""
+    """A transformer's blocks, or GPT-2's."""
     memory_heads: int = 4
     """The heads of each block."""
     memory_window: int = 30
     """Steps that each block attends to."""
+    gpt2: GPT2 | None = None
+    """What else shapes a memory gpt2; None: it is another."""
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -80,6 +82,8 @@ class PolicyNetwork:
             raise UserError(f"sizes must be positive: hidden_sizes is {self.hidden_sizes}")
         read_trunk(self.trunk)
         require_memory(self, self.hidden_sizes)
+        if (self.memory == "gpt2") != (self.gpt2 is not None):
+            raise UserError("memory gpt2 comes with the shape of its network, gpt2, and no other does: one is missing")
 
 
 class Remembers(Protocol):
@@ -109,13 +113,16 @@ def require_memory(options: Remembers, hidden_sizes: tuple[int, ...]) -> None:
     for name, limit in most.items():
         if not 0 < getattr(options, name) <= limit:
             raise UserError(f"{name} must lie between 1 and {limit}, not {getattr(options, name)}")
-    if options.memory != "none" and not hidden_sizes:
+    if options.memory == "none":
+        return
+    is_alone = CORES[options.memory].reads_observations
+    if is_alone and hidden_sizes:
+        raise UserError(f"memory {options.memory} stands in the place of hidden layers: hidden_sizes must be empty")
+    if not (is_alone or hidden_sizes):
         raise UserError(f"memory {options.memory} stands after the hidden layers: hidden_sizes must have one")
+    if options.memory in ("transformer", "gpt2") and options.memory_size % options.memory_heads:
+        raise UserError(f"memory_size {options.memory_size} must be a multiple of memory_heads {options.memory_heads}")
     if options.memory == "transformer":
-        if options.memory_size % options.memory_heads:
-            raise UserError(
-                f"memory_size {options.memory_size} must be a multiple of memory_heads {options.memory_heads}"
-            )
         kept = 2 * options.memory_layers * options.memory_window * options.memory_size
         if kept > MOST_KEPT:
             raise UserError(
@@ -176,10 +183,13 @@ class PolicySpec:
             raise UserError("observations with pictures are not standardised: normalize_observations must be false")
         if self.seen.dtype == "float64" and not self.network.normalize_observations:
             raise UserError("observations of float64 are of policies that normalise them, and this one does not")
-        if (self.target_return is None) != (self.network.memory != "transformer"):
+        core = CORES.get(self.network.memory)
+        if (self.target_return is None) == (core is not None and core.acts_for_return):
             raise UserError("a transformer acts for a target_return, and no other network: one of them is missing")
         if self.target_return is not None and not math.isfinite(self.target_return):
             raise UserError(f"target_return must be a number, not {self.target_return}")
+        if core:
+            core.require_fit(self)
         size = 4 * sum(math.prod(shape) for shape in self.weight_shapes().values())
         if size > MOST_BYTES:
             raise UserError(
@@ -217,8 +227,8 @@ class PolicySpec:
 
     @property
     def features(self) -> int:
-        """Numbers that the output layer reads: units of the memory, or of the last hidden layer."""
-        return self.network.memory_size if self.network.memory != "none" else self.layer_sizes[-2]
+        """Numbers that the output layer reads: of the memory, or units of the last hidden layer."""
+        return CORES[self.network.memory].features(self) if self.network.memory != "none" else self.layer_sizes[-2]
 
     @property
     def statistics_dtype(self) -> Literal["float32", "float64"]:
@@ -271,7 +281,10 @@ def read_spec(data: Any) -> PolicySpec:
     if isinstance(data, dict):
         data = _as_of_today(data)
         if isinstance(data.get("network"), dict):
-            data["network"] = _read(data["network"], PolicyNetwork)
+            network = data["network"]
+            if isinstance(network.get("gpt2"), dict):
+                network = {**network, "gpt2": _read(network["gpt2"], GPT2)}
+            data["network"] = _read(network, PolicyNetwork)
     spec: PolicySpec = _read(data, PolicySpec)
     return spec
 

@@ -7,7 +7,6 @@ and values are kept in a ring, so that a step computes one token.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,7 @@ WIDER = 4
 """Units of a block's hidden layer, as a multiple of what it reads (Vaswani et al. 2017)."""
 _MOST_STEPS = 2**24
 """The whole numbers that a float32 counts to."""
-_NEVER = np.float32(-1e30)
+NEVER = np.float32(-1e30)
 """Added to the score of a key that is not there."""
 
 
@@ -35,6 +34,7 @@ class Transformer(Core):
     """
 
     is_stored = False
+    acts_for_return = True
     unlearned = frozenset({"core_return_mean", "core_return_std"})
 
     def __init__(self, spec: PolicySpec, weights: dict[str, Array]) -> None:
@@ -43,9 +43,8 @@ class Transformer(Core):
         assert spec.target_return is not None
         self._target, self._encode = spec.target_return, spec.action.encode
         self._heads, self._window = network.memory_heads, network.memory_window
-        part = functools.partial(_part, weights)
-        self._blocks = [part(f"core_{i}_") for i in range(network.memory_layers)]
-        self._weights = part("core_")
+        self._blocks = [part(weights, f"core_{i}_") for i in range(network.memory_layers)]
+        self._weights = part(weights, "core_")
         self._return, self._steps = self.units, self.units + 1
         self._action = slice(self.units + 2, self.units + 2 + spec.action.inputs)
         self._numbers = self._action.stop + network.memory_layers * 2 * self._window * self.units
@@ -54,7 +53,7 @@ class Transformer(Core):
     @classmethod
     def weight_shapes(cls, spec: PolicySpec) -> dict[str, tuple[int, ...]]:
         """The name and shape of every weight: those of the token, of each block, and of the last normalisation."""
-        units, wide = spec.network.memory_size, WIDER * spec.network.memory_size
+        units = spec.network.memory_size
         shapes: dict[str, tuple[int, ...]] = {
             "core_token_w": (spec.network.hidden_sizes[-1], units),
             "core_token_b": (units,),
@@ -64,21 +63,7 @@ class Transformer(Core):
             "core_return_std": (1,),
         }
         for i in range(spec.network.memory_layers):
-            block: dict[str, tuple[int, ...]] = {
-                "attend_scale": (units,),
-                "attend_shift": (units,),
-                "heads_w": (units, 3 * units),
-                "heads_b": (3 * units,),
-                "joined_w": (units, units),
-                "joined_b": (units,),
-                "feed_scale": (units,),
-                "feed_shift": (units,),
-                "wide_w": (units, wide),
-                "wide_b": (wide,),
-                "narrow_w": (wide, units),
-                "narrow_b": (units,),
-            }
-            shapes |= {f"core_{i}_{name}": shape for name, shape in block.items()}
+            shapes |= block_shapes(i, units, WIDER * units)
         return shapes | {"core_scale": (units,), "core_shift": (units,)}
 
     def start(self, slots: int, target_returns: Array | None = None) -> Array:
@@ -135,10 +120,29 @@ def alibi(heads: int, window: int) -> Array:
     steps = np.arange(2 * window)[:, None]
     ages = (steps - np.arange(window)) % window
     slopes = 2.0 ** (-8 * np.arange(1, heads + 1) / heads)
-    bias = np.where((ages <= steps)[:, None], -slopes[:, None] * ages[:, None], _NEVER)
+    bias = np.where((ages <= steps)[:, None], -slopes[:, None] * ages[:, None], NEVER)
     return bias.astype(np.float32)
 
 
-def _part(weights: dict[str, Array], prefix: str) -> dict[str, Array]:
+def block_shapes(i: int, units: int, wide: int) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every weight of block i, pre-normalised attention and then a layer of ``wide`` units."""
+    block: dict[str, tuple[int, ...]] = {
+        "attend_scale": (units,),
+        "attend_shift": (units,),
+        "heads_w": (units, 3 * units),
+        "heads_b": (3 * units,),
+        "joined_w": (units, units),
+        "joined_b": (units,),
+        "feed_scale": (units,),
+        "feed_shift": (units,),
+        "wide_w": (units, wide),
+        "wide_b": (wide,),
+        "narrow_w": (wide, units),
+        "narrow_b": (units,),
+    }
+    return {f"core_{i}_{name}": shape for name, shape in block.items()}
+
+
+def part(weights: dict[str, Array], prefix: str) -> dict[str, Array]:
     """Weights whose names have a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}

@@ -94,7 +94,8 @@ def _check_listing(repo_id: str, revision: str | None) -> None:
     if _WEIGHTS not in sizes:
         raise UserError(
             f"{repo_id} holds no policy of Touchdown's: {_WEIGHTS} is missing "
-            "(a policy of Stable-Baselines3: download its zip file and use serve.import_sb3)"
+            "(a policy of Stable-Baselines3: download its zip file and use serve.import_sb3; "
+            "a Decision Transformer of transformers: serve.import_transformers)"
         )
     for name, size in sizes.items():
         if name.endswith(".json") and size > _TEXT_LIMIT:

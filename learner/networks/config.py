@@ -75,13 +75,22 @@ class NetworkConfig:
         own = ["hidden_sizes", "activation", "layer_norm", "memory", "memory_size"]
         own += ["memory_layers", "memory_heads", "memory_window"]
         return {name: getattr(self, name) for name in own} | {
+            "gpt2": None,
             "normalize_observations": self.normalize_observations and not any(pictures_in(observation)),
             "trunk": find_trunk(self.network, observation),
         }
 
     def with_policys(self, network: dict[str, Any]) -> NetworkConfig:
-        """These options with the fields of a policy's own network."""
+        """These options with the fields of a policy's own network.
+
+        Raises:
+            UserError: no algorithm learns such a one.
+        """
         own = dict(network)
+        if own.pop("gpt2"):
+            raise UserError(
+                "a policy imported from transformers is flown and served, and not trained further: memory gpt2"
+            )
         return dataclasses.replace(self, network=own.pop("trunk") or MLP, **own)
 
     def critic(self, has_trunk: bool) -> Critic:

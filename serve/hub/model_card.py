@@ -39,14 +39,15 @@ def write_card(
     source: Source, results: dict[str, Any], repo_id: str | None, revision: str | None, directory: Path
 ) -> None:
     """Write README.md for a package whose other files are in ``directory`` already."""
-    spec = source.policy.spec
+    spec, has = source.policy.spec, {path.name for path in directory.iterdir()}
     name = parse(spec.env_id)
     mean_reward = mean_and_std(results)
     data = ModelCardData(
         model_name=source.algorithm,
         library_name="touchdown",
         pipeline_tag="reinforcement-learning",
-        tags=[name.id, source.algorithm, "deep-reinforcement-learning", "reinforcement-learning", "onnx"],
+        tags=[name.id, source.algorithm, "deep-reinforcement-learning", "reinforcement-learning"]
+        + ["onnx"] * ("policy.onnx" in has),
         eval_results=[
             EvalResult(
                 task_type="reinforcement-learning",
@@ -69,7 +70,7 @@ def write_card(
         results=results,
         repo_id=repo_id,
         revision=revision,
-        has={path.name for path in directory.iterdir()},
+        has=has,
         made_by=source.made_by or {},
         resumed=_resumed(source.made_by or {}),
         versions=_versions(source),

@@ -58,7 +58,10 @@ def write_package(
     notes = []
     policy = source.policy
     policy.save(directory)
-    export(policy, directory / "policy.onnx")
+    try:
+        export(policy, directory / "policy.onnx")
+    except UserError as error:
+        notes.append(f"no policy.onnx: {error}")
     digest = hashlib.sha256((directory / "policy.safetensors").read_bytes()).hexdigest()
     results = {**score, "policy_sha256": digest}  # so that who pulls it can tell that it is the policy evaluated
     for name, data in (("config", source.config), ("made_by", source.made_by), ("results", results)):

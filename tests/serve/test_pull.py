@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import safetensors.numpy
 
 from actors.policy import Policy
 from serve.pull import main
 from tests.actors.examples import policy_for
-from tests.serve.hub_server import Hub, running_hub
-from tests.serve.served import PATIENCE
+from tests.serve.hub_server import Hub
 
 REPO = "stranger/policy"
 POLICY = policy_for("CartPole-v1")
 
 Pull = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    with running_hub({}) as hub:
-        monkeypatch.setattr(
-            huggingface_hub.constants, "ENDPOINT", hub.url
-        )  # the client reads its environment at import
-        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        for what in ("ETAG", "DOWNLOAD"):
-            monkeypatch.setattr(huggingface_hub.constants, f"HF_HUB_{what}_TIMEOUT", int(PATIENCE))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.chdir(tmp_path)
-        yield hub
 
 
 @pytest.fixture

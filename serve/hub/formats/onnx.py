@@ -45,7 +45,7 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
         The model, checked.
 
     Raises:
-        UserError: nobody has written down how its actions are distributed.
+        UserError: nobody has written down how its actions are distributed, or how it remembers.
     """
     spec, graph = policy.spec, Graph()
     parameters = _network(policy, graph)
@@ -225,6 +225,8 @@ def _network(policy: Policy, graph: Graph) -> str:
     last = len(spec.network.hidden_sizes)
     for i in range(last + 1):
         if i == last and spec.network.memory != "none":
+            if spec.network.memory not in CORES:
+                raise UserError(f"memory {spec.network.memory} has no form in ONNX")
             x = CORES[spec.network.memory](policy, graph, x)
         w, b = (graph.constant(f"{kind}{i}", weights[f"{kind}{i}"]) for kind in "wb")
         product = graph.add("MatMul", [x, w], f"product{i}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import pickletools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +12,12 @@ from actors.episode import Array
 from actors.errors import UserError, printable
 from actors.files import read_json
 from actors.spec import MOST_BYTES
+from serve.hub.formats.tensors import as_weights, read_torch
 
 _MIB = 1024**2
 _LIMITS = {"data": 8 * _MIB, "policy.pth": MOST_BYTES, "_stable_baselines3_version": 1024}
 """Bytes that a member of the file may unpack to: some hundred times what an MlpPolicy of the usual sizes needs."""
 _FILE_LIMIT = 4 * MOST_BYTES
-_PICKLE_LIMIT = 4 * _MIB
-"""Bytes of the description of tensors in a policy.pth, which torch reads step by step."""
-_PICKLES = 5
-"""Before torch 1.6 this many came before a file's numbers, of which the fourth describes the tensors."""
 _VERSION = "_stable_baselines3_version"
 
 
@@ -51,7 +46,8 @@ def read_weights(file: Path) -> dict[str, Array]:
         UserError: the file is missing or damaged, or larger than it can be.
     """
     with _opened(file) as archive:
-        return _tensors(_member(archive, "policy.pth"))
+        state = read_torch(_member(archive, "policy.pth"), "policy.pth", "MlpPolicy")
+        return as_weights(state, "policy.pth", "MlpPolicy")
 
 
 @contextlib.contextmanager
@@ -84,44 +80,3 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     if max(declared, len(content)) > limit:
         raise UserError(f"{name} unpacks to more than {limit:,} bytes: this is no MlpPolicy")
     return content
-
-
-def _tensors(content: bytes) -> dict[str, Array]:
-    """The tensors of a state dictionary. torch's own restricted reader makes nothing but tensors and containers."""
-    import torch  # here: a bad request is answered before torch is loaded
-
-    if _description_bytes(content) > _PICKLE_LIMIT:
-        raise UserError(f"policy.pth describes its tensors in more than {_PICKLE_LIMIT:,} bytes")
-    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError("policy.pth holds something other than a dictionary of tensors")
-    for name, value in state.items():
-        if not (isinstance(name, str) and value.is_floating_point() and value.layout == torch.strided):
-            raise UserError(f"policy.pth holds {str(name)[:100]!r} as {value.dtype}, which is no weight of a network")
-    if sum(value.numel() for value in state.values()) * 4 > MOST_BYTES:  # a view can be larger than what it views
-        raise UserError(f"policy.pth has tensors of more than {MOST_BYTES:,} bytes: this is no MlpPolicy")
-    return {name: value.detach().to(torch.float32).numpy().copy() for name, value in state.items()}
-
-
-def _description_bytes(content: bytes) -> int:
-    """How many bytes of a policy.pth describe its tensors, as opposed to holding their numbers; those beyond the limit
-    are not all counted.
-
-    Raises:
-        UserError: it unpacks to more than a policy ever has.
-    """
-    if not content.startswith(b"PK\x03\x04"):  # as torch tells its format since 1.6, a zip file, from the one before
-        return _bytes_of_pickles(io.BytesIO(content))
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entries = archive.infolist()
-    if sum(entry.file_size for entry in entries) > MOST_BYTES:
-        raise UserError(f"policy.pth unpacks to more than {MOST_BYTES:,} bytes: this is no MlpPolicy")
-    return max((entry.file_size for entry in entries if entry.filename.endswith(".pkl")), default=0)
-
-
-def _bytes_of_pickles(file: io.BytesIO) -> int:
-    for _ in range(_PICKLES):
-        for _, _, position in pickletools.genops(file):
-            if (position or 0) > _PICKLE_LIMIT:
-                return _PICKLE_LIMIT + 1
-    return file.tell()

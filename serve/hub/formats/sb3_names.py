@@ -87,13 +87,18 @@ def environment_of(env_id: str) -> EnvironmentInfo:
     Raises:
         UserError: there is neither, or its actions are not as Stable-Baselines3's policies count them.
     """
-    env = _described(env_id)
+    env = described(env_id)
     if isinstance(env.action, Discrete) and env.action.start:
         raise UserError(f"{env.env_id} counts actions from {env.action.start}, Stable-Baselines3's policies from 0")
     return env
 
 
-def _described(env_id: str) -> EnvironmentInfo:
+def described(env_id: str) -> EnvironmentInfo:
+    """The environment, or the next version of it that is still there.
+
+    Raises:
+        UserError: there is neither.
+    """
     try:
         return describe(env_id)
     except UserError as error:

@@ -50,7 +50,7 @@ def test_a_line_comes_before_the_imports_that_take_seconds() -> None:
     "module",
     [
         *("learner.train", "learner.evaluate", "tune_configs.compare_losses", "tune_configs.search"),
-        *("serve.app", "serve.publish", "serve.pull", "serve.import_sb3"),
+        *("serve.app", "serve.publish", "serve.pull", "serve.import_sb3", "serve.import_transformers"),
     ],
 )
 def test_version(module: str) -> None:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 COMMANDS = (
     *("learner.train", "learner.evaluate", "tune_configs.compare_losses", "tune_configs.search"),
-    *("serve.publish", "serve.pull", "serve.import_sb3"),
+    *("serve.publish", "serve.pull", "serve.import_sb3", "serve.import_transformers"),
 )
 FOR_EVER = (
     *("learner.train", "--env", "tests.paced_environment:Paced-v0", "--n-envs", "8", "--n-steps", "8"),
