@@ -158,10 +158,10 @@ class GPT2Core(Core):
         head = {"core_head_w": (units, spec.action.inputs), "core_head_b": (spec.action.inputs,)}
         return shapes | {"core_scale": (units,), "core_shift": (units,)} | head
 
-    def start(self, slots: int) -> Array:
+    def start(self, slots: int, target_returns: Array | None = None) -> Array:
         """Nothing told yet, and the return that is asked for still to come."""
         memory = np.zeros((slots, self._steps + 1 + self._window * self._told), np.float32)
-        memory[:, self._return] = self._target
+        memory[:, self._return] = self._target if target_returns is None else target_returns
         return memory
 
     def step(self, x: Array, memory: Array) -> Array:
