@@ -35,6 +35,7 @@ from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig, ReplicaConfig
 from serve.service.supervisor import Stop
 from serve.service.tokens import TOKEN_VARIABLE, read_token
+from serve.watch.recording import Recorder
 
 _PROG = "python -m serve.app"
 _APP = "touchdown"
@@ -149,6 +150,8 @@ def serve_until_stopped(command: ServeCommand, console: Console, stop: Stop) -> 
     token = read_token(command.token_file)
     require_closed(command.host, token)
     policies = Policies(sources, command.module)
+    if command.record:
+        Recorder(command.record, policies)
     joins = ray_address() is not None
     if joins:
         stop.gently()  # what is begun on a cluster is taken down from it

@@ -14,6 +14,9 @@ from actors.policy import Memory, Policy
 from actors.trees import Array
 from serve.service.protocol import ActRequest, Problem
 
+_FIELDS = (("memory", "memories"), ("reward", "rewards"), ("target_return", "target_returns"))
+"""Those beside observation and beside observations."""
+
 
 class _Given(NamedTuple):
     """What a request has beside its observations, of one kind."""
@@ -40,10 +43,9 @@ def memory_of(request: ActRequest, policy: Policy, count: int) -> Memory:
     Raises:
         Problem: 422: it is no memory of this policy's, as an answer gives it, or lacks the reward that followed.
     """
-    memories, rewards, targets = (
-        _given(request, *names, count)
-        for names in (("memory", "memories"), ("reward", "rewards"), ("target_return", "target_returns"))
-    )
+    if all(getattr(request, name) is None for names in _FIELDS for name in names):
+        return policy.start(count)
+    memories, rewards, targets = (_given(request, *names, count) for names in _FIELDS)
     env_id, own = policy.spec.env_id, policy.spec.target_return
     if own is None and (rewards.values or targets.values):
         field = (rewards if rewards.values else targets).field

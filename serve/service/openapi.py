@@ -159,7 +159,6 @@ def _act() -> dict[str, Any]:
         "one": {"summary": "One observation", "value": {"observation": _LANDER}},
         "many": {"summary": "Two at once", "value": {"observations": [_LANDER, _LANDER]}},
         "sampled": {"summary": "Sampled", "value": {"observation": _LANDER, "deterministic": False, "seed": 7}},
-        "asked": {"summary": "For a return", "value": {"observation": _LANDER, "target_return": 100}},
     }
     answer = {"action": 2, "probabilities": [0.01, 0.02, 0.96, 0.01], "policy": "ppo", "version": 153}
     valued = {"action": 2, "q_values": [41.2, 38.7, 44.9, 40.3], "policy": "dqn", "version": 980}

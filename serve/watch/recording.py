@@ -15,8 +15,8 @@ from actors.trees import Tree
 from learner.dataset.writer import DatasetWriter
 from serve.service.policies import Policies
 
-SOURCE = {"who": "person"}
-"""Who flew, as the dataset says."""
+SOURCE = {"person": True}
+"""Who flew, as datasets say it."""
 
 
 class Tape:

@@ -453,14 +453,16 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["{run}", "--body-seconds", "nan"], "body_seconds must be positive, not nan"),
         (["{run}", "--cpus-per-replica", "nan"], "cpus_per_replica must be zero or more, not nan"),
         (["{run}", "--folow"], "did you mean --follow?"),
+        (["{run}", "--policy", "other={other}", "--record", "{run}/mine"], "keeps flights of one environment, not of"),
     ],
 )
 def test_a_bad_request_is_one_line_and_exit_2(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(policy_for("CartPole-v1"), tmp_path / "run")
+    save(policy_for("LunarLander-v3"), tmp_path / "other")
     with socket.create_server(("127.0.0.1", 0)) as busy:
-        names = {"run": tmp_path / "run", "busy": busy.getsockname()[1]}
+        names = {"run": tmp_path / "run", "other": tmp_path / "other", "busy": busy.getsockname()[1]}
         expected = said.replace("python, process {me}", f"{psutil.Process().name()}, process {os.getpid()}")
         assert expected in refused(capsys, *(argument.format(**names) for argument in arguments))
 

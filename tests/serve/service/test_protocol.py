@@ -188,7 +188,7 @@ def body(**fields: object) -> bytes:
         (body(seed=-1), 422, "seed", "expected int >= 0"),
         (body(seed=2**63), 422, "seed", ""),
         (body(seed=1.5), 422, "seed", "expected int | null, got float"),
-        (body(deterministic="yes"), 422, "deterministic", "expected bool, got str"),
+        (body(deterministic="yes"), 422, "deterministic", "expected bool | null, got str"),
         (body(policy=3), 422, "policy", "expected str | null, got int"),
         (b'{"observatoin": [1]}', 422, "observatoin", "unknown field observatoin"),
     ],

@@ -432,7 +432,7 @@ def test_flights_of_a_person_are_kept(opened: Any, tmp_path: Path, shots: Path) 
     dataset = open_dataset(tmp_path / "mine")
     assert dataset.num_episodes >= 3
     assert dataset.returns.tolist() == returns
-    assert dataset.sources == [{"who": "person"}]
+    assert dataset.sources == [{"person": True}]
     assert {dataset.part(i).actions[-1] for i in range(3)} == {0, 1}
 
 

@@ -151,7 +151,7 @@ def test_whole_flights_of_the_viewer_are_kept(tmp_path: Path) -> None:
             tell(socket, pause=False)
             assert until(socket, type="kept")["kept"] == 2
     dataset = open_dataset(tmp_path / "mine")
-    assert dataset.sources == [{"who": "person"}]
+    assert dataset.sources == [{"person": True}]
     assert (dataset.returns.tolist(), dataset.lengths.tolist()) == ([4, 4], [4, 4])
     assert [dataset.part(i).actions.tolist() for i in range(2)] == [[1] * 4, [0] * 4]
 
