@@ -163,7 +163,9 @@ class TorchCore(nn.Module):
             lanes: Tensor = rows.unflatten(0, (-1, length)).transpose(0, 1)
             return lanes
 
-        of_input = laned(x) @ self.core_input_w + self.core_input_b
+        lanes = laned(x)
+        # One operation, not a product and a sum: a recording makes one of these, which rounds otherwise on some CPUs.
+        of_input = torch.addmm(self.core_input_b, lanes.flatten(0, 1), self.core_input_w).unflatten(0, lanes.shape[:2])
         after = self._after(of_input, laned(memories), laned(begins[:, None]))
         return after.transpose(0, 1).flatten(0, 1)[:steps]
 
@@ -175,7 +177,7 @@ class TorchCore(nn.Module):
             start: [E, M]: before the first step of each segment.
             ends: [E] int64: its last step.
         """
-        of_input = x @ self.core_input_w + self.core_input_b
+        of_input = torch.addmm(self.core_input_b, x, self.core_input_w)
         before = torch.empty(len(x), start.shape[1], dtype=start.dtype, device=start.device)
         after = torch.empty_like(before)
         firsts = torch.cat([ends.new_zeros(1), ends[:-1] + 1])
