@@ -192,7 +192,7 @@ class Network:
         self.close()
 
     def add(self, name: str, *addresses: str, mounts: Mapping[str, Path] | None = None) -> Machine:
-        """Switch a machine on.
+        """Switch a machine on; it goes off with the thread that did, if that ends first.
 
         Args:
             name: its host name.

@@ -12,7 +12,7 @@ _UNSETTLED = 2
 
 
 class LogReader:
-    """The rows of metrics.jsonl in a run's storage.
+    """The rows of metrics.jsonl in a run's storage that are updates; others are evaluations.
 
     Args:
         storage: of the run, which keeps the log in parts of whole lines.
@@ -35,6 +35,7 @@ class LogReader:
             part = self._parts.get(name)
             if part is None:
                 part = [json.loads(line) for line in self._storage.read(name).splitlines()]
+                part = [row for row in part if "train/n_updates" in row]
             if name in names[:-_UNSETTLED]:
                 self._parts[name] = part
             rows += part

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster.machines import Machine
+from tests.serve.served import wait_for
 
 _ROOT = Path("/sys/fs/cgroup")
 _IS_OLD = (_ROOT / "memory").is_dir()
@@ -23,12 +24,18 @@ def can_squeeze() -> bool:
 
 
 def confine(machine: Machine) -> None:
-    """Count from now on what the machine's processes, and all that those start, use."""
-    group = _group(machine)
-    group.mkdir()
-    for process in machine.processes():
-        with contextlib.suppress(OSError):  # it has ended
-            (group / "cgroup.procs").write_text(str(process.pid))
+    """Count what the machine's processes use from now on, and all that they start; waits until Ray starts there."""
+    procs = _group(machine) / "cgroup.procs"
+    procs.parent.mkdir()
+
+    def all_are_in() -> bool:
+        there = {process.pid for process in machine.processes()}
+        for pid in there - set(map(int, procs.read_text().split())):
+            with contextlib.suppress(OSError):  # it has ended
+                procs.write_text(str(pid))
+        return bool(machine.processes("ray")) and there <= set(map(int, procs.read_text().split()))
+
+    wait_for(all_are_in, f"the memory of {machine.name} is counted", every=0.05)
 
 
 def release(machine: Machine) -> None:

@@ -210,6 +210,7 @@ def spend(site: Site, seed: int, minutes: float, only: list[str] | None = None) 
     night, answers = Night(seed, minutes), Answers()
     load = Load(SERVING, TOKEN, answers)
     watch = Watch(site, night, answers, load)
+    pool = ThreadPoolExecutor(len(FAULTS))  # of the whole night: a machine ends with the thread that switched it on
     try:
         missing, _ = _await_well(site, watch, load, 0, -1, _COME_UP)
         if missing:
@@ -221,7 +222,7 @@ def spend(site: Site, seed: int, minutes: float, only: list[str] | None = None) 
             time.sleep(strike.pause)
             if time.monotonic() > end:
                 break
-            if not _strike(site, watch, load, night, strike):
+            if not _strike(site, watch, load, night, strike, pool):
                 break  # what follows would be the same complaint again and again
         log.info("the target")
         if not site.reach_target(TARGET, _REACH):
@@ -229,20 +230,20 @@ def spend(site: Site, seed: int, minutes: float, only: list[str] | None = None) 
     finally:
         load.stop()
         watch.stop()
+        pool.shutdown()
     _conclude(site, watch, load, night, answers)
     return night
 
 
-def _strike(site: Site, watch: Watch, load: Load, night: Night, strike: Strike) -> bool:
+def _strike(site: Site, watch: Watch, load: Load, night: Night, strike: Strike, pool: ThreadPoolExecutor) -> bool:
     """Strike, and wait until all is well; whether it is."""
     updates = len(watch.rows)
     event = Event(strike.faults, watch.now, strike.seed, bound=sum(FAULTS[name].bound for name in strike.faults))
     night.events.append(event)
     log.info("%.0f s: %s", watch.now, " and ".join(strike.faults))
     rng = random.Random(strike.seed)
-    with ThreadPoolExecutor() as pool:
-        struck = [pool.submit(FAULTS[name].strike, site, random.Random(rng.random())) for name in strike.faults]
-        event.what = "; ".join(it.result() for it in struck)
+    struck = [pool.submit(FAULTS[name].strike, site, random.Random(rng.random())) for name in strike.faults]
+    event.what = "; ".join(it.result() for it in struck)
     event.healed = watch.now
     watch.await_look()  # what the log had before says nothing of now
     version = load.requests[-1].version

@@ -11,7 +11,7 @@ import jinja2
 
 from tests.cluster.soak.night import Event, Night
 
-_WIDTH, _LEFT, _RIGHT = 1200, 230, 20
+_WIDTH, _LEFT, _RIGHT = 1200, 320, 20
 _ROW, _CHART = 20, 110
 _POINTS = 600
 """Of a curve, at most."""

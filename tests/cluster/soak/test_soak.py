@@ -153,11 +153,11 @@ def test_a_log_in_parts_is_read_as_it_grows_and_is_cut(tmp_path: Path) -> None:
     assert reader.rows() == []
     for number in range(4):
         name = f"metrics.jsonl.{number:04d}" if number else "metrics.jsonl"
-        storage.write(name, b'{"n": %d}\n' % number)
-        assert [row["n"] for row in reader.rows()] == list(range(number + 1))
+        storage.write(name, b'{"train/n_updates": %d}\n{"eval/episodes": 9}\n' % number)
+        assert [row["train/n_updates"] for row in reader.rows()] == list(range(number + 1))
     storage.remove("metrics.jsonl.0003")
-    storage.write("metrics.jsonl.0002", b'{"n": 7}\n')
-    assert [row["n"] for row in reader.rows()] == [0, 1, 7]
+    storage.write("metrics.jsonl.0002", b'{"train/n_updates": 7}\n')
+    assert [row["train/n_updates"] for row in reader.rows()] == [0, 1, 7]
 
 
 def test_the_page_shows_strikes_complaints_and_curves() -> None:
