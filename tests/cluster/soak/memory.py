@@ -29,11 +29,17 @@ def confine(machine: Machine) -> None:
     procs.parent.mkdir()
 
     def all_are_in() -> bool:
-        there = {process.pid for process in machine.processes()}
-        for pid in there - set(map(int, procs.read_text().split())):
+        has_begun = bool(machine.processes("ray"))
+        for pid in pids() - counted():
             with contextlib.suppress(OSError):  # it has ended
                 procs.write_text(str(pid))
-        return bool(machine.processes("ray")) and there <= set(map(int, procs.read_text().split()))
+        return has_begun and pids() <= counted()
+
+    def pids() -> set[int]:
+        return {process.pid for process in machine.processes()}
+
+    def counted() -> set[int]:
+        return set(map(int, procs.read_text().split()))
 
     wait_for(all_are_in, f"the memory of {machine.name} is counted", every=0.05)
 
