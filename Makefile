@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv run serve test test-quick lint style bench bench-environments bench-serve bench-scaling
+.PHONY: help venv run serve test test-quick lint style bench bench-environments bench-serve bench-scaling soak
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11, \
@@ -57,6 +57,9 @@ bench-serve: .venv/.bench ## measure the service against plain FastAPI and Ray S
 
 bench-scaling: .venv/.bench ## measure what one learner can take: 100 simulated actors over 8 Ray nodes on this machine; 10 GB
 	@$(VENV_PYTHON) -m tests.benchmarks.scaling.run $(ARGS)
+
+soak: .venv/.installed ## an hour of faults over a cluster of namespaces that trains and serves; root on Linux; writes tests/benchmarks/results
+	@$(VENV_PYTHON) -m tests.cluster.soak $(ARGS)
 
 # $(call install,EXTRA): a line for each large download, not one for each of some 140 packages. Modules are compiled on
 # all cores, which pip does on one; not at all would have every start compile them anew where Python may not write.

@@ -37,7 +37,7 @@ from actors.actor import Recorder, RolloutActor, RolloutReport
 from actors.errors import EnvironmentFault, NonFiniteError, PolicyLostError, UserError
 from actors.registration import registration
 from actors.rollout import RolloutConfig
-from actors.room import Claim, Room
+from actors.room import Claim, Room, draining, on_nodes
 from actors.score import Score
 from actors.seeds import sub_seed
 from actors.waiting import PATIENT_SECONDS, wishes
@@ -185,6 +185,8 @@ class Fleet:
         self._room = Room(config.cpus_per_actor, config.actor_labels)
         self._rooms = collections.deque([1], maxlen=2)
         self._looking = threading.Thread()
+        self._leaving: set[str] = set()
+        """Ids of actors whose node will be taken."""
         self.resize()
 
     @property
@@ -220,7 +222,9 @@ class Fleet:
         if not (self._flies or self._slots or self._score):
             return
         self._resized = time.monotonic()
-        wanted = self._seen_room() if self.config.actors == "auto" else self.config.actors
+        self._start_look()
+        self._let_go()
+        wanted = max(self._rooms) if self.config.actors == "auto" else self.config.actors
         if self.config.actors != "auto" and wanted > self.config.max_outstanding and not self._slots:
             log.warning(
                 "%d actors asked for, %d used: rollouts_per_update × (1 + max_policy_lag) rollouts can be out at once",
@@ -228,30 +232,42 @@ class Fleet:
                 self.config.max_outstanding,
             )
         wanted = max(1, min(wanted, self.config.max_outstanding))
-        for index in sorted(set(range(wanted)) - {slot.index for slot in self._slots})[
-            : max(0, wanted - len(self._slots))
-        ]:
+        staying = [slot for slot in self._slots if not self._leaves(slot)]
+        for index in sorted(set(range(wanted)) - {slot.index for slot in self._slots})[: max(0, wanted - len(staying))]:
             self._slots.append(self._fill(_Slot(index, None)))
-        self._slots.sort(key=lambda slot: (not slot.ready, slot.index))  # those that fly stay, if not all can
-        for slot in self._slots[wanted:]:
+        staying.sort(key=lambda slot: (not slot.ready, slot.index))  # those that fly stay, if not all can
+        for slot in staying[wanted:]:
             self._abandon(slot)
-        del self._slots[wanted:]
+            self._slots.remove(slot)
         self._slots.sort(key=lambda slot: slot.index)
 
-    def _seen_room(self) -> int:
-        """The room at the last two looks, whichever saw more: an actor that is just ending has its CPU still.
+    def _start_look(self) -> None:
+        """Look at the cluster: at once the first time, and then in a thread, since without a head it takes a minute.
 
-        A thread of its own looks, because while the head is away that takes a minute.
+        Of the last two looks that counts which saw more room: an actor that is just ending has its CPU still.
         """
         if not self._slots:
             self._look()
         elif not self._looking.is_alive():
             self._looking = threading.Thread(target=self._look, daemon=True)
             self._looking.start()
-        return max(self._rooms)
 
     def _look(self) -> None:
-        self._rooms.append(self._room.look(Claim(self._held, self.config.max_outstanding)))
+        if self.config.actors == "auto":
+            self._rooms.append(self._room.look(Claim(self._held, self.config.max_outstanding)))
+        self._leaving = on_nodes([_id(slot) for slot in self._slots], draining())
+
+    def _leaves(self, slot: _Slot) -> bool:
+        """Whether its actor's machine will be taken, as Ray was told: it begins nothing more."""
+        return _id(slot) in self._leaving
+
+    def _let_go(self) -> None:
+        """End actors whose machines will be taken, once what they fly is down; others take their places elsewhere."""
+        for slot in [slot for slot in self._slots if self._leaves(slot)]:
+            if not slot.in_flight and not self._evaluates(slot):
+                log.warning("actor %d leaves a machine that will be taken; another flies on elsewhere", slot.index)
+                self._abandon(slot)
+                self._slots.remove(slot)
 
     @property
     def _held(self) -> int:
@@ -290,7 +306,8 @@ class Fleet:
         queue = self.config.rollouts_per_update if self._is_repeatable else 1
         self._newest = policy
         while len(self._flights) + len(self._landed) + self.in_update < self.config.max_outstanding:
-            idle = [slot for slot in self._slots if slot.ready and slot.in_flight < queue and not self._evaluates(slot)]
+            able = [slot for slot in self._slots if slot.ready and not self._leaves(slot)]
+            idle = [slot for slot in able if slot.in_flight < queue and not self._evaluates(slot)]
             if not idle:
                 return
             slot = min(idle, key=lambda slot: (slot.in_flight, slot.index))
@@ -326,7 +343,8 @@ class Fleet:
         """Start parts of the evaluation on actors that are free. It goes before rollouts: each actor is soon back."""
         score = self._score
         for slot in self._slots:
-            if score and score.has_parts and slot.ready and not slot.in_flight and not self._evaluates(slot):
+            is_free = slot.ready and not slot.in_flight and not self._leaves(slot)
+            if score and score.has_parts and is_free and not self._evaluates(slot):
                 part = score.next_part()
                 ref = slot.actor.evaluate.remote(score.policy, [score.seeds[i] for i in part])
                 self._evaluations[ref] = (slot, score, part)
@@ -484,6 +502,11 @@ class Fleet:
         self._landed.clear()
         if self.config.actors == "auto" and not self._looking.is_alive():  # one that looks for a lost head goes with it
             self._room.leave()
+
+
+def _id(slot: _Slot) -> str:
+    """Of the actor in it, as Ray names it."""
+    return str(slot.actor._actor_id.hex())
 
 
 def _is_of_the_policy(error: RayError) -> TypeGuard[RayTaskError]:

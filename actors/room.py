@@ -13,13 +13,13 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 import yaml
-from ray._private.state import available_resources_per_node
+from ray._private.state import actors, available_resources_per_node, state
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 
 _PREFIX = "touchdown/fleet/"
@@ -56,7 +56,12 @@ class Room:
 
     def look(self, mine: Claim) -> int:
         """Actors that the fleet may have now."""
-        nodes = [node for node in ray.nodes() if node["Alive"] and self._suits(node.get("Labels", {}))]
+        going = draining()
+        nodes = [
+            node
+            for node in ray.nodes()
+            if node["Alive"] and self._suits(node.get("Labels", {})) and node["NodeID"] not in going
+        ]
         there = sum(self._fits(node["Resources"]) for node in nodes)
         if not self._cpus:
             return there
@@ -113,6 +118,16 @@ class Room:
                 left -= machines
                 count += machines * self._fits(kind.get("resources", {}))
         return count
+
+
+def draining() -> set[str]:
+    """Ids of the nodes that will be taken, where nothing is started any more: spot machines after their notice."""
+    return set(state.get_draining_nodes())
+
+
+def on_nodes(actor_ids: Iterable[str], nodes: Collection[str]) -> set[str]:
+    """Which of these actors are on one of these nodes."""
+    return {it for it in actor_ids if nodes and actors(it).get("Address", {}).get("NodeID") in nodes}
 
 
 def share(wanted: Mapping[str, int], there: int) -> dict[str, int]:

@@ -40,6 +40,8 @@ class BackgroundWriter:
         self._every: dict[str, float] = {}
         self._due: dict[str, float] = {}
         """When a job of that name may run again."""
+        self._took: dict[str, float] = {}
+        """Seconds that the last of each name took."""
         self._changed = threading.Condition()
         self._closing = self._flushing = False
         self._errors: dict[str, OSError] = {}
@@ -129,10 +131,12 @@ class BackgroundWriter:
             pause, since, reminded = _FIRST_PAUSE, 0.0, -_REMIND_SECONDS
             self._errors.pop(name, None)
             now = time.monotonic()
+            usual = min(now - began, self._took.get(name, now - began))  # storage that stood still once is not slow
+            self._took[name] = now - began
             with self._changed:
                 self._busy = ""
                 if not self._flushing:
-                    self._due[name] = now + max((now - began) * (1 / _SHARE - 1), self._every[name])
+                    self._due[name] = now + max(usual * (1 / _SHARE - 1), self._every[name])
                 self._changed.notify_all()
 
     def _next(self) -> tuple[str, Callable[[], None]] | None:

@@ -65,6 +65,10 @@ _CHANGES = (
 )
 _FALLBACK = re.compile(r"^[ \t]+server \S+ \S+ check backup\n", re.MULTILINE)
 """Ray Serve's Python proxy, where no replica is. It knows no application that starts or ends, and answers 404."""
+_LISTENS = re.compile(r"^[ \t]+bind (\S+):\d+$", re.MULTILINE)
+_REPLICA_HERE = re.compile(r"^([ \t]+server \S+ )127\.0\.0\.1:", re.MULTILINE)
+_LOOPBACK_TOO = ("*", "0.0.0.0", "127.0.0.1", "localhost", "::", "[::]")
+"""Where who listens is found at 127.0.0.1."""
 
 
 def changed(configuration: str) -> str:
@@ -78,6 +82,10 @@ def changed(configuration: str) -> str:
         configuration, times = re.subn(pattern, text, configuration, count=1, flags=re.MULTILINE)
         if not times:
             raise ValueError(f"Ray's configuration of HAProxy has nothing like {pattern}")
+    # Replicas listen where HAProxy does, and Ray looks for those of this machine at 127.0.0.1.
+    listens = _LISTENS.search(configuration)
+    if listens and listens[1] not in _LOOPBACK_TOO:
+        configuration = _REPLICA_HERE.sub(rf"\g<1>{listens[1]}:", configuration)
     return configuration
 
 

@@ -15,6 +15,7 @@ process dies, however, everything ends: processes, interfaces and mounts go with
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import pytest
 
 from tests.serve.served import wait_for
@@ -34,6 +36,7 @@ _PRIVATE = ("/tmp", "/home")
 _INIT = "while :; do sleep infinity & wait; done"
 """What bash runs as a machine's first process: bash, because it reaps orphans. ``kill -KILL -1`` spares it alone."""
 _PATIENCE = 180.0
+_CLONE_NEWNET = 0x40000000
 _UNSHARE = ("unshare", "--net", "--pid", "--mount", "--uts", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -96,6 +99,24 @@ class Machine:
         """Whether the machine is on."""
         return self._holder.poll() is None
 
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Those in the machine whose command line, or title, has one of these words; none: all of them."""
+        inside = os.readlink(f"/proc/{self.pid}/ns/pid")
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.NoSuchProcess):
+                if os.readlink(f"/proc/{process.pid}/ns/pid") == inside and process.pid != self.pid:
+                    said = " ".join(process.cmdline())
+                    if not words or any(word in said for word in words):
+                        found.append(process)
+        return found
+
+    def join_network(self) -> None:
+        """Have this thread, and those that it will start, see the machine's network in place of its own."""
+        with Path(f"/proc/{self.pid}/ns/net").open() as there:
+            if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), f"cannot join the network of {self.name}")
+
     @property
     def enter(self) -> list[str]:
         """The command that leads in. A process dies (SIGTERM) with the one that led it in."""
@@ -139,6 +160,11 @@ class Machine:
         self.run(["bash", "-c", "kill -KILL -1"], check=False)  # which fails where there is none
 
 
+def _port(machine: Machine) -> str:
+    """Its port of the switch."""
+    return f"port{machine.pid}"
+
+
 class Network:
     """A switch and the machines on it.
 
@@ -166,7 +192,7 @@ class Network:
         self.close()
 
     def add(self, name: str, *addresses: str, mounts: Mapping[str, Path] | None = None) -> Machine:
-        """Switch a machine on.
+        """Switch a machine on; it goes off with the thread that did, if that ends first.
 
         Args:
             name: its host name.
@@ -192,7 +218,7 @@ class Network:
         steps += [
             f"mount --bind {what} {where}" for where, what in {"/etc/hosts": self._hosts, **(mounts or {})}.items()
         ]
-        interface = f"port{machine.pid}"
+        interface = _port(machine)
         self._in_switch(
             f"ip link add {interface} type veth peer name eth0 netns {self._in_switch_pid(machine)};"
             f"ip link set {interface} master switch up"
@@ -202,6 +228,14 @@ class Network:
         steps += ["ip route add default dev eth0" + (f" src {addresses[0]}" if addresses else "")]
         machine.run(["bash", "-ec", "\n".join(steps)])
         return machine
+
+    def cut(self, machine: Machine) -> None:
+        """Pull a machine's cable: it goes on alone, and nobody is told."""
+        self._in_switch(f"ip link set {_port(machine)} down")
+
+    def mend(self, machine: Machine) -> None:
+        """Put it back."""
+        self._in_switch(f"ip link set {_port(machine)} up")
 
     def _in_switch(self, script: str) -> None:
         self._switch.run(["bash", "-ec", script])

@@ -10,26 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.laptop import QUICK_TO_NOTICE
 from tests.cluster.machines import Machine, Network, needs_machines
+from tests.cluster.nodes import NOTICE, PATIENT, UNHURRIED, log_of, start_node, unplug
 from tests.learner.driver import FOR_EVER, Driver
 from tests.serve.served import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-NOTICE = QUICK_TO_NOTICE | {"RAY_health_check_failure_threshold": "10"}
-"""A little slower than cluster/*.yaml sets on the head: where tests run, live nodes can be silent for long."""
-
-UNHURRIED = {"RAY_health_check_failure_threshold": "1000"}
-"""Of a head that has to lose no machine: on a busy one the nodes that a new head takes over are slow to find it."""
-
-PATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
-"""For which nodes do without a head; Ray's own setting is a minute. Commands set it for themselves."""
-
 SECONDS = 400.0
 """That a run may take to do what it is to do; machines and Ray's nodes start in between."""
 
-RAY = str(Path(sys.executable).with_name("ray"))
 COMMAND = [*FOR_EVER, "--learner-labels", "role", "learner"]
 
 
@@ -37,26 +27,6 @@ COMMAND = [*FOR_EVER, "--learner-labels", "role", "learner"]
 def network(tmp_path: Path) -> Iterator[Network]:
     with Network(tmp_path) as network:
         yield network
-
-
-def start_node(network: Network, role: str, address: str, env: dict[str, str] | None = None) -> Machine:
-    """A machine with that label; the head has the address 10.0.0.1."""
-    machine = network.add(f"{role}-{address}", address)
-    head = ["--head", "--port=6379", "--include-dashboard=false", "--no-monitor"]
-    where = head if role == "head" else ["--address=10.0.0.1:6379"]
-    cpus = "1" if role == "actor" else "0"
-    options = [f"--node-ip-address={address}", f"--num-cpus={cpus}", f"--labels=role={role}", "--block"]
-    options += ["--object-store-memory=100000000", "--include-log-monitor=false"]
-    machine.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of this test"}
-    again = ["bash", "-c", 'until "$@"; do :; done', "bash"]  # Ray gives its own agents no longer than 15 s to start
-    with log_of(machine).open("w") as log:
-        machine.start([*again, RAY, "start", *where, *options], env, stdout=log, stderr=log)
-    return machine
-
-
-def log_of(machine: Machine) -> Path:
-    """What ``ray start`` says there."""
-    return machine.disk.with_name(f"{machine.name}.log")
 
 
 def train(machine: Machine, run_dir: Path, *arguments: str) -> Driver:
@@ -75,13 +45,6 @@ def go_on(driver: Driver) -> None:
 
 def check_consistent(rows: list[dict[str, Any]]) -> None:
     assert [row["train/n_updates"] for row in rows] == list(range(1, len(rows) + 1))
-
-
-def unplug(machine: Machine) -> None:
-    """No connection is ended, nobody is told."""
-    if machine.alive:
-        machine.run(["ip", "link", "set", "eth0", "down"])
-        machine.kill()
 
 
 @needs_machines("redis-server")

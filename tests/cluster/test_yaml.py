@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from ray._private.services import GCS_SERVER_EXECUTABLE
@@ -19,6 +20,7 @@ from learner.run.config import TrainConfig, overlay
 from learner.run.presets import preset
 from learner.train import read_command
 from tests.cluster.laptop import QUICK_TO_NOTICE
+from tests.serve.served import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 CLOUDS = ["gpu.yaml", "gcp.yaml"]
@@ -142,7 +144,7 @@ def test_torch_is_chosen_once_the_driver_is_there_and_a_wrong_one_makes_way(
 @pytest.mark.parametrize("name", ALL)
 def test_ray_starts_with_serves_variables_and_many_files(name: str) -> None:
     for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
-        stop, start = read(name)[commands]
+        stop, start, *_ = read(name)[commands]
         assert stop == "ray stop"
         before, _, arguments = start.partition("ray start")
         assert int(re.findall(r"ulimit -n (\d+);", before)[0]) >= 65536
@@ -156,6 +158,26 @@ def test_ray_starts_with_serves_variables_and_many_files(name: str) -> None:
 def test_ray_knows_the_variables_that_make_a_head_quick_to_notice() -> None:
     program = Path(GCS_SERVER_EXECUTABLE).read_bytes()
     assert [name for name in QUICK_TO_NOTICE if name.encode() not in program] == []
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_workers_pass_a_notice_on_one_program_each(name: str, tmp_path: Path) -> None:
+    """However often the commands are run, as by each ``ray up``; they do not wait for it."""
+    notice = read(name)["worker_start_ray_commands"][-1]
+    cloud = {"gpu.yaml": "aws", "gcp.yaml": "gcp"}[name]
+    assert f"python cluster/spot_notice.py {cloud} $RAY_HEAD_IP:6379 " in notice
+    (tmp_path / "touchdown").mkdir()
+    (tmp_path / "python").write_text('#!/bin/bash\necho "$$ $*" >> ~/said; exec sleep 600\n')
+    (tmp_path / "python").chmod(0o755)
+    variables = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin", "RAY_HEAD_IP": "10.0.0.1"}
+    said = tmp_path / "said"
+    for time in (1, 2):
+        subprocess.run(["bash", "-c", notice], env=variables, check=True, timeout=60, capture_output=True)
+        wait_for(lambda time=time: said.exists() and len(said.read_text().splitlines()) == time, "it runs")  # type: ignore[misc]
+    first, second = (int(line.split()[0]) for line in said.read_text().splitlines())
+    wait_for(lambda: not psutil.pid_exists(first), "the first has ended")
+    psutil.Process(second).kill()
+    assert said.read_text().count(f"cluster/spot_notice.py {cloud} 10.0.0.1:6379\n") == 2
 
 
 @pytest.mark.parametrize("name", CLOUDS)

@@ -7,20 +7,24 @@ import socket
 import threading
 import time
 
+_SLOW_SECONDS = 0.5
+"""For which a slow link keeps each piece of 64 kB."""
+_FULL = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
 
 class Link:
-    """Listens on ``port`` of the loopback address and passes all on to a server.
+    """Listens on ``port`` of the loopback address, or of another one, and passes all on to a server.
 
-    ``mode``: "open"; "cut", which ends connections and takes no more; or "stalled", which takes them and passes nothing
-    on.
+    ``mode``: "open"; "cut", which ends connections and takes no more; "stalled", which takes them and passes nothing
+    on; "slow", which passes on a piece at a time; or "full", which refuses what HTTP puts, as a store without room.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.mode = "open"
         self.puts = 0
         """Requests of HTTP that put something, so far."""
         self._server = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(at)
         self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> Link:
@@ -52,6 +56,11 @@ class Link:
                 while self.mode == "stalled":
                     time.sleep(0.05)
                 if self.mode == "cut":
+                    break
+                if self.mode == "slow":
+                    time.sleep(_SLOW_SECONDS)
+                if self.mode == "full" and data.startswith((b"PUT ", b"POST ")):
+                    source.sendall(_FULL)
                     break
                 self.puts += data.startswith(b"PUT ")
                 target.sendall(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -38,6 +39,24 @@ def test_who_waits_for_all_to_be_written_does_not_wait_for_a_jobs_turn(
     writer.submit("checkpoint", lambda: written.append(2))
     writer.flush(PATIENCE)
     assert written == [1, 2]
+
+
+def test_storage_that_stood_still_once_is_soon_written_to_again(
+    writer: BackgroundWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a write that took half a minute, the share alone would have the next wait for minutes."""
+    monkeypatch.setattr(
+        "learner.keeping.background_writer._SHARE", 1e-4
+    )  # the next turn of 0.2 s comes in half an hour
+    written: list[float] = []
+
+    def write(seconds: float) -> None:
+        time.sleep(seconds)
+        written.append(seconds)
+
+    for count, seconds in enumerate((0.0, 0.2, 0.0), 1):
+        writer.submit("metrics", lambda seconds=seconds: write(seconds))  # type: ignore[misc]
+        wait_for(lambda count=count: len(written) == count, "it is written")  # type: ignore[misc]
 
 
 def test_what_fails_is_tried_again_and_the_log_says_so_once(

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.metrics_log import read_metrics
@@ -70,6 +73,31 @@ def test_nodes_come_and_go(start: Start, add_node: AddNode, tmp_path: Path) -> N
     assert "died; replacing it" in said
     assert "the learner died" not in said
     check_consistent(driver.rows())
+
+
+def test_actors_leave_a_node_that_will_be_taken(start: Start, add_node: AddNode, tmp_path: Path) -> None:
+    """A spot machine's notice: they end what they fly, others begin elsewhere, and nothing has died."""
+    doomed = add_node(1, role="actor")
+    driver = start(tmp_path, *FOR_EVER, *ON_THE_HEAD, "--actors", "2")
+    driver.wait_for_actors(1)
+    (node,) = [it for it in ray.nodes() if it["Alive"] and it["Labels"].get("role") == "actor"]
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    add_node(1, role="actor")
+    driver.wait_for_actors(2)
+    end = int(1000 * (time.time() + 600))
+    assert gcs.drain_node(node["NodeID"], DRAIN_NODE_REASON_PREEMPTION, "a notice", end)[0]
+    driver.wait_for_actors(1)
+    driver.wait_for_updates(10)
+    doomed.kill()
+    add_node(1, role="actor")
+    driver.wait_for_actors(2)
+    driver.wait_for_updates(10)
+    said = driver.finish()
+    assert "leaves a machine that will be taken" in said
+    assert "died; replacing it" not in said
+    rows = driver.rows()
+    check_consistent(rows)
+    assert (rows[-1]["rollout/actor_restarts"], rows[-1]["rollout/dropped"]) == (0, 0)
 
 
 def test_a_large_policy_is_lost_with_the_learners_node(start: Start, add_node: AddNode, tmp_path: Path) -> None:
