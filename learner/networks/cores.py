@@ -57,7 +57,7 @@ class _GRU(torch.autograd.Function):
             later = later + gradient[t]
             of_news[t] = later * to_new[t]
             of_sums[t] = torch.cat([of_news[t] * to_reset[t], later * to_update[t], of_news[t] * reset[t]], 1)
-            later = torch.addmm(later * update[t], of_sums[t], w.t()) * goes_on[t]
+            later = (later * update[t] + of_sums[t] @ w.t()) * goes_on[t]
         sums = torch.stack(of_sums)
         of_input = torch.cat([sums[..., : 2 * units], torch.stack(of_news)], 2)
         return of_input, None, None, before.flatten(0, 1).t() @ sums.flatten(0, 1), sums.sum((0, 1))
@@ -164,7 +164,6 @@ class TorchCore(nn.Module):
             return lanes
 
         lanes = laned(x)
-        # One operation, not a product and a sum: a recording makes one of these, which rounds otherwise on some CPUs.
         of_input = torch.addmm(self.core_input_b, lanes.flatten(0, 1), self.core_input_w).unflatten(0, lanes.shape[:2])
         after = self._after(of_input, laned(memories), laned(begins[:, None]))
         return after.transpose(0, 1).flatten(0, 1)[:steps]

@@ -25,6 +25,21 @@ TENSOR_FORM = {
 """Operations of a tensor and a number, and the same of two tensors."""
 
 
+def _keep_linear_layers_whole(graph: fx.Graph) -> None:
+    """Write ``b + x @ w`` as a linear layer, which TorchScript does not take apart: a product and a sum round otherwise
+    on some CPUs."""
+    for node in graph.find_nodes(op="call_function", target=aten.addmm.default):
+        bias, x, w = node.args
+        if bias.meta["value"].ndim != 1 or node.kwargs:
+            continue
+        with graph.inserting_before(node):
+            transposed = graph.call_function(aten.t.default, (w,))
+            layer = graph.call_function(aten.linear.default, (x, transposed, bias))
+        transposed.meta["value"], layer.meta["value"] = w.meta["value"].t(), node.meta["value"]
+        node.replace_all_uses_with(layer)
+        graph.erase_node(node)
+
+
 def fold(module: fx.GraphModule, state: Sequence[Tensor]) -> list[Tensor]:
     """Simplify a recorded step in place.
 
@@ -42,6 +57,7 @@ def fold(module: fx.GraphModule, state: Sequence[Tensor]) -> list[Tensor]:
     for node in graph.find_nodes(op="call_function", target=aten.detach.default):  # there is no autograd at replay
         node.replace_all_uses_with(node.args[0])
     graph.eliminate_dead_code()
+    _keep_linear_layers_whole(graph)
     state_nodes = graph.find_nodes(op="placeholder")[: len(state)]
     views, constants = set(state_nodes), set[fx.Node]()
     written = _written(graph)
