@@ -115,6 +115,9 @@ def test_the_command_takes_over_the_network_and_nothing_else(tmp_path: Path) -> 
         "share_trunk": None,
         "memory": "none",
         "memory_size": 64,
+        "memory_layers": 2,
+        "memory_heads": 4,
+        "memory_window": 30,
     }
     assert dataclasses.asdict(config.network) == {**network, "critic_sizes": (3,)}
     plain = read_command(["--env", "CartPole-v1"]).options

@@ -26,7 +26,7 @@ def shown(width: int) -> str:
     screen = io.StringIO()
     display = ProgressDisplay(Console(file=screen, width=width, force_terminal=True, color_system=None))
     config = overlay(TrainConfig(), {"stop": {"total_timesteps": 10_000_000}}, "test")
-    trainer: Any = SimpleNamespace(config=config, counters=COUNTERS, directory="runs/first", fleet=None)
+    trainer: Any = SimpleNamespace(config=config, counters=COUNTERS, directory="runs/first", fleet=None, dataset=None)
     display.on_start(trainer)
     display.on_update(trainer, ROW)
     display.close()
