@@ -50,9 +50,9 @@ _ENTROPY: dict[str, Any] = {"algorithm": {"ent_coef": 0.005, "normalize_entropy"
 _RECORDED: dict[str, Any] = {
     "network": {"normalize_observations": True},
     "optimisation": {"learning_rate": 1e-3, "schedule": "linear"},
-    "stop": {"total_timesteps": None, "max_updates": 40},
+    "stop": {"total_timesteps": None, "max_updates": 30},
 }
-"""Learning from recordings: 4,000 gradient steps."""
+"""Learning from recordings: 3,000 gradient steps."""
 
 PRESETS: dict[str, list[dict[str, Any]]] = {
     "vpg": [_EPISODES, {"algorithm": {"advantage": "reward_to_go"}}],
@@ -167,8 +167,7 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
         _RECORDED,
         {
             "network": {"memory": "transformer", "hidden_sizes": [64], "activation": "relu"},
-            "placement": {"threads": 2},
-            "algorithm": {"name": "dt", "batch_size": 1920},
+            "algorithm": {"name": "dt", "batch_size": 960},
             "optimisation": {"max_grad_norm": 1.0},
         },
     ],
