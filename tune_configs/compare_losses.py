@@ -4,6 +4,7 @@ python -m tune_configs.compare_losses
 python -m tune_configs.compare_losses --losses cpg aac ppo --seeds 5 --env LunarLander-v3 --steps 1000000
 python -m tune_configs.compare_losses --peers rllib sb3
 python -m tune_configs.compare_losses --losses dqn pqn ppo --peers sb3-dqn rllib-dqn --env LunarLander-v3 --steps 200000
+python -m tune_configs.compare_losses --dataset datasets/lander --losses bc dt --seeds 5
 python -m tune_configs.compare_losses --resume results/compare_losses/<name>
 """
 
@@ -39,18 +40,20 @@ from actors.environment_name import parse as parse_name
 from actors.errors import UserError
 from learner.commands.command_line import one_line_errors, parse
 from learner.commands.signals import EndedBySignal, keeping
+from learner.dataset.dataset import open_dataset
 from learner.keeping.metrics_log import read_rows
 from learner.keeping.storage import Disk, Storage
 from learner.run.progress import log_to
 from learner.run.ray_session import start_ray
 from tune_configs import report
 from tune_configs.experiment import (
+    RECORDED_LOSSES,
     Experiment,
     Planned,
     Trial,
-    configs_of,
     load,
     open_experiment,
+    plan,
     require_all,
     require_free,
     save,
@@ -103,12 +106,15 @@ def read_command(arguments: Sequence[str]) -> CompareCommand:
         UserError: something in it is wrong.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--resume", default=None)
+    for name in ("--resume", "--dataset"):
+        first.add_argument(name, default=None)
     try:
         known, _ = first.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise UserError(str(error)) from error
     stored = load(open_experiment(known.resume)).experiment if known.resume else Experiment()
+    if known.dataset not in (None, "None") and not known.resume:
+        stored = Experiment(RECORDED_LOSSES, env=open_dataset(known.dataset).env_id)
     default = CompareCommand(experiment=stored)
     command = parse(tyro.conf.OmitArgPrefixes[CompareCommand], arguments, default, _PROG, __doc__ or "")
     if command.resume and command.experiment != stored:
@@ -156,11 +162,7 @@ def compare(command: CompareCommand, console: Console) -> int:
     if command.resume:
         planned = load(directory)
     else:
-        planned = Planned(
-            experiment,
-            configs_of(experiment),
-            shlex.join(["python", "-m", "tune_configs.compare_losses", *sys.argv[1:]]),
-        )
+        planned = plan(experiment, shlex.join(["python", "-m", "tune_configs.compare_losses", *sys.argv[1:]]))
         require_free(planned, directory)
     require_all(planned)
     trials = trials_of(planned, directory)

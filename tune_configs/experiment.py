@@ -12,6 +12,7 @@ import pydantic
 
 from actors.environments import EnvironmentInfo, describe
 from actors.errors import UserError, unknown
+from learner.dataset.config import DatasetConfig
 from learner.keeping.storage import Disk, Storage, open_storage
 from learner.run.config import TrainConfig, overlay, read_config
 from learner.run.learner_group import LearnerGroup
@@ -21,6 +22,10 @@ from tune_configs.peers.registry import PEERS, require_peer
 
 COURSE_LOSSES = ("vpg", "bpg", "epg", "cpg", "aac", "a2c", "ppo", "impala")
 COURSE_EPISODES = 6000
+RECORDED_LOSSES = ("bc", "dt")
+RECORDED_UPDATES = 40
+CURVE_EPISODES = 30
+"""Of an evaluation beside training: few, since all of them may take a tenth of the time."""
 _FILE = "experiment.json"
 
 
@@ -36,11 +41,17 @@ class Experiment:
     seeds: int = 3
     """Runs of each, with seeds from 0."""
     env: str = "Beresheet-v2"
-    """A Gymnasium id."""
+    """A Gymnasium id; of recordings that are compared on, their own."""
+    dataset: str | None = None
+    """A directory of recorded episodes that all losses learn from, bc and dt if none are named; see learner.record."""
+    best_share: float | None = None
+    """Of those episodes the share that is learned from, those of the highest returns; over every file's own."""
     episodes: int | None = None
     """Training episodes a run; 6,000 if steps are not given either."""
     steps: int | None = None
-    """Environment steps a run, instead of or beside episodes."""
+    """Environment steps a run, instead of or beside episodes; of recordings the steps that are read."""
+    updates: int | None = None
+    """Updates a run, instead of or beside those; of recordings 40 if steps are not given either."""
     actors: int = 1
     """Rollout actors of each run."""
     max_policy_lag: int | None = None
@@ -51,12 +62,18 @@ class Experiment:
     """The mean return whose time is told; None: the environment's own reward threshold."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "steps", "seeds", "actors", "evaluation_episodes"):
+        for name in ("episodes", "steps", "updates", "seeds", "actors", "evaluation_episodes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be 1 or more, not {value}")
         if not self.losses and not self.peers:
             raise UserError("nothing to compare: name at least one of --losses or --peers")
+        if self.dataset is None and self.best_share is not None:
+            raise UserError("best_share is of a dataset: give --dataset DIRECTORY too")
+        if self.dataset is not None and self.episodes is not None:
+            raise UserError("who learns from a dataset flies no episodes: give updates or steps instead")
+        if self.peers and self.updates is not None:
+            raise UserError("updates of peers are others than ours: give episodes or steps instead")
         for peer in self.peers:
             if peer not in PEERS:
                 raise unknown("peer", peer, PEERS)
@@ -68,8 +85,12 @@ class Experiment:
     @property
     def budget(self) -> dict[str, int | None]:
         """The stop options that end a run."""
-        episodes = COURSE_EPISODES if self.episodes is None and self.steps is None else self.episodes
-        return {"max_episodes": episodes, "total_timesteps": self.steps}
+        budget = {"max_episodes": self.episodes, "total_timesteps": self.steps, "max_updates": self.updates}
+        if not any(budget.values()):
+            budget |= (
+                {"max_updates": RECORDED_UPDATES} if self.dataset is not None else {"max_episodes": COURSE_EPISODES}
+            )
+        return budget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +113,11 @@ class Trial:
     def name(self) -> str:
         """Unique in the experiment."""
         return f"{self.label}-{self.seed}"
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it learns from recordings, and flies nothing."""
+        return self.config.get("dataset", {}).get("dataset") is not None
 
     @functools.cached_property
     def storage(self) -> Storage:
@@ -117,7 +143,13 @@ def configs_of(experiment: Experiment) -> dict[str, dict[str, Any]]:
         "stop": stop,
         "fleet": {"actors": experiment.actors},
         "evaluation": {"eval_every": None},  # what is compared is the last policy, flown when its run has ended
+        "dataset": {"dataset": None},
     }
+    if experiment.dataset is not None:  # who flies nothing has no other curve
+        changes["evaluation"] = {"eval_every": 1, "eval_episodes": CURVE_EPISODES}
+        changes["dataset"] = {"dataset": _from_anywhere(experiment.dataset)}
+    if experiment.best_share is not None:
+        changes["dataset"]["best_share"] = experiment.best_share
     if experiment.max_policy_lag is not None:
         changes["fleet"]["max_policy_lag"] = experiment.max_policy_lag
     configs = {peer: preset("ppo") for peer in experiment.peers}
@@ -138,20 +170,53 @@ class Planned(NamedTuple):
     configs: dict[str, dict[str, Any]]
     """Of every label."""
     command: str
+    recorded: dict[str, Any] | None = None
+    """What the dataset holds: see ``Dataset.summary``; None: actors fly."""
+
+
+def plan(experiment: Experiment, command: str) -> Planned:
+    """What an experiment comes to that a command starts.
+
+    Raises:
+        UserError: see ``configs_of``; or the dataset cannot be read.
+    """
+    configs = configs_of(experiment)
+    recorded = DatasetConfig(experiment.dataset).open().summary() if experiment.dataset is not None else None
+    return Planned(experiment, configs, command, recorded)
 
 
 def require_all(planned: Planned) -> None:
     """Make sure that every trial can at least begin here.
 
     Raises:
-        UserError: a peer is not installed, or something cannot fly this environment.
+        UserError: a peer is not installed, something cannot fly this environment, or does not learn from what others
+            learn from.
     """
     environment = describe(planned.experiment.env)
+    require_one_source(planned)
     for name, config in planned.configs.items():
         if name in planned.experiment.peers:
             require_peer(name, environment)
         else:
             require_learnable(name, overlay(TrainConfig(), config, name), environment)
+
+
+def require_one_source(planned: Planned) -> None:
+    """Make sure that all learn from recordings, and there are some, or all from what they fly.
+
+    Raises:
+        UserError: they do not.
+    """
+    configs = {name: overlay(TrainConfig(), config, name) for name, config in planned.configs.items()}
+    recorded = [name for name, config in configs.items() if config.algorithm.is_offline]
+    flying = [name for name in configs if name not in recorded]
+    if recorded and flying:
+        raise UserError(
+            f"{' and '.join(recorded)} from recordings, {' and '.join(flying)} from what is flown: compare what learns "
+            "from the one apart from what learns from the other"
+        )
+    for config in configs.values():
+        config.require_source()
 
 
 def require_learnable(name: str, config: TrainConfig, environment: EnvironmentInfo) -> None:
@@ -161,7 +226,8 @@ def require_learnable(name: str, config: TrainConfig, environment: EnvironmentIn
         UserError: it cannot; one line that begins with its name.
     """
     try:
-        LearnerGroup(config, environment, None)  # which starts nothing yet
+        dataset = config.dataset.open_for(environment) if config.dataset.dataset is not None else None
+        LearnerGroup(config, environment, None, dataset=dataset)  # which starts nothing yet
     except UserError as error:
         raise UserError(f"{name} cannot learn {environment.env_id}: {error}") from error
 
@@ -179,7 +245,7 @@ def open_experiment(location: str) -> Storage:
 
 def trials_of(planned: Planned, directory: Storage) -> list[Trial]:
     """Every run of an experiment that lives in ``directory``."""
-    experiment, configs, command = planned
+    experiment, configs, command, _ = planned
     root = directory.path.resolve() if isinstance(directory, Disk) else directory
     return [
         Trial(
@@ -226,6 +292,7 @@ def save(planned: Planned, directory: Storage) -> None:
         **versions(),
         "experiment": dataclasses.asdict(planned.experiment),
         "configs": planned.configs,
+        "recorded": planned.recorded,
     }
     try:
         directory.write(_FILE, json_bytes(data))
@@ -244,7 +311,7 @@ def load(directory: Storage) -> Planned:
         experiment = pydantic.TypeAdapter(Experiment).validate_python(data["experiment"])
         for name, config in data["configs"].items():
             overlay(TrainConfig(), config, name)
-        return Planned(experiment, data["configs"], str(data["command"]))
+        return Planned(experiment, data["configs"], str(data["command"]), data.get("recorded"))
     except FileNotFoundError:
         raise UserError(f"no experiment in {directory}: {_FILE} is missing") from None
     except OSError as error:
@@ -253,3 +320,9 @@ def load(directory: Storage) -> Planned:
         raise UserError(f"{directory}/{_FILE}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{directory}/{_FILE} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def _from_anywhere(location: str) -> str:
+    """A directory by a name that means the same in every process: those of trials work in directories of their own."""
+    storage = open_storage(location)
+    return str(storage.path.resolve()) if isinstance(storage, Disk) else location

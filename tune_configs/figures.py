@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,24 +14,27 @@ from actors.episode import Array
 from learner.run.curves import colours, draw_curves
 from learner.run.statistics import share_of_episodes
 from tune_configs.summary import Run, by_label, episodes_of
+from tune_configs.view import View, view_of
 
-PANELS = (
-    ("policy loss", "train/policy_gradient_loss"),
-    ("baseline: mean of the returns to go", "train/mean_return_target"),
-    ("entropy loss", "train/entropy_loss"),
-    ("mean reward of the last 100 episodes", "rollout/ep_rew_mean"),
-)
+Lines = dict[str, float]
+"""Returns of what is recorded, by name, to draw as lines."""
 
 
-def draw(runs: Sequence[Run]) -> dict[str, bytes]:
+def lines_of(recorded: dict[str, Any] | None) -> Lines:
+    """The returns to hold runs against that learned from recordings: the mean of these, and the best."""
+    if recorded is None:
+        return {}
+    return {"recorded, mean": recorded["returns"]["mean"], "recorded, best": recorded["returns"]["most"]}
+
+
+def draw(runs: Sequence[Run], recorded: dict[str, Any] | None = None) -> dict[str, bytes]:
     """All figures as PNG files, by their names."""
+    view, lines = view_of([run.trial for run in runs]), lines_of(recorded)
     figures = {
-        "four_panels": four_panels(runs),
-        "return_by_steps": returns_by(runs, "time/total_timesteps", "environment steps"),
-        "return_by_episodes": returns_by(runs, "time/episodes", "episodes"),
-        "return_by_seconds": returns_by(runs, "time/time_elapsed", "seconds"),
-        "share_of_episodes": shares(runs),
-        "final_scores": final_scores(runs),
+        view.losses: panels(runs, view),
+        **{f"return_by_{name}": returns_by(runs, view, name, lines) for name in view.costs},
+        "share_of_episodes": shares(runs, lines),
+        "final_scores": final_scores(runs, lines),
     }
     files = {}
     for name, figure in figures.items():
@@ -40,26 +44,30 @@ def draw(runs: Sequence[Run]) -> dict[str, bytes]:
     return files
 
 
-def four_panels(runs: Sequence[Run]) -> Figure:
-    """The course work's figure: policy loss, baseline, entropy loss and mean reward against episodes."""
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    axes = np.ravel(figure.subplots(2, 2, sharex=True))
-    for axis, (title, column) in zip(axes, PANELS, strict=True):
-        _curves(axis, runs, "time/episodes", column)
+def panels(runs: Sequence[Run], view: View) -> Figure:
+    """Losses; of runs that fly the course work's figure: policy loss, baseline, entropy loss, return by episodes."""
+    rows = len(view.panels) // 2
+    figure = Figure(figsize=(11, 4 * rows), layout="constrained")
+    axes = np.ravel(figure.subplots(rows, 2, sharex=True))
+    column, words = view.panel_cost
+    for axis, (title, shown) in zip(axes, view.panels, strict=True):
+        _curves(axis, runs, column, shown)
         axis.set_title(title)
-    for axis in axes[2:]:
-        axis.set_xlabel("episodes")
-    _legend(figure, axes[3])
+    for axis in axes[-2:]:
+        axis.set_xlabel(words)
+    _legend(figure, axes[-1])
     return figure
 
 
-def returns_by(runs: Sequence[Run], column: str, words: str) -> Figure:
-    """Mean return in training against steps, episodes or seconds, with 95% intervals over the seeds."""
+def returns_by(runs: Sequence[Run], view: View, cost: str, lines: Lines) -> Figure:
+    """Mean return against steps, episodes, updates or seconds, with 95% intervals over the seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
-    _curves(axis, runs, column, "rollout/ep_rew_mean")
+    column, words = view.costs[cost]
+    _curves(axis, runs, column, view.mean)
+    _draw_lines(axis.axhline, lines)
     axis.set_xlabel(words)
-    axis.set_ylabel("mean return of the last 100 training episodes")
+    axis.set_ylabel(view.words)
     _legend(figure, axis)
     return figure
 
@@ -72,7 +80,7 @@ def thresholds_of(runs: Sequence[Run], points: int = 400) -> Array:
     return np.linspace(worst - margin, best + margin, points)
 
 
-def shares(runs: Sequence[Run]) -> Figure:
+def shares(runs: Sequence[Run], lines: Lines) -> Figure:
     """Share of evaluation episodes at or above each return, with 95% intervals over the seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
@@ -82,6 +90,7 @@ def shares(runs: Sequence[Run]) -> Figure:
         share, low, high = share_of_episodes(episodes_of(group), thresholds)
         axis.plot(thresholds, share, color=colour, label=label)
         axis.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
+    _draw_lines(axis.axvline, lines)
     axis.set_xlabel("return τ")
     axis.set_ylabel("share of evaluation episodes with at least τ")
     axis.grid(alpha=0.3)
@@ -89,7 +98,7 @@ def shares(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def final_scores(runs: Sequence[Run]) -> Figure:
+def final_scores(runs: Sequence[Run], lines: Lines) -> Figure:
     """Every seed's score, the mean of its final evaluation, as a dot; the middle half of its episodes as a line."""
     groups = by_label(runs)
     figure = Figure(figsize=(8, 0.5 + 0.55 * len(groups)), layout="constrained")
@@ -99,15 +108,23 @@ def final_scores(runs: Sequence[Run]) -> Figure:
             y = i + 0.6 * ((j + 0.5) / len(group) - 0.5)
             axis.plot(np.percentile(run.evaluation, [25, 75]), [y, y], color=colour, linewidth=2, alpha=0.5)
             axis.plot(run.evaluation.mean(), y, "o", color=colour)
+    _draw_lines(axis.axvline, lines)
     axis.set_yticks(range(len(groups)), list(groups))
     axis.invert_yaxis()
-    axis.set_xlabel("return of each seed's final policy: mean of its greedy episodes, and their middle half")
+    axis.set_xlabel("return of each seed's final policy: mean of its episodes, and their middle half")
     axis.grid(alpha=0.3)
+    if lines:
+        _legend(figure, axis)
     return figure
 
 
 def _curves(axis: Axes, runs: Sequence[Run], x: str, y: str) -> None:
     draw_curves(axis, {label: [run.rows for run in group] for label, group in by_label(runs).items()}, x, y)
+
+
+def _draw_lines(draw_line: Callable[..., Any], lines: Lines) -> None:
+    for (name, value), style in zip(lines.items(), ("--", ":"), strict=False):
+        draw_line(value, color="0.3", linestyle=style, linewidth=1.5, label=name)
 
 
 def _legend(figure: Figure, axis: Axes) -> None:

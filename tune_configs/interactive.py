@@ -13,19 +13,17 @@ import numpy as np
 from actors.episode import Array
 from learner.run.curves import colours, curve
 from learner.run.statistics import mean_curve, share_of_episodes
-from tune_configs.figures import PANELS, thresholds_of
+from tune_configs.figures import Lines, lines_of, thresholds_of
 from tune_configs.summary import Run, by_label, episodes_of
+from tune_configs.view import view_of
 
 Figure = dict[str, Any]
 """A title, the axes' titles, and plotly's traces. One whose ``meta`` is "seed" is one run's, and can be hidden."""
 
 _POINTS = 400
 """Of a run's curve; more cannot be told apart on a screen."""
-_AXES = {
-    "steps": ("time/total_timesteps", "environment steps"),
-    "episodes": ("time/episodes", "episodes"),
-    "seconds": ("time/time_elapsed", "seconds"),
-}
+_INK = "#7F7F7F"
+"""Of what is recorded, on a page light or dark."""
 
 
 def library() -> str:
@@ -33,14 +31,16 @@ def library() -> str:
     return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
-def figures(runs: Sequence[Run]) -> dict[str, Figure]:
+def figures(runs: Sequence[Run], recorded: dict[str, Any] | None = None) -> dict[str, Figure]:
     """All figures by name: the final scores, returns against what they cost, shares of episodes, and losses."""
-    found = {"scores": scores(runs)}
-    for name, (column, words) in _AXES.items():
-        found[f"return by {name}"] = curves(runs, column, words, "rollout/ep_rew_mean", "Return in training")
+    view, lines = view_of([run.trial for run in runs]), lines_of(recorded)
+    found = {"scores": scores(runs, lines)}
+    for name, (column, words) in view.costs.items():
+        found[f"return by {name}"] = curves(runs, column, words, view.mean, view.title, lines)
     found["shares"] = shares(runs)
-    for title, column in PANELS[:3]:
-        found[title] = curves(runs, "time/episodes", "episodes", column, title.capitalize())
+    for title, column in view.panels:
+        if column != view.mean:
+            found[title] = curves(runs, *view.panel_cost, column, title.capitalize())
     return found
 
 
@@ -49,7 +49,7 @@ def as_json(found: dict[str, Figure]) -> str:
     return json.dumps(found, allow_nan=False).replace("<", "\\u003c")
 
 
-def scores(runs: Sequence[Run]) -> Figure:
+def scores(runs: Sequence[Run], lines: Lines) -> Figure:
     """Every seed's score as a dot, and the middle half of its episodes as a line."""
     traces = []
     groups = by_label(runs)
@@ -77,17 +77,23 @@ def scores(runs: Sequence[Run]) -> Figure:
                 "showlegend": False,
             }
         )
-    words = "mean of its greedy episodes, and their middle half"
+    for name, value in lines.items():
+        across = _line(name, _INK, np.full(len(groups), value), np.zeros(len(groups)), 1.5) | _dashed(name, value)
+        marker = {"symbol": "line-ns-open", "size": 30, "color": _INK}  # a line of one loss alone has no length
+        traces.append(across | {"mode": "lines+markers", "y": [*groups], "marker": marker})
+    words = "mean of its episodes, and their middle half"
     return {"title": "Final policies, seed by seed", "x": words, "y": "", "traces": traces}
 
 
-def curves(runs: Sequence[Run], x: str, x_words: str, y: str, title: str) -> Figure:
+def curves(runs: Sequence[Run], x: str, x_words: str, y: str, title: str, lines: Lines | None = None) -> Figure:
     """A column of the log against another: runs thinly, each loss's mean with its 95% interval over the runs."""
     traces: list[dict[str, Any]] = []
+    ends: list[float] = []
     groups = by_label(runs)
     for (label, group), colour in zip(groups.items(), colours(len(groups)), strict=True):
         known = [(run, found) for run in group if len((found := curve(run.rows, x, y))[0]) > 1]
         for run, (xs, ys) in known:
+            ends += [xs[0], xs[-1]]
             every = max(1, math.ceil(len(xs) / _POINTS))
             traces.append(
                 _line(label, colour, xs[::every], ys[::every], width=1)
@@ -97,6 +103,9 @@ def curves(runs: Sequence[Run], x: str, x_words: str, y: str, title: str) -> Fig
             grid, mean, low, high = mean_curve([found for _, found in known])
             traces += _band(label, colour, grid, low, high)
             traces.append(_line(label, colour, grid, mean, width=2.5))
+    for name, value in (lines or {}).items() if ends else ():
+        across = np.array([min(ends), max(ends)])
+        traces.append(_line(name, _INK, across, np.full(2, value), 1.5) | _dashed(name, value))
     return {"title": title, "x": x_words, "y": "", "traces": traces}
 
 
@@ -123,6 +132,10 @@ def _line(label: str, colour: str, xs: Array, ys: Array, width: float) -> dict[s
         "line": {"color": colour, "width": width},
         "hovertemplate": "%{y:.4g} at %{x:,.4~g}",
     }
+
+
+def _dashed(name: str, value: float) -> dict[str, Any]:
+    return {"line": {"color": _INK, "width": 1.5, "dash": "dash"}, "hovertemplate": f"{value:.4g}<extra>{name}</extra>"}
 
 
 def _band(label: str, colour: str, xs: Array, low: Array, high: Array) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ _STYLES = {"running": "bold", "failed": "red", "waiting": "dim", "done": "green"
 
 
 class LiveTable(Callback):
-    """Trial, state, episodes, mean return, steps/s, time left.
+    """Trial, state, episodes or updates, mean return, steps/s, time left.
 
     Args:
         console: where to draw.
@@ -34,6 +34,7 @@ class LiveTable(Callback):
 
     def __init__(self, console: Console, trials: Sequence[Trial], done: Mapping[str, float]) -> None:
         self.console = console
+        self._counted = "updates" if any(trial.is_recorded for trial in trials) else "episodes"
         self._rows: dict[str, dict[str, Any]] = {
             trial.name: {"label": trial.label, "state": "waiting"} for trial in trials
         }
@@ -107,7 +108,7 @@ class LiveTable(Callback):
             return f"{name}: failed: {row['failure']}"
         mean = row.get("ep_rew_mean", math.nan)
         return (
-            f"{name}: {row['state']}, {row.get('episodes', 0):,.0f} episodes, mean return "
+            f"{name}: {row['state']}, {row.get(self._counted, 0):,.0f} {self._counted}, mean return "
             f"{f'{mean:.1f}' if math.isfinite(mean) else '–'}, {row.get('fps', 0):,.0f} steps/s"
         )
 
@@ -137,14 +138,14 @@ class LiveTable(Callback):
         table = Table(title=self._overview(), box=rich.box.SIMPLE_HEAD, show_edge=False)
         table.add_column("trial", overflow="fold")
         table.add_column("state")
-        for heading in ("episodes", "mean return", "steps/s", "left"):
+        for heading in (self._counted, "mean return", "steps/s", "left"):
             table.add_column(heading, justify="right", no_wrap=True)
         for name, row in sorted(self._rows.items(), key=lambda item: _ORDER[item[1]["state"]]):
             left, mean = _left_of(row), row.get("ep_rew_mean", math.nan)
             table.add_row(
                 escape(name),
                 f"[{_STYLES[row['state']]}]{row['state']}[/]",
-                f"{row['episodes']:,.0f}" if "episodes" in row else "",
+                f"{row[self._counted]:,.0f}" if self._counted in row else "",
                 f"{mean:.1f}" if math.isfinite(mean) else "",
                 f"{row['fps']:,.0f}" if "fps" in row else "",
                 clock(left) if row["state"] == "running" and left is not None else "",
@@ -152,7 +153,7 @@ class LiveTable(Callback):
         return table
 
 
-_SHOWN = ("ep_rew_mean", "episodes", "fps", "time_elapsed", "progress", "failure")
+_SHOWN = ("ep_rew_mean", "episodes", "updates", "fps", "time_elapsed", "progress", "failure")
 
 
 def _left_of(row: Mapping[str, Any]) -> float | None:

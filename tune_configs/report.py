@@ -13,14 +13,17 @@ from learner.keeping.storage import Storage
 from learner.run.run_directory import json_bytes
 from learner.run.statistics import COVERAGE
 from tune_configs import figures, interactive
-from tune_configs.experiment import Planned, Trial
+from tune_configs.experiment import CURVE_EPISODES, Experiment, Planned, Trial
 from tune_configs.summary import Run, finished_runs, summarise
-from tune_configs.verdict import verdict
+from tune_configs.verdict import in_words, verdict
+from tune_configs.view import view_of
 
 CAPTIONS = {
     "four_panels": "Policy loss, baseline, entropy loss and mean reward against episodes",
+    "losses": "Surprise at recorded actions, and entropy loss, against updates",
     "return_by_steps": "Return against environment steps",
     "return_by_episodes": "Return against episodes",
+    "return_by_updates": "Return against updates",
     "return_by_seconds": "Return against seconds",
     "share_of_episodes": "Share of evaluation episodes, of all seeds, with at least a return of τ",
     "final_scores": "Final policies, seed by seed",
@@ -37,10 +40,10 @@ def write(planned: Planned, trials: Sequence[Trial], directory: Storage) -> dict
     Raises:
         OSError: the results cannot be read, or the report cannot be written.
     """
-    summary, command = summarise(planned.experiment, trials), planned.command
+    summary, command = summarise(planned.experiment, trials, planned.recorded), planned.command
     directory.write("summary.json", json_bytes(summary))
     runs = finished_runs(trials)
-    images = figures.draw(runs) if runs else {}
+    images = figures.draw(runs, planned.recorded) if runs else {}
     for name, data in images.items():
         directory.write(name, data)
     directory.write("summary.md", markdown(summary, command, images).encode())
@@ -81,17 +84,25 @@ def pairs(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 def explanation(summary: dict[str, Any]) -> str:
     """What the columns mean, in words."""
     experiment = summary["experiment"]
-    threshold = summary["threshold"]
+    threshold, recorded = summary["threshold"], summary["recorded"]
+    greedy = "greedy episodes" if recorded is None else "episodes (greedy, but sampled where it acts for a return)"
     text = (
-        f"Each final policy flew {experiment['evaluation_episodes']} greedy episodes of {experiment['env']} on "
+        f"Each final policy flew {experiment['evaluation_episodes']} {greedy} of {experiment['env']} on "
         "Gymnasium, from seeds that no training used; their mean is the run's score. IQM is the interquartile mean of "
         "the runs' scores (of three runs none is trimmed, of four or five the best and the worst), with its 95% "
         "bootstrap interval over the runs. Mean ± standard deviation are those of all episodes. Final and best are "
-        "running means of 100 training episodes, averaged over the runs."
     )
-    if threshold is not None:
+    if recorded is None:
+        text += "running means of 100 training episodes, averaged over the runs."
+    else:
         text += (
-            f" To threshold: how many seeds' running mean reached {threshold:g}, and the median episodes and seconds "
+            f"evaluations beside training, of {CURVE_EPISODES} episodes each, averaged over the runs. Steps are those "
+            f"that were read: nothing was flown to learn from. Recorded are {in_words(recorded)}."
+        )
+    if threshold is not None:
+        reached, counted = ("running mean", "episodes") if recorded is None else ("evaluations", "updates")
+        text += (
+            f" To threshold: how many seeds' {reached} reached {threshold:g}, and the median {counted} and seconds "
             "that took those."
         )
     return text
@@ -153,13 +164,13 @@ def markdown(summary: dict[str, Any], command: str, images: Iterable[str]) -> st
 
 def title(summary: dict[str, Any]) -> str:
     """One line that says what was compared."""
-    experiment = summary["experiment"]
-    budget = [f"{experiment[name]:,} {name}" for name in ("episodes", "steps") if experiment[name]] or [
-        "6,000 episodes"
-    ]
-    seeds = experiment["seeds"]
+    experiment = Experiment(**summary["experiment"])
+    words = ("episodes", "steps", "updates")
+    budget = [f"{most:,} {word}" for word, most in zip(words, experiment.budget.values(), strict=True) if most]
+    seeds = experiment.seeds
     runs = f"{seeds} seed{'s' * (seeds > 1)} each, {' and '.join(budget)} a run"
-    return f"{experiment['env']}: {len(summary['losses'])} losses, {runs}"
+    learned = f" on {experiment.dataset}" if experiment.dataset is not None else ""
+    return f"{experiment.env}: {len(summary['losses'])} losses{learned}, {runs}"
 
 
 def page(summary: dict[str, Any], command: str, runs: Sequence[Run], trials: Sequence[Trial]) -> str:
@@ -180,7 +191,8 @@ def page(summary: dict[str, Any], command: str, runs: Sequence[Run], trials: Seq
         failed=summary["failed"],
         unfinished=summary["unfinished"],
         verdict=verdict(summary),
-        figures=interactive.as_json(interactive.figures(runs)) if runs else "",
+        figures=interactive.as_json(interactive.figures(runs, summary["recorded"])) if runs else "",
+        costs=list(view_of(trials).costs),
         library=interactive.library() if runs else "",
         trials=[(trial.name, f"runs/{trial.name}") for trial in trials],
     )
@@ -208,4 +220,6 @@ def _to_threshold(figures_: dict[str, Any], times: dict[str, Any]) -> str:
     reached = f"{figures_['seeds_over_threshold']} of {figures_['seeds']}"
     if not figures_["seeds_over_threshold"]:
         return reached
-    return f"{reached}: {figures_['episodes_to_threshold']:,.0f} episodes, {times['seconds_to_threshold']:.0f} s"
+    (counted,) = (name for name in ("episodes", "updates") if f"{name}_to_threshold" in figures_)
+    needed = figures_[f"{counted}_to_threshold"]
+    return f"{reached}: {needed:,.0f} {counted}, {times['seconds_to_threshold']:.0f} s"

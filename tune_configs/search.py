@@ -172,6 +172,11 @@ def search(command: SearchCommand, console: Console) -> Path:
         EndedBySignal: it was interrupted; the best so far is written.
     """
     base = preset(command.preset)
+    if base.algorithm.is_offline:
+        raise UserError(
+            f"a search goes by what runs fly, and {command.preset} flies nothing: compare files of settings with "
+            "python -m tune_configs.compare_losses --dataset DIRECTORY"
+        )
     environment = describe(command.env or base.env)
     stop = {"total_timesteps": command.steps, "target_return": None}
     changes = {"env": command.env or base.env, "seed": command.seed, "stop": stop, "evaluation": {"eval_every": None}}

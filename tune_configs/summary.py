@@ -17,6 +17,7 @@ from actors.episode import Array
 from learner.keeping.metrics_log import read_rows
 from learner.run.statistics import interquartile_mean, interval, probability_of_improvement
 from tune_configs.experiment import Experiment, Trial
+from tune_configs.view import view_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Run:
         return np.asarray(self.outcome["evaluation_returns"])
 
     def first_reaching(self, threshold: float) -> dict[str, float] | None:
-        """The first row whose running mean, over a full window, is at the threshold or above."""
-        best = ((row.get("rollout/best_ep_rew_mean", -math.inf), row) for row in self.rows)
+        """The first row whose running mean, over a full window, is at the threshold or above; or whose evaluation."""
+        column = view_of([self.trial]).best
+        best = ((row.get(column, -math.inf), row) for row in self.rows)
         return next((row for value, row in best if value >= threshold), None)
 
 
@@ -77,8 +79,19 @@ def scores_of(runs: Sequence[Run]) -> Array:
     return scores
 
 
-def summarise(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
-    """The contents of summary.json. Whatever depends on the clock is under ``times``."""
+def summarise(
+    experiment: Experiment, trials: Sequence[Trial], recorded: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The contents of summary.json. Whatever depends on the clock is under ``times``.
+
+    With recordings some of the rest does, too: the best of the evaluations beside training, which are flown when there
+    is time, and how soon one reached the threshold.
+
+    Args:
+        experiment: what was compared.
+        trials: its runs.
+        recorded: what the dataset holds that they learned from.
+    """
     runs = finished_runs(trials)
     groups = by_label(runs)
     threshold = experiment.threshold
@@ -87,6 +100,7 @@ def summarise(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]
     scores = {label: scores_of(group) for label, group in groups.items()}
     return {
         "experiment": dataclasses.asdict(experiment),
+        "recorded": recorded,
         "threshold": threshold,
         "losses": {label: _figures(group, threshold) for label, group in groups.items()},
         "probability_of_improvement": _improvements(scores),
@@ -99,7 +113,8 @@ def summarise(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]
 def _figures(runs: Sequence[Run], threshold: float | None) -> dict[str, Any]:
     scores, episodes_flown = scores_of(runs), episodes_of(runs)
     reached = [run.first_reaching(threshold) for run in runs] if threshold is not None else []
-    episodes = [row["time/episodes"] for row in reached if row]
+    view = view_of([run.trial for run in runs])
+    counted = [row[view.costs[view.counted][0]] for row in reached if row]
     return {
         "seeds": len(runs),
         "final_mean_return": _mean(run.outcome["final_mean_return"] for run in runs),
@@ -112,8 +127,8 @@ def _figures(runs: Sequence[Run], threshold: float | None) -> dict[str, Any]:
         "evaluation_std": float(episodes_flown.std()),
         "episodes": sum(run.outcome["episodes"] for run in runs),
         "steps": sum(run.outcome["steps"] for run in runs),
-        "seeds_over_threshold": len(episodes),
-        "episodes_to_threshold": statistics.median(episodes) if episodes else None,
+        "seeds_over_threshold": len(counted),
+        f"{view.counted}_to_threshold": statistics.median(counted) if counted else None,
     }
 
 

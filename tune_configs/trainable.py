@@ -7,11 +7,11 @@ and the actors in it: starting them is paid once for each place that trials run 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from ray import tune
 from ray.exceptions import RayError, RayTaskError
 from ray.tune import PlacementGroupFactory
@@ -21,6 +21,7 @@ from actors.evaluation import fly_episodes
 from actors.policy import Policy
 from learner.keeping.background_writer import PATIENCE, BackgroundWriter
 from learner.keeping.checkpoint import has_checkpoint
+from learner.keeping.metrics_log import read_rows
 from learner.run.callback import Callback
 from learner.run.config import TrainConfig, overlay
 from learner.run.counters import Counters
@@ -55,9 +56,15 @@ class ReportToTune(Callback):
 
     def __init__(self) -> None:
         self._next = 0.0
+        self._evaluated: dict[str, float] = {}
 
     def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         """Report the update to Tune, at most once a second."""
+        self.report(trainer.config, trainer.counters, metrics)
+
+    def on_evaluation(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Report what a policy scored: of a run that flies nothing there is no other return."""
+        self._evaluated = {"ep_rew_mean": metrics["eval/mean_reward"]}
         self.report(trainer.config, trainer.counters, metrics)
 
     def report(self, config: TrainConfig, counters: Counters, metrics: dict[str, float]) -> None:
@@ -67,7 +74,8 @@ class ReportToTune(Callback):
             return
         self._next = time.monotonic() + _REPORT_SECONDS
         row = {name.partition("/")[2]: metrics[name] for name in _REPORTED if name in metrics}
-        tune.report({"ep_rew_mean": float("nan"), **row, "progress": progress})
+        row |= {"updates": counters.updates, "progress": progress}
+        tune.report({"ep_rew_mean": float("nan"), **row, **self._evaluated})
 
 
 _REPORTED = ("rollout/ep_rew_mean", "time/total_timesteps", "time/episodes", "time/time_elapsed", "time/fps")
@@ -126,19 +134,23 @@ def _write(trial: Trial, write: Callable[[], None]) -> None:
 
 def with_resources(config: TrainConfig, gpu_share: float) -> TrainConfig:
     """A configuration whose processes fit into ``placement``; without a GPU for it, the learner takes none."""
-    placed = {"learners": 1, **({"gpu_share": gpu_share} if gpu_share else {"device": "cpu"})}
+    placed = {"learners": 1, "threads": 1, **({"gpu_share": gpu_share} if gpu_share else {"device": "cpu"})}
     return overlay(config, {"fleet": {"cpus_per_actor": CPUS_PER_ACTOR}, "placement": placed}, "trial")
 
 
 def _outcome(trial: Trial, policy: Policy, counters: Counters) -> dict[str, Any]:
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + trial.evaluation_episodes)
     limit = train_config(trial).rollout.max_episode_steps
-    returns, lengths, cut = fly_episodes(policy, seeds, env_id=trial.config["env"], max_episode_steps=limit)
+    greedy = not policy.spec.is_sampled
+    returns, lengths, cut = fly_episodes(policy, seeds, greedy, env_id=trial.config["env"], max_episode_steps=limit)
+    final, best = counters.mean_return, counters.best_mean_return
+    if trial.is_recorded:
+        final, best = _last(read_rows(trial.storage), "eval/mean_reward"), counters.best_evaluation
     return {
         "label": trial.label,
         "seed": trial.seed,
-        "final_mean_return": float(np.mean(counters.recent_returns)) if counters.recent_returns else None,
-        "best_mean_return": counters.best_mean_return if np.isfinite(counters.best_mean_return) else None,
+        "final_mean_return": final if math.isfinite(final) else None,
+        "best_mean_return": best if math.isfinite(best) else None,
         "episodes": counters.episodes,
         "steps": counters.total_timesteps,
         "seconds": counters.seconds,
@@ -146,6 +158,10 @@ def _outcome(trial: Trial, policy: Policy, counters: Counters) -> dict[str, Any]
         "evaluation_lengths": lengths.tolist(),
         "evaluation_truncated": int(cut.sum()),
     }
+
+
+def _last(rows: Sequence[dict[str, float]], column: str) -> float:
+    return next((row[column] for row in reversed(rows) if column in row), math.nan)
 
 
 def _last_line(error: Exception) -> str:

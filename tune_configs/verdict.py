@@ -29,13 +29,24 @@ def verdict(summary: dict[str, Any]) -> list[str]:
     steps = sum(losses[label]["steps"] for label in losses)
     seconds = sum(times[label]["seconds"] for label in times)
     runs = sum(losses[label]["seeds"] for label in losses)
-    fastest = f"; {quickest} flew the most in a second, {times[quickest]['steps_per_second']:,.0f}" if others else ""
-    said.append(
-        f"{runs} run{'s' * (runs > 1)} took {steps:,} environment steps and {_long(seconds)} of training{fastest}."
-    )
+    recorded = summary["recorded"]
+    did, kind = ("flew", "environment") if recorded is None else ("read", "recorded")
+    fastest = f"; {quickest} {did} the most in a second, {times[quickest]['steps_per_second']:,.0f}" if others else ""
+    if recorded is not None:
+        mean, most = recorded["returns"]["mean"], recorded["returns"]["most"]
+        score = losses[first]["score_iqm"]
+        where = "above the best" if score > most else "above the mean" if score > mean else "not above the mean"
+        said.append(f"{first} is {where} of what it learned from: {in_words(recorded)}.")
+    said.append(f"{runs} run{'s' * (runs > 1)} took {steps:,} {kind} steps and {_long(seconds)} of training{fastest}.")
     if lacking := {*summary["failed"], *summary["unfinished"]}:
         said.append(f"{len(lacking)} more without an outcome: not in this.")
     return said
+
+
+def in_words(recorded: dict[str, Any]) -> str:
+    """What a dataset holds: see ``Dataset.summary``."""
+    returns = recorded["returns"]
+    return f"{recorded['episodes']:,} episodes, mean return {returns['mean']:.1f}, best {returns['most']:.1f}"
 
 
 def _best_two(first: str, second: str, losses: dict[str, Any], chance: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from actors.environments import EnvironmentInfo
 from actors.errors import UserError
 from learner.dataset.dataset import Dataset, open_dataset
 
@@ -30,3 +31,21 @@ class DatasetConfig:
         """
         assert self.dataset is not None
         return open_dataset(self.dataset).best(self.best_share)
+
+    def open_for(self, environment: EnvironmentInfo) -> Dataset:
+        """The episodes, for who learns to fly an environment.
+
+        Raises:
+            UserError: they cannot be read, or are of one with other observations or actions.
+        """
+        dataset = self.open()
+        for name, recorded, needed in (
+            ("observation", dataset.observation, environment.observation),
+            ("action", dataset.action, environment.action),
+        ):
+            if recorded.form != needed.form:
+                raise UserError(
+                    f"{dataset.location} was recorded on {dataset.env_id}: its {name} is {recorded.in_words()}, and "
+                    f"{environment.env_id} has {needed.in_words()}; leave --env out to take that of the dataset"
+                )
+        return dataset

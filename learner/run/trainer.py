@@ -25,7 +25,6 @@ from actors.score import Score
 from actors.vectors import envpool_lacks, require_envpool
 from actors.waiting import Waiting
 from learner.commands.signals import stopping_on_signals
-from learner.dataset.dataset import Dataset
 from learner.dataset.joining import EpisodeRecorder
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.policies import find_policy
@@ -107,10 +106,8 @@ class Trainer:
         """The number of the operating system's signal that ends the run; None: none has come."""
         self._callbacks = callbacks
         self._new = not resume
-        self.dataset = config.dataset.open() if config.dataset.dataset else None
+        self.dataset = config.dataset.open_for(self.environment) if config.dataset.dataset else None
         """The recorded episodes that are learned from; None: actors fly."""
-        if self.dataset:
-            self._require_recorded(self.dataset)
         self.learners = LearnerGroup(
             config, self.environment, preset, spares.learners if spares else None, initial, self.dataset
         )
@@ -139,19 +136,6 @@ class Trainer:
             raise UserError(f"the run in {self.directory} is one of {before.env}: it cannot go on with {env_id}")
         if before.network != self.config.network:
             raise UserError(f"the run in {self.directory} goes on with its own {before.network}")
-
-    def _require_recorded(self, dataset: Dataset) -> None:
-        """Check that what is recorded is of the run's environment."""
-        mine, env_id = self.environment, self.config.env
-        for name, space, seen in (
-            ("observation", dataset.observation, mine.observation),
-            ("action", dataset.action, mine.action),
-        ):
-            if space.form != seen.form:
-                raise UserError(
-                    f"{dataset.location} was recorded on {dataset.env_id}: its {name} is {space.in_words()}, and "
-                    f"{env_id} has {seen.in_words()}; leave --env out to take that of the dataset"
-                )
 
     def _load(self) -> Checkpoint | None:
         """What the run goes on from, its counters taken over; None: there is no checkpoint yet."""

@@ -87,6 +87,26 @@ class Tally(gymnasium.Env[Array, Any]):
         return np.array([self._steps], np.float32), float(action), self._steps == 8, False, {}
 
 
+class Sides(gymnasium.Env[Array, Any]):
+    """Each of 12 steps shows a side that the seed chose, -1 or 1, and earns 1 for that side's action, 0 or 1."""
+
+    observation_space = Box(-1, 1, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._right, self._steps = int(self.np_random.integers(2)), 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Step:
+        self._steps += 1
+        return self._seen(), float(action == self._right), self._steps == 12, False, {}
+
+    def _seen(self) -> Array:
+        return np.array([2 * self._right - 1], np.float32)
+
+
+gymnasium.register("Sides-v0", entry_point=Sides, disable_env_checker=True)
 gymnasium.register("Tally-v0", entry_point=Tally, disable_env_checker=True)
 gymnasium.register("Cue-v0", entry_point=Cue, kwargs={"delay": 8}, disable_env_checker=True)
 

@@ -28,6 +28,7 @@ from learner.keeping.storage import Disk, open_storage
 from learner.run.config import overlay
 from learner.run.presets import preset
 from learner.run.run_directory import RunDirectory, json_bytes
+from tests.learner.dataset.tallies import write_tallies
 from tests.serve.served import wait_for
 from tune_configs.compare_losses import compare, main, read_command
 from tune_configs.experiment import Experiment, Planned, configs_of, save
@@ -127,6 +128,34 @@ def test_the_same_experiment_gives_the_same_summary(
     assert b"cpg-0" in bucket.read("index.html")
     assert bucket.read("summary.json") == written
     assert not list(here.iterdir())
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_losses_that_learn_from_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They fly to be scored, beside training and after it, and for nothing else."""
+    data = write_tallies(tmp_path / "data", 300)
+    network = {"hidden_sizes": [16], "normalize_observations": True}
+    algorithm, rate = {"batch_size": 256, "gradient_steps": 40}, {"optimisation": {"learning_rate": 5e-3}}
+    transformer = {"memory": "transformer", "memory_size": 16, "memory_heads": 2, "memory_window": 8}
+    best = {"algorithm": {"name": "bc", **algorithm}, "network": network, "dataset": {"best_share": 0.1}, **rate}
+    asked = {"algorithm": {"name": "dt", **algorithm}, "network": network | transformer, **rate}
+    for name, settings in {"best": best, "asked": asked}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(settings))
+    options = ["--dataset", data, "--losses", tmp_path / "best.json", tmp_path / "asked.json", "--seeds", 1]
+    options += ["--updates", 4, "--evaluation-episodes", 20, "--results", tmp_path, "--name", "x"]
+    status, out = compared(capsys, *options)
+    assert status == 0, out
+    assert "best-0: done, 4 updates, mean return 8.0" in out
+    summary = summary_of(tmp_path / "x")
+    assert summary["recorded"]["episodes"] == 300
+    for label, figures in summary["losses"].items():
+        rows = read_metrics(tmp_path / "x" / "runs" / f"{label}-0" / "metrics.jsonl")
+        scores = [row["eval/mean_reward"] for row in rows if "eval/mean_reward" in row]
+        assert len(scores) >= 2, "after the first update, and of the last policy"
+        assert (figures["final_mean_return"], figures["best_mean_return"]) == (scores[-1], max(scores))
+        assert figures["evaluation_mean"] > summary["recorded"]["returns"]["mean"] + 2
+        assert (figures["episodes"], figures["steps"]) == (0, 4 * 40 * 256)
+    assert {"losses.png", "return_by_updates.png"} <= {path.name for path in (tmp_path / "x").iterdir()}
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,8 +12,19 @@ from actors.errors import UserError
 from actors.seeds import derive
 from learner.keeping.storage import Disk
 from learner.run.config import TrainConfig, overlay
-from tune_configs.compare_losses import main
-from tune_configs.experiment import Experiment, Planned, configs_of, load, open_experiment, save, trials_of
+from tests.learner.dataset.tallies import TALLY, write_tallies
+from tune_configs.compare_losses import main, read_command
+from tune_configs.experiment import (
+    Experiment,
+    Planned,
+    configs_of,
+    load,
+    open_experiment,
+    plan,
+    require_all,
+    save,
+    trials_of,
+)
 from tune_configs.ray_tune import gpu_share_of, room_for
 from tune_configs.trainable import EVALUATION_SEED, placement, with_resources
 
@@ -46,6 +58,65 @@ def test_a_file_is_a_loss_by_its_name(tmp_path: Path) -> None:
     configs = configs_of(Experiment(losses=("ppo", str(path))))
     assert list(configs) == ["ppo", "mine"]
     assert configs["mine"]["algorithm"]["clip_range"] == 0.07
+
+
+def test_recordings_that_are_compared_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a path that is the same for all processes, with bc and dt, and the environment that was recorded."""
+    write_tallies(tmp_path / "data", 20)
+    (tmp_path / "best.json").write_text(json.dumps({"algorithm": {"name": "bc"}, "dataset": {"best_share": 0.1}}))
+    monkeypatch.chdir(tmp_path)
+    experiment = read_command(["--dataset", "data"]).experiment
+    assert (experiment.losses, experiment.env) == (("bc", "dt"), TALLY)
+    assert configs_of(experiment)["dt"]["stop"]["max_updates"] == 40
+    given = read_command(["--dataset", "data", "--losses", "bc", "best.json", "--steps", "5000", "--best-share", "0.5"])
+    assert {name: config["dataset"] for name, config in configs_of(given.experiment).items()} == {
+        name: {"dataset": str(tmp_path / "data"), "best_share": 0.5} for name in ("bc", "best")
+    }
+    both = dataclasses.replace(given.experiment, best_share=None, env=TALLY)
+    made = plan(both, "python -m something")
+    assert [config["dataset"]["best_share"] for config in made.configs.values()] == [1.0, 0.1]
+    assert made.configs["bc"]["stop"] | {"window": 0} == {
+        **{"total_timesteps": 5000, "max_updates": None, "max_episodes": None, "max_seconds": None},
+        **{"target_return": None, "window": 0},
+    }
+    require_all(made)
+    save(made, Disk(tmp_path / "x"))
+    assert load(Disk(tmp_path / "x")) == made
+    assert made.recorded is not None
+    assert made.recorded["episodes"] == 20
+    assert all(trial.is_recorded for trial in trials_of(made, Disk(tmp_path / "x")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--losses", "bc", "ppo", "--dataset", "{}"],
+            "bc from recordings, ppo from what is flown: compare what learns",
+        ),
+        (["--losses", "bc", "ppo"], "bc from recordings, ppo from what is flown: compare what learns"),
+        (["--peers", "rllib", "--dataset", "{}"], "bc and dt from recordings, rllib from what is flown"),
+        (["--losses", "dt"], "dt learns from recordings: give it --dataset DIRECTORY"),
+        (["--losses", "ppo", "--dataset", "{}"], "ppo learns from what it flies, and a dataset is for bc and dt"),
+        (["--dataset", "{}/none"], "no dataset in {}/none"),
+        (["--dataset", "{}", "--env", "CartPole-v1"], "bc cannot learn CartPole-v1: {} was recorded on"),
+        (["--dataset", "{}", "--episodes", "5"], "flies no episodes: give updates or steps instead"),
+        (["--dataset", "{}", "--best-share", "2"], "best_share must lie above 0 and be at most 1, not 2"),
+        (["--losses", "ppo", "--best-share", "0.1"], "best_share is of a dataset: give --dataset DIRECTORY too"),
+        (["--peers", "rllib", "--updates", "5"], "updates of peers are others than ours: give episodes or steps"),
+    ],
+)
+def test_what_does_not_go_with_recordings_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_tallies(tmp_path / "data", 5)
+    with pytest.raises(SystemExit) as end:
+        main([*(word.format(data) for word in arguments), "--results", str(tmp_path / "results")])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert said.format(data) in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
 
 
 def test_an_experiment_comes_back_from_its_directory(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -13,10 +14,12 @@ import pytest
 from rich.console import Console
 
 from learner.keeping.storage import Disk
-from tune_configs import figures, report
+from tests.learner.dataset.tallies import TALLY, tallies, write_tallies
+from tune_configs import figures, interactive, report
 from tune_configs.compare_losses import result_table
-from tune_configs.experiment import Experiment, Planned, Trial, configs_of, trials_of
+from tune_configs.experiment import Experiment, Planned, Trial, configs_of, plan, trials_of
 from tune_configs.summary import finished_runs, summarise
+from tune_configs.view import RECORDED
 
 EXPERIMENT = Experiment(losses=("cpg", "ppo"), seeds=2, env="CartPole-v1", episodes=400, threshold=50.0)
 PLANNED = Planned(EXPERIMENT, configs_of(EXPERIMENT), "python -m tune_configs.compare_losses --losses cpg ppo")
@@ -121,7 +124,7 @@ def test_the_files_of_a_report(trials: list[Trial], tmp_path: Path) -> None:
     assert "**ppo-1 failed**: ValueError" in text
     for path in tmp_path.glob("*.png"):
         assert f"]({path.name})" in text
-    assert len(list(tmp_path.glob("*.png"))) == len(report.CAPTIONS)
+    assert len(list(tmp_path.glob("*.png"))) == 6
     assert json.loads((tmp_path / "summary.json").read_text())["losses"]["cpg"]["score_iqm"] == 35
 
 
@@ -174,13 +177,57 @@ def test_shares_are_drawn_where_all_returns_are_equal(tmp_path: Path) -> None:
     trials = trials_of(Planned(experiment, configs_of(experiment), ""), Disk(tmp_path))
     for trial in trials:
         write_run(trial, [500.0] * 10, [10.0, 20.0])
-    figure = figures.shares(finished_runs(trials))
+    figure = figures.shares(finished_runs(trials), {})
     (axis,) = figure.axes
     for line in axis.lines:
         x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
         assert x[0] < 500 < x[-1]
         assert (y[x <= 500] == 1).all()
         assert (y[x > 500] == 0).all()
+
+
+def test_recordings_are_told_beside_what_learned_from_them(tmp_path: Path) -> None:
+    """By evaluations, against updates: such runs fly nothing else."""
+    experiment = Experiment(("bc", "dt"), dataset=str(write_tallies(tmp_path / "data", 50)), seeds=2, env=TALLY)
+    planned = plan(experiment, "python -m something")
+    assert planned.recorded is not None
+    returns = tallies(50).episode_returns
+    trials = trials_of(planned, Disk(tmp_path))
+    for trial in trials:
+        write_run(trial, [6.0, 8.0] if trial.label == "dt" else [3.0, 4.0], [1.0, 2.0])
+        rows = [
+            {"time/total_timesteps": 10 * i, "time/time_elapsed": 2.0 * i, "train/n_updates": i, "train/loss": 1 / i}
+            | {"train/entropy_loss": -1 / i}
+            for i in (1, 2, 3)
+        ]
+        for i, mean in ((1, 2.0), (3, 7.0)):
+            rows.append({**rows[i - 1], "eval/mean_reward": mean, "eval/best_mean_reward": mean})
+            rows[-1] |= {"eval/policy_version": i}
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (Path(trial.run_dir) / "metrics.jsonl").write_text(text)
+    summary = report.write(
+        planned._replace(experiment=dataclasses.replace(experiment, threshold=6.5)), trials, Disk(tmp_path)
+    )
+    assert summary["recorded"]["returns"] == {"least": returns.min(), "mean": returns.mean(), "most": returns.max()}
+    assert summary["losses"]["dt"]["updates_to_threshold"] == 3
+    text = (tmp_path / "summary.md").read_text()
+    assert text.startswith(f"# {TALLY}: 2 losses on {tmp_path / 'data'}, 2 seeds each, 40 updates a run\n")
+    said = f"50 episodes, mean return {returns.mean():.1f}, best {returns.max():.1f}"
+    assert f"dt is above the mean of what it learned from: {said}." in text
+    assert "2 of 2: 3 updates, 6 s" in text
+    names = {"losses", "return_by_updates", "return_by_seconds", "share_of_episodes", "final_scores"}
+    assert {path.stem for path in tmp_path.glob("*.png")} == names
+    runs = finished_runs(trials)
+    (axis,) = figures.returns_by(runs, RECORDED, "updates", figures.lines_of(planned.recorded)).axes
+    curve = {line.get_label(): np.asarray(line.get_ydata()) for line in axis.lines}
+    assert (curve["dt"][0], curve["dt"][-1]) == (2, 7)
+    assert curve["recorded, mean"] == pytest.approx(returns.mean())
+    assert curve["recorded, best"] == pytest.approx(returns.max())
+    shown = interactive.figures(runs, planned.recorded)
+    assert {"return by updates", "return by seconds", "scores"} <= set(shown)
+    for name in ("return by updates", "scores"):
+        assert [trace["name"] for trace in shown[name]["traces"]][-2:] == ["recorded, mean", "recorded, best"]
+    assert 'value="updates" checked' in (tmp_path / "index.html").read_text()
 
 
 @pytest.mark.slow

@@ -134,6 +134,7 @@ def test_members_of_a_population_that_end_as_copies_of_one_have_a_best(ended: En
         (["--env", "CartPol-v1"], "unknown environment"),
         (["--preset", "q_learning", "--env", "LunarLander-v3"], "q_learning cannot learn LunarLander-v3: a table has"),
         (["--preset", "sac", "--env", "CartPole-v1"], "sac cannot learn CartPole-v1: sac learns continuous actions"),
+        (["--preset", "dt"], "a search goes by what runs fly, and dt flies nothing: compare files of settings with"),
         (["--trials", "0"], "trials must be 1 or more, not 0"),
         (["--trials", "1", "--scheduler", "pbt"], "pbt needs a population"),
         (["--scheduler", "grid"], "invalid choice 'grid'"),

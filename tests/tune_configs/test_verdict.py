@@ -28,6 +28,7 @@ def summary(runs: int, probability: float, ends: list[float] | None, **more: Any
             "cpg": {"seconds": 60.0, "steps_per_second": 8_000.0},
             "ppo": {"seconds": 240.0, "steps_per_second": 2_000.0},
         },
+        "recorded": None,
         "failed": {},
         "unfinished": [],
         **more,

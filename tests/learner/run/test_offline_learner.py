@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from actors.environments import describe
-from actors.episode import EpisodeBatch
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.spec import PolicySpec
@@ -18,46 +17,20 @@ from learner.algorithms.cloning import BehaviourCloning, DecisionTransformer
 from learner.algorithms.offline import Offline
 from learner.algorithms.ppo import PPO
 from learner.dataset.dataset import Dataset, open_dataset
-from learner.dataset.writer import DatasetWriter
 from learner.optimisation.config import OptimisationConfig
 from learner.run.learner import Learner
 from tests.learner import make_spec
+from tests.learner.dataset.tallies import STEPS, TALLY, write_tallies
 
 torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
-TALLY = "tests.actors.fake_environments:Tally-v0"
-STEPS = 8
 DT = DecisionTransformer(batch_size=64 * STEPS, gradient_steps=50)
 BC = BehaviourCloning(batch_size=256, gradient_steps=50)
-
-
-def tallies(count: int, seed: int = 0) -> EpisodeBatch:
-    """Episodes of random actions, as many of ones as not, so that every return comes about as often."""
-    rng = np.random.default_rng(seed)
-    actions = (rng.random((count, STEPS)) < rng.random((count, 1))).astype(np.int64)
-    rewards = actions.astype(np.float32)
-    return EpisodeBatch(
-        observations=np.tile(np.arange(STEPS, dtype=np.float32), count)[:, None],
-        actions=actions.ravel(),
-        rewards=rewards.ravel(),
-        notes={},
-        segment_lengths=np.full(count, STEPS, np.int32),
-        final_observations=np.full((count, 1), STEPS, np.float32),
-        terminated=np.ones(count, bool),
-        truncated=np.zeros(count, bool),
-        policy_version=np.zeros(count, np.int64),
-        episode_returns=rewards.sum(1).astype(np.float64),
-        episode_lengths=np.full(count, STEPS),
-    )
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Five hundred episodes of the environment in which each step earns its action."""
-    path, info = tmp_path_factory.mktemp("recorded") / "tallies", describe(TALLY)
-    writer = DatasetWriter(path, TALLY, info.observation, info.action, "test")
-    writer.add(tallies(500), {"policy": "chance"})
-    writer.close()
-    return open_dataset(path)
+    return open_dataset(write_tallies(tmp_path_factory.mktemp("recorded") / "tallies", 500))
 
 
 def spec_for(dataset: Dataset, algorithm: Offline) -> PolicySpec:

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.environments import describe
 from actors.errors import UserError
 from learner.dataset.dataset import open_dataset
-from learner.dataset.writer import DatasetWriter
 from learner.keeping.metrics_log import read_metrics
 from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
@@ -21,18 +19,14 @@ from learner.run.config import TrainConfig, overlay
 from learner.run.presets import preset
 from learner.run.trainer import Trainer
 from learner.train import read_command
-from tests.learner.run.test_offline_learner import TALLY, tallies
+from tests.learner.dataset.tallies import TALLY, tallies, write_tallies
 
 pytestmark = pytest.mark.usefixtures("kept_processes")
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path, info = tmp_path_factory.mktemp("recorded") / "tallies", describe(TALLY)
-    writer = DatasetWriter(path, TALLY, info.observation, info.action, "test")
-    writer.add(tallies(200), {"policy": "chance"})
-    writer.close()
-    return path
+    return write_tallies(tmp_path_factory.mktemp("recorded") / "tallies", 200)
 
 
 def config_of(recorded: Path, **changes: Any) -> TrainConfig:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import numpy as np
 import pytest
 
 from actors.environments import describe
+from actors.evaluation import fly_episodes
 from actors.policy import Policy
 from learner.dataset.dataset import open_dataset
+from learner.keeping.policies import find_policy
 from serve.service.fast_ingress import free_port
 from serve.service.policies import Policies
 from tests.actors import fake_environments  # noqa: F401 registers AimNear-v0 and Painted-v0
@@ -71,6 +75,28 @@ SPOT = """(frame) => {
     return Array.from({ length: 12 }, (_, i) => data[4 * i]).indexOf(255);
 }"""
 """The column of Painted's spot in a frame that the policy sees, 0: the newest."""
+
+
+SIDES = "tests.actors.fake_environments:Sides-v0"
+ANSWERS = """(() => {
+    const press = (kind, code) => document.body.dispatchEvent(new KeyboardEvent(kind, { code, bubbles: true }));
+    let held = null;
+    const see = ({ type, observation }) => {
+        if (type === "landed") return ["keydown", "keyup"].forEach((kind) => press(kind, "KeyN"));
+        if (type !== "frame") return;
+        const code = observation[0] < 0 ? "ArrowLeft" : "ArrowRight";
+        if (code === held) return;
+        if (held) press("keyup", held);
+        press("keydown", held = code);
+    };
+    window.WebSocket = class extends WebSocket {
+        constructor(...where) {
+            super(...where);
+            this.addEventListener("message", ({ data }) => see(JSON.parse(data)));
+        }
+    };
+})()"""
+"""A person at the keys who answers the side that is seen, and does not wait for the next flight."""
 
 
 @pytest.fixture(scope="module")
@@ -434,6 +460,29 @@ def test_flights_of_a_person_are_kept(opened: Any, tmp_path: Path, shots: Path) 
     assert dataset.returns.tolist() == returns
     assert dataset.sources == [{"person": True}]
     assert {dataset.part(i).actions[-1] for i in range(3)} == {0, 1}
+
+
+def test_what_a_person_flew_is_cloned_and_flies(opened: Any, tmp_path: Path) -> None:
+    """Twenty flights become a dataset, from which behaviour cloning learns to answer what the person answered."""
+    policies = saved(tmp_path, {"theirs": policy_for(SIDES)}, [SIDES.partition(":")[0]])
+    with served(policies, record=tmp_path / "mine") as address:
+        page = opened(address)
+        page.add_init_script(ANSWERS)
+        page.reload()
+        flying(page)
+        page.keyboard.press("t")
+        until(page, "parseInt(document.querySelector('.kept').textContent) >= 20")
+        page.context.close()
+    options = ["--preset", "bc", "--dataset", str(tmp_path / "mine"), "--max-updates", "4", "--evaluate-episodes", "0"]
+    options += ["--no-video"]
+    command = [sys.executable, "-m", "learner.train", *options, "--run-dir", str(tmp_path / "cloned")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    theirs = open_dataset(tmp_path / "mine").returns
+    mine, _, _ = fly_episodes(find_policy(tmp_path / "cloned"), range(50))
+    assert len(theirs) >= 20
+    assert theirs.mean() > 8, "chance earns 6 of 12"
+    assert mine.mean() > theirs.mean() - 1
 
 
 def test_a_newer_version_shows(opened: Any, policies: Policies) -> None:
