@@ -25,7 +25,7 @@ COURSE_EPISODES = 6000
 RECORDED_LOSSES = ("bc", "dt")
 RECORDED_UPDATES = 40
 CURVE_EPISODES = 30
-"""Of an evaluation beside training: few, since all of them may take a tenth of the time."""
+"""Of an evaluation beside training: few, so that there are many evaluations."""
 _FILE = "experiment.json"
 
 
@@ -146,7 +146,7 @@ def configs_of(experiment: Experiment) -> dict[str, dict[str, Any]]:
         "dataset": {"dataset": None},
     }
     if experiment.dataset is not None:  # who flies nothing has no other curve
-        changes["evaluation"] = {"eval_every": 1, "eval_episodes": CURVE_EPISODES}
+        changes["evaluation"] = {"eval_every": 1, "eval_share": 0.5, "eval_episodes": CURVE_EPISODES}
         changes["dataset"] = {"dataset": _from_anywhere(experiment.dataset)}
     if experiment.best_share is not None:
         changes["dataset"]["best_share"] = experiment.best_share

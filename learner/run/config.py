@@ -74,13 +74,17 @@ class EvaluationConfig:
 
     eval_every: int | None = 500_000
     """Environment steps between evaluations, of which the best policy is kept in best/; None: none. More where
-    evaluations would take over a tenth of the time."""
+    evaluations would take over ``eval_share`` of the time."""
+    eval_share: float = 0.1
+    """The share of the time that those evaluations may take: Gymnasium's steps are slower than EnvPool's."""
     eval_episodes: int = 100
     """Greedy episodes of an evaluation, flown by the actors on Gymnasium from seeds of their own."""
 
     def __post_init__(self) -> None:
         if self.eval_every is not None and self.eval_every < 1:
             raise UserError(f"eval_every must be 1 or more, or None, not {self.eval_every}")
+        if not 0 < self.eval_share <= 1:
+            raise UserError(f"eval_share must lie above 0 and be at most 1, not {self.eval_share}")
         if self.eval_episodes < 1:
             raise UserError(f"eval_episodes must be 1 or more, not {self.eval_episodes}")
 

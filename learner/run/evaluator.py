@@ -13,8 +13,6 @@ from actors.score import Score
 from learner.run.config import TrainConfig
 from learner.run.counters import Counters
 
-_SHARE = 0.1
-"""The share of the time that evaluations at intervals may take: Gymnasium's steps are slower than EnvPool's."""
 _TRYING_SHARE = 0.5
 """The share of all steps that evaluations which may end the run may take, at most."""
 
@@ -77,7 +75,7 @@ class Evaluator:
         """What a policy's score says. ``counters`` learn of the best; one that was given up is never that."""
         returns, lengths, _ = score.flown
         self._flown = int(lengths.sum())
-        self._rests_until = counters.seconds + score.seconds * (1 / _SHARE - 1)
+        self._rests_until = counters.seconds + score.seconds * (1 / self._config.eval_share - 1)
         mean = float(returns.mean())
         is_best = score.is_complete and mean > counters.best_evaluation
         if is_best:

@@ -37,7 +37,7 @@ def considered(evaluator: Evaluator, actors: Any, counters: Counters, version: i
     return True
 
 
-def evaluated_versions(actors: Actors, updates: int, **evaluation: int) -> list[int]:
+def evaluated_versions(actors: Actors, updates: int, **evaluation: float) -> list[int]:
     """Which of as many versions are evaluated, where an update takes a second and a thousand steps."""
     evaluator = Evaluator(overlay(TrainConfig(), {"evaluation": evaluation}, "test"))
     counters = Counters()
@@ -53,6 +53,7 @@ def test_evaluations_take_a_tenth_of_the_time_at_most() -> None:
     actors = Actors()
     assert evaluated_versions(actors, 200, eval_every=1_000, eval_episodes=100) == [1, 46, 91, 136, 181]
     assert actors.scores[0].seconds == 5
+    assert evaluated_versions(Actors(), 20, eval_every=1_000, eval_episodes=100, eval_share=0.5) == [1, 6, 11, 16]
 
 
 def test_evaluations_that_take_no_time_come_at_their_intervals() -> None:
