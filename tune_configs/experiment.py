@@ -23,7 +23,7 @@ from tune_configs.peers.registry import PEERS, require_peer
 COURSE_LOSSES = ("vpg", "bpg", "epg", "cpg", "aac", "a2c", "ppo", "impala")
 COURSE_EPISODES = 6000
 RECORDED_LOSSES = ("bc", "dt")
-RECORDED_UPDATES = 40
+RECORDED_UPDATES = 30
 CURVE_EPISODES = 30
 """Of an evaluation beside training: few, so that there are many evaluations."""
 _FILE = "experiment.json"
