@@ -11,6 +11,7 @@ if __name__ == "__main__":  # here: what follows takes seconds
     run_command("learner.evaluate")
 
 import dataclasses
+import itertools
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +45,8 @@ class EvaluateCommand:
     seed: int = 10_000
     """Seed of the first episode; the others count up from it."""
     deterministic: bool | None = None
-    """Take the most likely action, or sample from the policy; None: as the policy is meant to act."""
+    """Take the most likely action, or sample from the policy (--no-deterministic); None: as the policy is meant to
+    act, which is to sample where it acts for a return."""
     target_return: tuple[float, ...] = ()
     """Returns to ask for one after another, of a policy that acts for one; none: the policy's own."""
     max_episode_steps: int = MAX_EPISODE_STEPS
@@ -62,6 +64,19 @@ class EvaluateCommand:
         if self.max_episode_steps < 1:
             raise UserError(f"max_episode_steps must be 1 or more, not {self.max_episode_steps}")
         check_seeds(self.seed, max(self.episodes, FILMED))
+
+
+def _with_values(arguments: list[str]) -> list[str]:
+    """Arguments in which the flags --deterministic and --no-deterministic have the value that they stand for."""
+    given: list[str] = []
+    for word, following in itertools.zip_longest(arguments, arguments[1:]):
+        if word == "--no-deterministic":
+            given += ["--deterministic", "False"]
+        elif word == "--deterministic" and following not in ("None", "True", "False"):
+            given += [word, "True"]
+        else:
+            given.append(word)
+    return given
 
 
 def _compare(
@@ -84,7 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     prog = "python -m learner.evaluate"
     with one_line_errors(prog):
-        command = parse(EvaluateCommand, sys.argv[1:] if arguments is None else arguments, None, prog, __doc__ or "")
+        given = _with_values(sys.argv[1:] if arguments is None else arguments)
+        command = parse(EvaluateCommand, given, None, prog, __doc__ or "")
         policy = find_policy(command.run)
         require_named(policy.spec.env_id, command.module)
         describe(policy.spec.env_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import math
 import sys
 from pathlib import Path
@@ -158,3 +159,31 @@ def test_an_environment_that_raises_is_one_line() -> None:
 def test_impossible_commands_are_refused(fields: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         EvaluateCommand("runs/first", **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("flags", "how"), [([], "greedy"), (["--deterministic"], "greedy"), (["--no-deterministic"], "sampled")]
+)
+def test_how_it_acts_is_a_flag(ray_cluster: None, tmp_path: Path, capsys: Any, flags: list[str], how: str) -> None:
+    policy_for("CartPole-v1").save(tmp_path)
+    main([str(tmp_path), "--episodes", "2", *flags])
+    assert f"2 {how} episodes of CartPole-v1" in capsys.readouterr().out
+
+
+def test_returns_are_asked_for_one_after_another(ray_cluster: None, tmp_path: Path, capsys: Any) -> None:
+    policy_for("CartPole-v1", memory="transformer", target_return=100.0).save(tmp_path)
+    main([str(tmp_path), "--episodes", "3", "--target-return", "20", "200"])
+    said = capsys.readouterr().out
+    assert "3 sampled episodes of CartPole-v1" in said
+    scores = json.loads((tmp_path / "targets.json").read_text())
+    assert [score["target_return"] for score in scores] == [20, 200]
+    assert (tmp_path / "targets.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_who_acts_for_no_return_is_asked_for_none(tmp_path: Path, capsys: Any) -> None:
+    policy_for("CartPole-v1").save(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path), "--target-return", "20"])
+    assert end.value.code == 2
+    assert "acts for no return in particular" in capsys.readouterr().err
