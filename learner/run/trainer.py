@@ -144,6 +144,8 @@ class Trainer:
             log.warning("%s holds no checkpoint yet: beginning again", self.directory)
             return None
         state, counters = load_checkpoint(self.directory.checkpoints)
+        if self.dataset:
+            self.dataset.require_same(state["recorded"])
         self.counters = Counters(**counters)
         self._bend_schedule()
         return Checkpoint(int(state["version"]), state, dataclasses.asdict(self.counters))
