@@ -95,7 +95,8 @@ class TrainCommand:
     video: bool = True
     """Film the final policy to replay.mp4, unless the run is stopped."""
     video_every: int | None = None
-    """Film the policy beside training every so many steps: videos/ in the run's directory; None: it is not."""
+    """Film the policy beside training every so many steps that were flown or, of recordings, learned from: videos/ in
+    the run's directory; None: it is not."""
     missed_status: int = 3
     """Exit status if the run ends without its target return; 0 for a supervisor that starts again what fails."""
     options: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()

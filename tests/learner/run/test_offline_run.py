@@ -149,6 +149,13 @@ def test_no_module_is_imported_because_recordings_name_it(recorded: Path) -> Non
             r"batch_size must be a multiple of memory_window",
         ),
         (["--preset", "bc", "--dataset", "{}", "--max-updates", "0"], r"max_updates must be positive"),
+        (
+            [
+                *("--preset", "bc", "--dataset", "{}", "--target-return", "5"),
+                *("--max-updates", "None", "--eval-every", "None", "--schedule", "constant"),
+            ],
+            r"reaches its target_return in evaluations alone, and there are none: set eval_every",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(recorded: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
