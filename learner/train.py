@@ -83,7 +83,8 @@ class TrainCommand:
     run_dir: str | None = None
     """Where the run is kept: a path, s3://… or gs://…; None: runs/<preset>-<env>-<time>."""
     resume: str | None = None
-    """Go on with the run in this directory; its own configuration holds, but for --stop options given here."""
+    """Go on with the run in this directory; its own configuration holds, but for --stop options given here, and
+    --dataset where the recordings were moved."""
     init_from: str | None = None
     """Start from the policy in this directory (a run, a package, an imported one), its network, and its critic if there
     is one; everything else is as the options say, another environment of the same spaces too."""
@@ -94,7 +95,8 @@ class TrainCommand:
     video: bool = True
     """Film the final policy to replay.mp4, unless the run is stopped."""
     video_every: int | None = None
-    """Film the policy beside training every so many steps: videos/ in the run's directory; None: it is not."""
+    """Film the policy beside training every so many steps that were flown or, of recordings, learned from: videos/ in
+    the run's directory; None: it is not."""
     missed_status: int = 3
     """Exit status if the run ends without its target return; 0 for a supervisor that starts again what fails."""
     options: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
@@ -132,6 +134,11 @@ def read_command(arguments: list[str]) -> TrainCommand:
     env = known.env or (read_config(file, base) if file else base).env
     if known.dataset not in (None, "None") and not known.env and not stored:
         env = open_dataset(known.dataset).env_id
+        for module in parse_name(env).modules:
+            raise UserError(
+                f"{known.dataset} is of {env}, which would import {module}, and nobody named that: add --env "
+                f"{shlex.quote(env)} if you trust it"
+            )
         base = dataclasses.replace(base, env=env)
     algorithm = known.algorithm if known.algorithm not in (None, "None") else name_of(base.algorithm)
     if not (resume or known.no_tuned) and (tuned := _settings(known.preset or "ppo", algorithm, env)):
@@ -165,13 +172,15 @@ def _settings(name: str, algorithm: str, env: str) -> Tuned | None:
 
 
 def _going_on(asked: TrainConfig, stored: TrainConfig) -> TrainConfig:
-    """What a run goes on with: its own configuration, and the stop options that are asked for.
+    """What a run goes on with: its own configuration, the stop options that are asked for, and where its dataset is.
 
     Raises:
         UserError: something else is asked for than it was begun with.
     """
     if asked.env != stored.env and describe(asked.env).env_id == stored.env:
         asked = dataclasses.replace(asked, env=stored.env)
+    if stored.dataset.dataset and asked.dataset.dataset:  # whose episodes are compared when they are read
+        stored = dataclasses.replace(stored, dataset=dataclasses.replace(stored.dataset, dataset=asked.dataset.dataset))
     changed = [
         field.name
         for field in dataclasses.fields(stored)

@@ -103,7 +103,7 @@ def name_of(source: Source) -> str:
     words = str(source.get("policy", "somebody"))
     more = [f"version {source['version']}" if source.get("version") is not None else ""]
     more += [str(source["preset"]) if source.get("preset") else ""]
-    more += [f"ε {source['epsilon']:g}" if source.get("epsilon") else ""]
+    more += [f"ε {source['epsilon']}" if source.get("epsilon") else ""]
     more += ["greedy" if source.get("deterministic") else ""]
     return ", ".join([words, *filter(None, more)])
 

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -87,6 +88,26 @@ class Dataset:
         """The return to ask for where nobody says another: the mean of the best tenth of the episodes."""
         best = np.sort(self.returns)[-math.ceil(0.1 * self.num_episodes) :]
         return float(best.mean())
+
+    @property
+    def fingerprint(self) -> Array:
+        """What tells these episodes from others, wherever they are, [3] int64: how many they are and how many steps
+        they have, and a checksum of their lengths and returns."""
+        checksum = zlib.crc32(self.returns.tobytes(), zlib.crc32(self.lengths.tobytes()))
+        return np.array([self.num_episodes, self.num_steps, checksum])
+
+    def require_same(self, fingerprint: Array) -> None:
+        """Make sure that these are the episodes of a fingerprint.
+
+        Raises:
+            UserError: they are others.
+        """
+        if not np.array_equal(fingerprint, self.fingerprint):
+            raise UserError(
+                f"the run learned from {int(fingerprint[0]):,} episodes of {int(fingerprint[1]):,} steps, and "
+                f"{self.location} has {self.num_episodes:,} of {self.num_steps:,}, not the same ones: it goes on only "
+                "with what it began with; begin another run, maybe with --init-from"
+            )
 
     def summary(self) -> dict[str, Any]:
         """What a policy that learned from it says of it, as plain JSON."""

@@ -15,6 +15,7 @@ if __name__ == "__main__":  # here: what follows takes seconds
 
 import contextlib
 import dataclasses
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -91,7 +92,8 @@ def from_minari(name: str, location: str | Path, env_id: str | None = None) -> D
     observation = _space(found.observation_space, "observations")
     is_box = isinstance(found.action_space, gymnasium.spaces.Box)
     action = bounded(found.action_space) if is_box else _space(found.action_space, "actions")
-    writer = DatasetWriter(location, env_id, observation, action, "minari")
+    part = re.sub(r"[^A-Za-z0-9_.]+", "-", str(found.id))  # several of Minari's may be added to one of ours
+    writer = DatasetWriter(location, env_id, observation, action, f"minari-{part}")
     for episode in found.iterate_episodes():
         try:
             writer.add(_batch(episode, observation, action), {"policy": f"minari:{found.id}"})

@@ -52,8 +52,9 @@ class _Tensor(msgspec.Struct):
 
 
 def public_name(location: str) -> str:
-    """What a dataset, which others will have, says of where a policy is from: of an absolute path the last part."""
-    return Path(location).name if location.startswith(("/", "~")) or Path(location).is_absolute() else location
+    """A place as others may read of it, in a dataset or a package: of a path that is not below here the last part."""
+    path = Path(location)
+    return path.name if path.is_absolute() or ".." in path.parts or location.startswith("~") else location
 
 
 @dataclasses.dataclass(frozen=True)

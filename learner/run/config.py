@@ -33,7 +33,8 @@ class StopConfig:
     """When a run ends: at whichever of these comes first."""
 
     target_return: float | None = None
-    """The policy that the run hands over scores this: the mean of ``eval_episodes`` greedy episodes on Gymnasium."""
+    """The policy that the run hands over scores this: the mean of ``eval_episodes`` episodes on Gymnasium. It is not
+    the return that a policy of preset dt acts for; for that one see learner.evaluate."""
     window: int = 100
     """Episodes that the running mean of training is taken over."""
     total_timesteps: int | None = 1_000_000
@@ -73,12 +74,13 @@ class EvaluationConfig:
     """Policies that are scored while training goes on."""
 
     eval_every: int | None = 500_000
-    """Environment steps between evaluations, of which the best policy is kept in best/; None: none. More where
-    evaluations would take over ``eval_share`` of the time."""
+    """Environment steps, or recorded ones that were learned from, between evaluations, of which the best policy is kept
+    in best/; None: none. More where evaluations would take over ``eval_share`` of the time."""
     eval_share: float = 0.1
     """The share of the time that those evaluations may take: Gymnasium's steps are slower than EnvPool's."""
     eval_episodes: int = 100
-    """Greedy episodes of an evaluation, flown by the actors on Gymnasium from seeds of their own."""
+    """Episodes of an evaluation, flown by the actors on Gymnasium from seeds of their own; greedy, but for a policy
+    that acts for a return, which is sampled."""
 
     def __post_init__(self) -> None:
         if self.eval_every is not None and self.eval_every < 1:
@@ -156,7 +158,7 @@ class TrainConfig:
         """Make sure that there is something to learn from, as the algorithm does.
 
         Raises:
-            UserError: it learns from recordings and there are none, or the other way about.
+            UserError: it learns from recordings and there are none, or the other way about; or it would never end.
         """
         if self.algorithm.is_offline != (self.dataset.dataset is not None):
             name = name_of(self.algorithm)
@@ -164,6 +166,11 @@ class TrainConfig:
                 f"{name} learns from recordings: give it --dataset DIRECTORY; python -m learner.record makes one"
                 if self.algorithm.is_offline
                 else f"{name} learns from what it flies, and a dataset is for bc and dt: leave it out"
+            )
+        if self.algorithm.is_offline and not self.stop.has_budget and self.evaluation.eval_every is None:
+            raise UserError(
+                "a run that learns from recordings reaches its target_return in evaluations alone, and there are none: "
+                "set eval_every, or a budget such as max_updates"
             )
         if self.record and self.algorithm.is_offline:
             raise UserError("record keeps what a run flies, and one that learns from recordings flies nothing")

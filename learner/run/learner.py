@@ -99,7 +99,7 @@ class Learner:
         )
         self._seed = seed
         self._memory = self._recorded(dataset) if dataset else algorithm.make_memory(self._generator)
-        self._recorded_size = (dataset.num_episodes, dataset.num_steps) if dataset else (0, 0)
+        self._fingerprint = dataset.fingerprint if dataset else None
         if initial:
             self._start_from(initial)
         self.version = spec.version
@@ -305,9 +305,10 @@ class Learner:
             "scale_actions": np.array(self.spec.scale_actions),
             "seed": np.array(self._seed),
             "generator": self._generator.get_state().numpy().copy(),
-            "recorded": np.array(self._recorded_size),
             **self._step.state(),
         }
+        if self._fingerprint is not None:
+            state["recorded"] = self._fingerprint
         if self._normalizer:
             state |= {f"normalizer.{name}": value for name, value in self._normalizer.state().items()}
         state |= {f"network.{name}": tensor.cpu().numpy().copy() for name, tensor in self._unlearned()}
@@ -327,15 +328,8 @@ class Learner:
         """Go on from a state of a learner of the same configuration.
 
         Raises:
-            UserError: the state is of other networks, or was learned from other recordings.
+            UserError: the state is of other networks.
         """
-        size = tuple(state.get("recorded", (0, 0)))
-        if size != self._recorded_size:
-            (episodes, steps), (episodes_now, steps_now) = size, self._recorded_size
-            raise UserError(
-                f"the run learned from {episodes:,} episodes of {steps:,} steps, and there are {episodes_now:,} of "
-                f"{steps_now:,} now: it goes on only with what it began with; begin another run, maybe with --init-from"
-            )
         self._step.load_state(state)
         self.version = int(state["version"])
         scaled = bool(state.get("scale_actions", False))  # not of those that were saved before actions could be

@@ -26,6 +26,7 @@ from actors.vectors import envpool_lacks, require_envpool
 from actors.waiting import Waiting
 from learner.commands.signals import stopping_on_signals
 from learner.dataset.joining import EpisodeRecorder
+from learner.dataset.part import public_name
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
 from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
@@ -143,6 +144,8 @@ class Trainer:
             log.warning("%s holds no checkpoint yet: beginning again", self.directory)
             return None
         state, counters = load_checkpoint(self.directory.checkpoints)
+        if self.dataset:
+            self.dataset.require_same(state["recorded"])
         self.counters = Counters(**counters)
         self._bend_schedule()
         return Checkpoint(int(state["version"]), state, dataclasses.asdict(self.counters))
@@ -235,9 +238,11 @@ class Trainer:
                 log.warning("cannot remove %s, in which nothing has happened: %s", self.directory, error)
 
     def _run(self) -> Result:
-        keeping = self.config.checkpoint
+        keeping, options = self.config.checkpoint, self.config.flat()
+        if self.config.dataset.dataset:  # the log is published with the policy
+            options["dataset.dataset"] = public_name(self.config.dataset.dataset)
         self.recorder = RunRecorder(
-            self.directory, keeping.keep_checkpoints, self._last, self.config.flat(), keeping.upload_seconds
+            self.directory, keeping.keep_checkpoints, self._last, options, keeping.upload_seconds
         )
         with stopping_on_signals(self._heed):
             try:

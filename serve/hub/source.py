@@ -9,6 +9,7 @@ from typing import Any
 from actors.errors import UserError, printable
 from actors.files import read_json
 from actors.policy import Policy
+from learner.dataset.part import public_name
 from learner.run.run_directory import versions
 from serve.hub.privacy import public_command
 
@@ -44,6 +45,8 @@ def read_source(path: Path, policy: Policy) -> Source:
     config, made_by = (_read_object(path / name) for name in ("config.json", "made_by.json"))
     if config is not None and isinstance(config.get("fleet"), dict):
         config["fleet"]["actor_labels"] = {}  # names of one's own machines; they do not change what is learned
+    if config is not None and isinstance(learned_from := config.get("dataset"), dict):
+        learned_from["dataset"] = public_name(str(learned_from["dataset"])) if learned_from.get("dataset") else None
     if made_by is not None:
         resumed = _resumed(made_by)
         made_by = {name: value for name, value in made_by.items() if name in ("preset", "command", *versions())}

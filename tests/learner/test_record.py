@@ -155,11 +155,13 @@ def test_the_card_says_who_flew(tmp_path: Path) -> None:
 
     write(tmp_path, FORMS["pictures"], episodes(FORMS["pictures"], [3, 4]), policy="a|b<c", version=4, preset="ppo")
     write(tmp_path, FORMS["pictures"], episodes(FORMS["pictures"], [5]), writer="page", person=True)
+    write(tmp_path, FORMS["pictures"], episodes(FORMS["pictures"], [6]), writer="theirs", policy="x", epsilon="some")
     dataset = open_dataset(tmp_path)
     text = card(dataset)
     assert r"| a\|b&lt;c, version 4, ppo | 2 | 7 |" in text
     assert "| a person | 1 | 5 |" in text
-    assert "Steps of an episode: 3 to 5" in text
+    assert "| x, ε some | 1 | 6 |" in text  # whatever others wrote there
+    assert "Steps of an episode: 3 to 6" in text
     assert len(histogram(dataset).splitlines()) == 12
     again = open_dataset(tmp_path)
     assert_same_batches(again.part(0), dataset.part(0))

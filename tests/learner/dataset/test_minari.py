@@ -111,6 +111,17 @@ def test_any_of_minaris_is_read(home: Path, observation: Any, action: Any, data_
     assert dataset.sources == [{"policy": "minari:some/thing-v0"}]
 
 
+def test_several_of_minaris_are_added_to_one_of_ours_each_once(home: Path) -> None:
+    observation, action = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(4)
+    for name in ("some/medium-v0", "some/expert-v0"):
+        make(name, observation, action, "hdf5")
+        dataset = from_minari(name, home / "ours", "Some-v0")
+    assert dataset.num_episodes == 6
+    assert sorted(source["policy"] for source in dataset.sources) == ["minari:some/expert-v0", "minari:some/medium-v0"]
+    with pytest.raises(UserError, match="has episodes of a writer 'minari-some-expert-v0' already"):
+        from_minari("some/expert-v0", home / "ours", "Some-v0")
+
+
 def recorded(home: Path, env_id: str) -> Dataset:
     policy = policy_for(env_id)
     spec = policy.spec

@@ -82,12 +82,6 @@ def test_a_learner_goes_on_from_its_state_bit_for_bit(dataset: Dataset, algorith
         np.testing.assert_array_equal(array, theirs.weights[name], err_msg=name)
 
 
-def test_it_goes_on_only_with_the_episodes_that_it_began_with(dataset: Dataset) -> None:
-    state = learner_of(dataset, BC).state()
-    with pytest.raises(UserError, match=r"learned from 500 episodes of 4,000 steps, and there are 250 of 2,000 now"):
-        learner_of(dataset.best(0.5), BC).load_state(state)
-
-
 def test_statistics_are_those_of_the_recordings(dataset: Dataset) -> None:
     policy = learner_of(dataset, DT).policy()
     np.testing.assert_allclose(policy.weights["observation_mean"], [3.5], rtol=1e-6)

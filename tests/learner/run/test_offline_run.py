@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
 from learner.run.config import TrainConfig, overlay
 from learner.run.presets import preset
+from learner.run.run_directory import RunDirectory
 from learner.run.trainer import Trainer
 from learner.train import read_command
+from tests.learner.dataset.recordings import LANDER, episodes, write
 from tests.learner.dataset.tallies import TALLY, tallies, write_tallies
 
 pytestmark = pytest.mark.usefixtures("kept_processes")
@@ -78,6 +81,28 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(recorded: Path, tmp_pat
     assert json.loads((tmp_path / "whole" / "result.json").read_text())["has_ended"]
 
 
+def resumed(run: Path, *more: str) -> Trainer:
+    return Trainer(read_command(["--resume", str(run), "--max-updates", "8", *more]).options, run, resume=True)
+
+
+def test_it_goes_on_with_what_it_began_with_wherever_that_is(recorded: Path, tmp_path: Path) -> None:
+    here, there, others, run = (tmp_path / name for name in ("here", "there", "others", "run"))
+    shutil.copytree(recorded, here)
+    Trainer(config_of(here), run).run()
+    config = (run / "config.json").read_bytes()
+    here.rename(there)
+    with pytest.raises(UserError, match=r"no dataset in .*/here"):
+        resumed(run)
+    write(others, open_dataset(recorded).form, tallies(200, seed=1))  # as many, and as long
+    for arguments in (["--dataset", str(others)], ["--dataset", str(there), "--best-share", "0.5"]):
+        with pytest.raises(UserError, match=r"goes on only with what it began with|not dataset"):
+            resumed(run, *arguments)
+    assert (run / "config.json").read_bytes() == config
+    trainer = resumed(run, "--dataset", str(there))
+    assert trainer.run().policy.spec.version == 8
+    assert RunDirectory(run).config().dataset.dataset == str(there)
+
+
 def test_its_policies_are_evaluated_on_actors(recorded: Path, tmp_path: Path) -> None:
     changes = {"evaluation": {"eval_every": 1, "eval_episodes": 12}, "algorithm": {"gradient_steps": 30}}
     trainer = Trainer(config_of(recorded, **changes), tmp_path / "run")
@@ -96,12 +121,20 @@ def test_an_environment_of_other_spaces_is_refused_before_anything_starts(record
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_takes_the_environment_from_the_recordings(recorded: Path, tmp_path: Path) -> None:
-    arguments = ["--preset", "bc", "--dataset", str(recorded), "--best-share", "0.1", "--run-dir", str(tmp_path / "r")]
-    command = read_command(arguments)
-    assert command.options.env == TALLY
+def test_the_command_takes_the_environment_from_the_recordings(tmp_path: Path) -> None:
+    write(tmp_path / "lander", LANDER, episodes(LANDER, [5] * 20))
+    command = read_command(["--preset", "bc", "--dataset", str(tmp_path / "lander"), "--best-share", "0.1"])
+    assert command.options.env == "LunarLander-v3"
     assert command.options.dataset.best_share == 0.1
-    assert command.options.dataset.open().num_episodes == round(0.1 * open_dataset(recorded).num_episodes)
+    assert command.options.dataset.open().num_episodes == 2
+
+
+def test_no_module_is_imported_because_recordings_name_it(recorded: Path) -> None:
+    arguments = ["--preset", "bc", "--dataset", str(recorded)]
+    with pytest.raises(UserError, match=r"would import tests\.actors.*add --env tests.* if you trust it") as error:
+        read_command(arguments)
+    assert "\n" not in str(error.value)
+    assert read_command([*arguments, "--env", TALLY]).options.env == TALLY
 
 
 @pytest.mark.parametrize(
@@ -116,10 +149,17 @@ def test_the_command_takes_the_environment_from_the_recordings(recorded: Path, t
             r"batch_size must be a multiple of memory_window",
         ),
         (["--preset", "bc", "--dataset", "{}", "--max-updates", "0"], r"max_updates must be positive"),
+        (
+            [
+                *("--preset", "bc", "--dataset", "{}", "--target-return", "5"),
+                *("--max-updates", "None", "--eval-every", "None", "--schedule", "constant"),
+            ],
+            r"reaches its target_return in evaluations alone, and there are none: set eval_every",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(recorded: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
-    filled = [word.format(recorded) for word in arguments]
+    filled = ["--env", TALLY, *(word.format(recorded) for word in arguments)]
     with pytest.raises(UserError, match=words) as error:
         Trainer(read_command(filled).options, tmp_path / "run")
     assert "\n" not in str(error.value)
