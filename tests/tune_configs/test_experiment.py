@@ -67,7 +67,7 @@ def test_recordings_that_are_compared_on(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     experiment = read_command(["--dataset", "data"]).experiment
     assert (experiment.losses, experiment.env) == (("bc", "dt"), TALLY)
-    assert configs_of(experiment)["dt"]["stop"]["max_updates"] == 40
+    assert configs_of(experiment)["dt"]["stop"]["max_updates"] == 30
     given = read_command(["--dataset", "data", "--losses", "bc", "best.json", "--steps", "5000", "--best-share", "0.5"])
     assert {name: config["dataset"] for name, config in configs_of(given.experiment).items()} == {
         name: {"dataset": str(tmp_path / "data"), "best_share": 0.5} for name in ("bc", "best")
