@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from actors.memory import restarted
 from actors.pace import steps_a_second
 from actors.policy import Policy
 
+_NOISE_STEPS = 64
+"""Steps of an episode whose noise is drawn at once."""
 FILMED = 3
 """Episodes of a video."""
 _FILM_STEPS = 3_000
@@ -60,7 +62,7 @@ def fly_episodes(
     if envs and doom.is_doom(envs[0]):
         del envs[doom.GAMES :]
     try:
-        return _fly(policy, envs, seeds, None if deterministic else np.random.default_rng([*seeds]), env_id)
+        return _fly(policy, envs, seeds, deterministic, env_id)
     finally:
         for env in envs:  # those that an exception left flying
             env.close()
@@ -70,7 +72,7 @@ def _fly(
     policy: Policy,
     envs: list[gymnasium.Env[Any, Any]],
     seeds: Sequence[int],
-    rng: np.random.Generator | None,
+    deterministic: bool,
     env_id: str,
 ) -> tuple[Array, Array, Array]:
     """One whole episode for each seed; an environment for which none is left is closed and taken from ``envs``."""
@@ -79,8 +81,9 @@ def _fly(
     observations = [_reset(env, env_id, seeds[i]) for i, env in enumerate(envs)]
     following = len(envs)
     memory = policy.start(len(envs))
+    noises = [_noise(policy, seeds[i]) for i in range(len(envs))]
     while envs:
-        noise = None if rng is None else policy.distribution.noise(rng, (len(envs),))
+        noise = None if deterministic else np.stack([next(each) for each in noises])
         seen = stacked(policy.spec.observation, observations, env_id, "reset or step")
         policy.require_actions(seen)
         step = policy.step(seen, memory, noise)
@@ -101,7 +104,7 @@ def _fly(
             cut[flying[slot]] = not terminated
             if following < len(seeds):
                 observations[slot] = _reset(env, env_id, seeds[following])
-                flying[slot] = following
+                flying[slot], noises[slot] = following, _noise(policy, seeds[following])
                 begins[slot] = True
                 following += 1
             else:
@@ -110,10 +113,18 @@ def _fly(
         for slot in reversed(landed):
             envs.pop(slot).close()
             observations.pop(slot)
+            noises.pop(slot)
         if landed:
             stays = np.delete(np.arange(len(flying)), landed)
             flying, memory = flying[stays], trees.rows(memory, stays)
     return returns, lengths, cut
+
+
+def _noise(policy: Policy, seed: int) -> Iterator[Array]:
+    """The noise of an episode's steps, [A] each: it follows from the episode's seed, whatever is flown beside it."""
+    rng = np.random.default_rng([int(seed)])
+    while True:
+        yield from policy.distribution.noise(rng, (_NOISE_STEPS,))
 
 
 def _reset(env: gymnasium.Env[Any, Any], env_id: str, seed: int) -> Any:
@@ -166,7 +177,7 @@ def record_video(
 def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) -> float:
     """One episode, a frame a step; returns its return."""
     env_id = policy.spec.env_id
-    rng = np.random.default_rng([seed]) if policy.spec.is_sampled else None
+    noises = _noise(policy, seed) if policy.spec.is_sampled else None
     observation, memory = _reset(env, env_id, seed), policy.start(1)
     total, done = 0.0, False
     while not done:
@@ -179,7 +190,7 @@ def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) 
         writer.append_data(frame)
         seen = stacked(policy.spec.observation, [observation], env_id, "reset or step")
         policy.require_actions(seen)
-        step = policy.step(seen, memory, None if rng is None else policy.distribution.noise(rng, (1,)))
+        step = policy.step(seen, memory, None if noises is None else next(noises)[None])
         try:
             observation, given, terminated, truncated, _ = env.step(fitting(step.actions, env.action_space)[0])
             reward = float(given)

@@ -52,7 +52,7 @@ class EvaluateCommand:
     max_episode_steps: int = MAX_EPISODE_STEPS
     """Steps after which an episode is cut where the environment sets no limit."""
     video: Path | None = None
-    """Film three episodes to this mp4 file too."""
+    """Film three episodes to this mp4 file too, for the last of the returns that are asked for."""
     save: bool = True
     """Write evaluation.json beside the policy."""
     module: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -117,5 +117,5 @@ def main(arguments: list[str] | None = None) -> None:
                 open_storage(command.run).write("evaluation.json", json_bytes(score))
         if command.video:
             with console.status("filming"):
-                record_video(policy, command.video, command.seed)
+                record_video(asked[-1] if asked else policy, command.video, command.seed)
             say(console, f"video: {command.video}")

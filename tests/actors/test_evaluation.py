@@ -196,3 +196,10 @@ def test_an_environment_without_pictures_is_named(tmp_path: Path, env_id: str) -
 def test_the_suffix_may_be_left_out(tmp_path: Path) -> None:
     record_video(stubborn_policy("Filmed-v0", 0), tmp_path / "replay", seed=0, episodes=1)
     assert (tmp_path / "replay.mp4").is_file()
+
+
+def test_an_episode_that_is_sampled_follows_from_its_seed_alone() -> None:
+    policy = policy_for("CartPole-v1", seed=3)
+    together, _, _ = fly_episodes(policy, range(12), deterministic=False, slots=5)
+    alone = [fly_episodes(policy, [seed], deterministic=False)[0][0] for seed in range(12)]
+    np.testing.assert_array_equal(together, alone)
