@@ -22,8 +22,8 @@ from serve.service.protocol import Problem
 
 MOST_WAITING_OBSERVATIONS = 16_384
 """In all requests that wait, and fewer of pictures: some 20 ms of work."""
-_COUNTS = 256
-"""Bytes of a picture that count as an observation."""
+_COUNTS, _KEPT = 256, 4096
+"""Bytes of a picture that count as an observation, and bytes that a policy remembers of an episode."""
 
 
 class Answers(NamedTuple):
@@ -79,7 +79,9 @@ class Batcher:
         """
         count = trees.length(observations)
         pixels = sum(picture.inputs for _, picture in pictures_in(policy.spec.observation))
-        work = count * max(1, pixels // _COUNTS)
+        memory = policy.start(count) if memory is None else memory
+        kept = sum(rows.nbytes for rows in memory.values()) // count
+        work = count * max(1, pixels // _COUNTS, kept // _KEPT)
         full = self._observations and self._observations + work > MOST_WAITING_OBSERVATIONS
         if full or len(self._pending) >= self.most:
             raise Problem(503, "too many requests at once; try again in a second", retry_after=1)
@@ -91,7 +93,7 @@ class Batcher:
             _Pending(
                 policy,
                 observations,
-                policy.start(count) if memory is None else memory,
+                memory,
                 count,
                 deterministic,
                 seed,

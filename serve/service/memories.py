@@ -12,7 +12,7 @@ import numpy as np
 from actors.cores import CORE
 from actors.policy import Memory, Policy
 from actors.trees import Array
-from serve.service.protocol import ActRequest, Problem
+from serve.service.protocol import MOST_NUMBERS, ActRequest, Problem
 
 _FIELDS = (("memory", "memories"), ("reward", "rewards"), ("target_return", "target_returns"))
 """Those beside observation and beside observations."""
@@ -43,6 +43,11 @@ def memory_of(request: ActRequest, policy: Policy, count: int) -> Memory:
     Raises:
         Problem: 422: it is no memory of this policy's, as an answer gives it, or lacks the reward that followed.
     """
+    if count > 1:
+        size = sum(rows.size for rows in policy.start(1).values())
+        if count * size > MOST_NUMBERS:
+            said = f"{count} observations at once; of a policy that remembers {size:,} numbers {MOST_NUMBERS // size}"
+            raise Problem(422, f"{said} go in a request", "observations")
     if all(getattr(request, name) is None for names in _FIELDS for name in names):
         return policy.start(count)
     memories, rewards, targets = (_given(request, *names, count) for names in _FIELDS)

@@ -19,7 +19,7 @@ from actors.trees import Array, Tree
 MOST_OBSERVATIONS = 4096
 """In one request."""
 
-_MOST_NUMBERS = 2**24
+MOST_NUMBERS = 2**24
 """That the observations of a request may be to a network, one-hot where they are discrete: 64 MiB."""
 _LONGEST = 200
 """Characters of a request that a problem repeats."""
@@ -105,8 +105,8 @@ def observations_of(request: ActRequest, spec: PolicySpec) -> Tree:
     except (msgspec.MsgspecError, RecursionError) as error:
         message, _, path = str(error).partition(" - at `$")
         raise Problem(422, f"{_plain(message)}; {_takes(spec)}", f"{field}{path.rstrip('`')}") from None
-    if len(values) * spec.seen.inputs > _MOST_NUMBERS:
-        most = max(1, _MOST_NUMBERS // spec.seen.inputs)
+    if len(values) * spec.seen.inputs > MOST_NUMBERS:
+        most = max(1, MOST_NUMBERS // spec.seen.inputs)
         raise Problem(422, f"{len(values)} observations at once; {spec.env_id} takes {most} in a request", field)
     return _column(spec, spec.observation, values, field, "", single)
 

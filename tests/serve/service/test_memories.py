@@ -158,3 +158,14 @@ def test_a_memory_of_any_numbers_is_answered(address: str, asked: Policy) -> Non
     row[9] = -1e30  # steps
     body = {"observation": LANDER, "memory": base64.b64encode(row.tobytes()).decode(), "reward": 0}
     assert act(address, body).status_code == 200
+
+
+def test_what_many_would_remember_is_bounded_before_it_takes_memory(address: str, asked: Policy) -> None:
+    size = asked.start(1)["core"].shape[1]
+    body = {"observations": [LANDER] * 3, "policy": "asked"}
+    assert act(address, body).status_code == 200
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.service.memories.MOST_NUMBERS", 2 * size)
+        answer = act(address, body)
+    assert answer.status_code == 422
+    assert f"3 observations at once; of a policy that remembers {size} numbers 2 go in a request" in answer.text
