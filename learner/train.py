@@ -40,6 +40,7 @@ from learner.commands.command_line import fail, one_line_errors, parse
 from learner.commands.console import say
 from learner.commands.signals import EndedBySignal, ended_by, keeping
 from learner.dataset.card import write_card
+from learner.dataset.config import recorded_environment
 from learner.dataset.dataset import open_dataset
 from learner.keeping.policies import find_policy
 from learner.run.callback import Callback
@@ -133,12 +134,7 @@ def read_command(arguments: list[str]) -> TrainCommand:
     file = known.config if known.config not in (None, "None") else None
     env = known.env or (read_config(file, base) if file else base).env
     if known.dataset not in (None, "None") and not known.env and not stored:
-        env = open_dataset(known.dataset).env_id
-        for module in parse_name(env).modules:
-            raise UserError(
-                f"{known.dataset} is of {env}, which would import {module}, and nobody named that: add --env "
-                f"{shlex.quote(env)} if you trust it"
-            )
+        env = recorded_environment(known.dataset)
         base = dataclasses.replace(base, env=env)
     algorithm = known.algorithm if known.algorithm not in (None, "None") else name_of(base.algorithm)
     if not (resume or known.no_tuned) and (tuned := _settings(known.preset or "ppo", algorithm, env)):

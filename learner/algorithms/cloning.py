@@ -56,7 +56,8 @@ class DecisionTransformer(Offline):
         return SequencePolicy(spec)
 
     def loss(self, network: SequencePolicy, steps: Columns) -> tuple[Tensor, Metrics]:
-        """The mean surprise at recorded actions, in nats; what fills windows up does not count."""
+        """The mean surprise at recorded actions, in nats; 0 at what fills windows up, so that learners that share the
+        windows mean over as many places."""
         log_probs, entropies = network(
             network.standardised(steps["observations"]),
             steps["previous_actions"],
@@ -64,6 +65,5 @@ class DecisionTransformer(Offline):
             steps["actions"],
             steps.get("allows"),
         )
-        weights = steps["is_step"].to(log_probs.dtype)
-        weights = weights / weights.sum()
-        return -(log_probs * weights).sum(), {"entropy_loss": -(entropies * weights).sum()}
+        is_step = steps["is_step"].to(log_probs.dtype)
+        return -(log_probs * is_step).mean(), {"entropy_loss": -(entropies * is_step).mean()}

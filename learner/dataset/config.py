@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 
+from actors.environment_name import parse
 from actors.environments import EnvironmentInfo
 from actors.errors import UserError
 from learner.dataset.dataset import Dataset, open_dataset
+
+
+def recorded_environment(location: str) -> str:
+    """The environment that a dataset was recorded on, to fly on where nobody named another.
+
+    Raises:
+        UserError: there is no dataset, or its environment would import a module, which no file decides.
+    """
+    env_id = open_dataset(location).env_id
+    for module in parse(env_id).modules:
+        raise UserError(
+            f"{location} is of {env_id}, which would import {module}, and nobody named that: add --env "
+            f"{shlex.quote(env_id)} if you trust it"
+        )
+    return env_id
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,12 +87,11 @@ class Learner:
             self.network = algorithm.make_network(spec, critic or Critic()).to(self.device)
         loss = functools.partial(algorithm.loss, self.network)
         name, size = name_of(algorithm), algorithm.batch_size
-        is_large = self.network.encoder is not None or spec.network.memory == "transformer"
         for module in self.network.modules():
             if isinstance(module, Encoder):
                 module.in_bfloat16 = optimisation.bfloat16
-        if is_large and self.device.type == "cpu":
-            optimisation = dataclasses.replace(optimisation, compile=False)  # it would gain nothing by a recording
+        if self.network.encoder is not None and self.device.type == "cpu":
+            optimisation = dataclasses.replace(optimisation, compile=False)  # convolutions gain nothing by a recording
         self._step = GradientStep(self.network, loss, optimisation, size, self._shard, name, algorithm.loss)
         self._normalizer = (
             Normalizer(spec.seen.inputs, spec.statistics_dtype) if spec.network.normalize_observations else None

@@ -82,6 +82,16 @@ def test_a_learner_goes_on_from_its_state_bit_for_bit(dataset: Dataset, algorith
         np.testing.assert_array_equal(array, theirs.weights[name], err_msg=name)
 
 
+def test_two_halves_of_the_windows_weigh_as_the_whole(dataset: Dataset) -> None:
+    """So that learners that share them make the steps of one; the windows' ends are filled up unevenly."""
+    learner = learner_of(dataset, DT)
+    columns = next(iter(next(iter(learner._memory.draw()))))
+    with torch.no_grad():
+        whole, _ = DT.loss(learner.network, columns)
+        halves = [DT.loss(learner.network, {name: part[i::2] for name, part in columns.items()})[0] for i in (0, 1)]
+    assert float(sum(halves)) / 2 == pytest.approx(float(whole), rel=1e-5)
+
+
 def test_statistics_are_those_of_the_recordings(dataset: Dataset) -> None:
     policy = learner_of(dataset, DT).policy()
     np.testing.assert_allclose(policy.weights["observation_mean"], [3.5], rtol=1e-6)
