@@ -40,7 +40,7 @@ from actors.environment_name import parse as parse_name
 from actors.errors import UserError
 from learner.commands.command_line import one_line_errors, parse
 from learner.commands.signals import EndedBySignal, keeping
-from learner.dataset.dataset import open_dataset
+from learner.dataset.config import recorded_environment
 from learner.keeping.metrics_log import read_rows
 from learner.keeping.storage import Disk, Storage
 from learner.run.progress import log_to
@@ -106,7 +106,7 @@ def read_command(arguments: Sequence[str]) -> CompareCommand:
         UserError: something in it is wrong.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--resume", "--dataset"):
+    for name in ("--resume", "--dataset", "--env"):
         first.add_argument(name, default=None)
     try:
         known, _ = first.parse_known_args(list(arguments))
@@ -114,7 +114,7 @@ def read_command(arguments: Sequence[str]) -> CompareCommand:
         raise UserError(str(error)) from error
     stored = load(open_experiment(known.resume)).experiment if known.resume else Experiment()
     if known.dataset not in (None, "None") and not known.resume:
-        stored = Experiment(RECORDED_LOSSES, env=open_dataset(known.dataset).env_id)
+        stored = Experiment(RECORDED_LOSSES, env=known.env or recorded_environment(known.dataset))
     default = CompareCommand(experiment=stored)
     command = parse(tyro.conf.OmitArgPrefixes[CompareCommand], arguments, default, _PROG, __doc__ or "")
     if command.resume and command.experiment != stored:

@@ -7,6 +7,10 @@ Wall times are of whole commands, Ray's start included; the machine should be id
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as actors have it; read when numpy is imported
+
 import dataclasses
 import json
 import subprocess

@@ -28,7 +28,7 @@ from learner.keeping.storage import Disk, open_storage
 from learner.run.config import overlay
 from learner.run.presets import preset
 from learner.run.run_directory import RunDirectory, json_bytes
-from tests.learner.dataset.tallies import write_tallies
+from tests.learner.dataset.tallies import TALLY, write_tallies
 from tests.serve.served import wait_for
 from tune_configs.compare_losses import compare, main, read_command
 from tune_configs.experiment import Experiment, Planned, configs_of, save
@@ -141,7 +141,17 @@ def test_losses_that_learn_from_recordings(tmp_path: Path, capsys: pytest.Captur
     asked = {"algorithm": {"name": "dt", **algorithm}, "network": network | transformer, **rate}
     for name, settings in {"best": best, "asked": asked}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(settings))
-    options = ["--dataset", data, "--losses", tmp_path / "best.json", tmp_path / "asked.json", "--seeds", 1]
+    options = [
+        "--dataset",
+        data,
+        "--env",
+        TALLY,
+        "--losses",
+        tmp_path / "best.json",
+        tmp_path / "asked.json",
+        "--seeds",
+        1,
+    ]
     options += ["--updates", 4, "--evaluation-episodes", 20, "--results", tmp_path, "--name", "x"]
     status, out = compared(capsys, *options)
     assert status == 0, out

@@ -65,10 +65,14 @@ def test_recordings_that_are_compared_on(tmp_path: Path, monkeypatch: pytest.Mon
     write_tallies(tmp_path / "data", 20)
     (tmp_path / "best.json").write_text(json.dumps({"algorithm": {"name": "bc"}, "dataset": {"best_share": 0.1}}))
     monkeypatch.chdir(tmp_path)
-    experiment = read_command(["--dataset", "data"]).experiment
+    with pytest.raises(UserError, match=r"data is of tests.*would import tests\.actors.* add --env"):
+        read_command(["--dataset", "data"])
+    experiment = read_command(["--dataset", "data", "--env", TALLY]).experiment
     assert (experiment.losses, experiment.env) == (("bc", "dt"), TALLY)
     assert configs_of(experiment)["dt"]["stop"]["max_updates"] == 30
-    given = read_command(["--dataset", "data", "--losses", "bc", "best.json", "--steps", "5000", "--best-share", "0.5"])
+    given = read_command(
+        ["--dataset", "data", "--env", TALLY, "--losses", "bc", "best.json", "--steps", "5000", "--best-share", "0.5"]
+    )
     assert {name: config["dataset"] for name, config in configs_of(given.experiment).items()} == {
         name: {"dataset": str(tmp_path / "data"), "best_share": 0.5} for name in ("bc", "best")
     }
@@ -111,7 +115,8 @@ def test_what_does_not_go_with_recordings_is_one_line(
 ) -> None:
     data = write_tallies(tmp_path / "data", 5)
     with pytest.raises(SystemExit) as end:
-        main([*(word.format(data) for word in arguments), "--results", str(tmp_path / "results")])
+        env = ["--env", TALLY] if "--dataset" in arguments and "--env" not in arguments else []
+        main([*(word.format(data) for word in arguments), *env, "--results", str(tmp_path / "results")])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert said.format(data) in error
