@@ -114,8 +114,8 @@ def test_what_does_not_go_with_recordings_is_one_line(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_tallies(tmp_path / "data", 5)
+    env = ["--env", TALLY] if "--dataset" in arguments and "--env" not in arguments else []
     with pytest.raises(SystemExit) as end:
-        env = ["--env", TALLY] if "--dataset" in arguments and "--env" not in arguments else []
         main([*(word.format(data) for word in arguments), *env, "--results", str(tmp_path / "results")])
     assert end.value.code == 2
     error = capsys.readouterr().err
