@@ -118,18 +118,19 @@ class ProgressDisplay(Callback):
             self._console.print(self._line(trainer), highlight=False, soft_wrap=True, markup=False)
         if now >= self._next_table:
             self._next_table = now + _TABLE_SECONDS
-            self._console.print(metrics_table(metrics | self._evaluation))
+            self._console.print(self._table(trainer))
 
     def on_evaluation(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         """Say what a policy scored beside training."""
         self._evaluation = {name: value for name, value in metrics.items() if name.startswith("eval/")}
         of, wanted = metrics["eval/episodes"], trainer.config.evaluation.eval_episodes
         log.info(
-            "evaluation at %s steps: %.1f ± %.1f over %d greedy episodes on Gymnasium%s",
+            "evaluation at %s steps: %.1f ± %.1f over %d %s episodes on Gymnasium%s",
             f"{metrics['time/total_timesteps']:,.0f}",
             metrics["eval/mean_reward"],
             metrics["eval/std_reward"],
             of,
+            "sampled" if trainer.config.network.memory == "transformer" else "greedy",
             "" if of == wanted else f", short of {trainer.config.stop.target_return:g}",
         )
 
@@ -138,7 +139,7 @@ class ProgressDisplay(Callback):
         self.close()
         counters = result.counters
         if self._row:
-            self._console.print(metrics_table(self._row | self._evaluation))
+            self._console.print(self._table(trainer))
         if trainer.dataset:
             self._console.print(
                 f"{result.outcome}: {counters.updates:,} updates from {trainer.dataset.num_episodes:,} episodes "
@@ -160,6 +161,13 @@ class ProgressDisplay(Callback):
         if self._progress:
             self._progress.stop()
             self._progress = None
+
+    def _table(self, trainer: Trainer) -> Table:
+        """The last row of the log with the last evaluation; of who flies nothing, without what is flown."""
+        shown = self._row | self._evaluation
+        if trainer.dataset:
+            shown = {name: shown[name] for name in shown if not name.startswith("rollout/") and name != "time/episodes"}
+        return metrics_table(shown)
 
     def _share(self, trainer: Trainer) -> float:
         return trainer.config.stop.progress(*trainer.counters.spent)
