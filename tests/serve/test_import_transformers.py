@@ -331,10 +331,12 @@ def test_it_is_served_with_its_memory(hopper: tuple[Path, Any], imported: Path) 
         PolicyClient(address, **PATIENT) as client,
         client.episode() as flight,
     ):
+        reward = None
         for _ in range(3):
             state = MEAN + STD * rng.standard_normal(11)
-            np.testing.assert_allclose(flight.act(state).action, episode.act(state), atol=1e-4)
-            episode.rewarded(0.0)
+            np.testing.assert_allclose(flight.act(state, reward).action, episode.act(state), atol=1e-4)
+            reward = rng.uniform(0, 100)
+            episode.rewarded(reward)
 
 
 @pytest.mark.slow
@@ -354,7 +356,7 @@ def test_it_is_published_without_onnx_and_not_trained_further(
     assert "no policy.onnx: memory gpt2 has no form in ONNX" in " ".join(capsys.readouterr().out.split())
     card = (tmp_path / "package" / "README.md").read_text()
     assert "onnx" not in card
-    assert "memory = policy.rewarded(memory, [float(reward)])" in card
+    assert "memory = policy.rewarded(memory, np.array([reward]))" in card
     with pytest.raises(SystemExit):
         train(["--env", "Hopper-v5", "--init-from", str(imported), "--run-dir", str(tmp_path / "run")])
     said = capsys.readouterr().err.strip()

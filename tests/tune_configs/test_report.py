@@ -211,7 +211,7 @@ def test_recordings_are_told_beside_what_learned_from_them(tmp_path: Path) -> No
     assert summary["recorded"]["returns"] == {"least": returns.min(), "mean": returns.mean(), "most": returns.max()}
     assert summary["losses"]["dt"]["updates_to_threshold"] == 3
     text = (tmp_path / "summary.md").read_text()
-    assert text.startswith(f"# {TALLY}: 2 losses on {tmp_path / 'data'}, 2 seeds each, 40 updates a run\n")
+    assert text.startswith(f"# {TALLY}: 2 losses on {tmp_path / 'data'}, 2 seeds each, 30 updates a run\n")
     said = f"50 episodes, mean return {returns.mean():.1f}, best {returns.max():.1f}"
     assert f"dt is above the mean of what it learned from: {said}." in text
     assert "2 of 2: 3 updates, 6 s" in text

@@ -29,9 +29,11 @@ def learning_by(kind: type[Algorithm]) -> set[str]:
     return {name for name in PRESETS if isinstance(preset(name).algorithm, kind)}
 
 
+SEARCHED = [name for name in PRESETS if not preset(name).algorithm.is_offline]
+"""Those that fly; of what learns from recordings there is no search."""
 AT_ONCE = {"vpg", "bpg", "epg", "cpg", "aac", "a2c", "impala"}
 """Learn each batch in one step."""
-EVERY, PPOS, DQNS, PQNS = set(PRESETS), learning_by(PPO), learning_by(DQN), learning_by(PQN)
+EVERY, PPOS, DQNS, PQNS = set(SEARCHED), learning_by(PPO), learning_by(DQN), learning_by(PQN)
 REPLAYS, TABLES = learning_by(OffPolicy), learning_by(Tabular)
 WHERE = {
     "optimisation.learning_rate": EVERY,
@@ -65,7 +67,7 @@ WHERE = {
 """The presets in which each setting is searched."""
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SEARCHED)
 def test_a_space_has_what_means_something_to_the_preset(name: str) -> None:
     assert set(space_of(preset(name))) == {field for field, presets in WHERE.items() if name in presets}
 
@@ -77,7 +79,7 @@ def holds(domain: Any, value: Any) -> bool:
     return bool(domain.lower <= value <= domain.upper)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SEARCHED)
 def test_a_presets_own_settings_are_points_of_its_space(name: str) -> None:
     """A search that could not find the preset again would be the worse for it."""
     own = preset(name).flat()
@@ -87,7 +89,7 @@ def test_a_presets_own_settings_are_points_of_its_space(name: str) -> None:
         assert holds(domain, value), (field, value)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SEARCHED)
 def test_every_point_can_be_trained_with(name: str) -> None:
     """Sizes, ranges and what one setting asks of another are checked where a configuration and a network are made."""
     base = preset(name)
@@ -130,7 +132,7 @@ def test_steps_of_a_fragment_are_not_those_of_a_return() -> None:
     assert (config.rollout.n_steps, config.algorithm.n_step) == (16, 3)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SEARCHED)
 def test_a_population_stays_in_the_space(name: str) -> None:
     """Its mutations of every member are configurations, whatever they are mutated from."""
     base = preset(name)

@@ -25,7 +25,7 @@ from learner.run.run_directory import RunDirectory
 from learner.run.run_recorder import Checkpoint, RunRecorder
 from tests.conftest import AddNode
 from tests.learner.driver import FOR_EVER, Driver
-from tests.serve.served import wait_for
+from tests.serve.served import PATIENCE, wait_for
 
 ON_THE_HEAD = ["--learner-labels", "role", "head"]
 
@@ -77,10 +77,15 @@ def test_nodes_come_and_go(start: Start, add_node: AddNode, tmp_path: Path) -> N
 
 def test_actors_leave_a_node_that_will_be_taken(start: Start, add_node: AddNode, tmp_path: Path) -> None:
     """A spot machine's notice: they end what they fly, others begin elsewhere, and nothing has died."""
+
+    def taking() -> list[dict[str, Any]]:
+        return [it for it in ray.nodes() if it["Alive"] and it["Labels"].get("role") == "actor"]
+
+    wait_for(lambda: not taking(), "the nodes of tests before are known to be gone", PATIENCE)
     doomed = add_node(1, role="actor")
     driver = start(tmp_path, *FOR_EVER, *ON_THE_HEAD, "--actors", "2")
     driver.wait_for_actors(1)
-    (node,) = [it for it in ray.nodes() if it["Alive"] and it["Labels"].get("role") == "actor"]
+    (node,) = taking()
     gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
     add_node(1, role="actor")
     driver.wait_for_actors(2)

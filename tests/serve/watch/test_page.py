@@ -474,7 +474,7 @@ def test_what_a_person_flew_is_cloned_and_flies(opened: Any, tmp_path: Path) -> 
         until(page, "parseInt(document.querySelector('.kept').textContent) >= 20")
         page.context.close()
     options = ["--preset", "bc", "--dataset", str(tmp_path / "mine"), "--max-updates", "4", "--evaluate-episodes", "0"]
-    options += ["--no-video"]
+    options += ["--no-video", "--env", SIDES]
     command = [sys.executable, "-m", "learner.train", *options, "--run-dir", str(tmp_path / "cloned")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
