@@ -211,8 +211,9 @@ class PolicySpec:
     @property
     def is_sampled(self) -> bool:
         """Whether it samples its actions where nobody says how it acts: taking the most likely ones, a policy that
-        acts for a return soon repeats itself."""
-        return self.target_return is not None
+        acts for a return soon repeats itself. Continuous ones it does not: their means are no repetition, and the noise
+        of whom it learned from was theirs."""
+        return self.target_return is not None and not isinstance(self.action, Box)
 
     @functools.cached_property
     def seen(self) -> Space:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from actors.errors import printable
+from actors.spaces import Box
 from learner.commands.console import clock
 from learner.dataset.dataset import Dataset
 from learner.run.callback import Callback
@@ -130,7 +131,7 @@ class ProgressDisplay(Callback):
             metrics["eval/mean_reward"],
             metrics["eval/std_reward"],
             of,
-            "sampled" if trainer.config.network.memory == "transformer" else "greedy",
+            "sampled" if self._is_sampled(trainer) else "greedy",
             "" if of == wanted else f", short of {trainer.config.stop.target_return:g}",
         )
 
@@ -161,6 +162,11 @@ class ProgressDisplay(Callback):
         if self._progress:
             self._progress.stop()
             self._progress = None
+
+    @staticmethod
+    def _is_sampled(trainer: Trainer) -> bool:
+        """As ``PolicySpec.is_sampled``."""
+        return trainer.config.network.memory == "transformer" and not isinstance(trainer.environment.action, Box)
 
     def _table(self, trainer: Trainer) -> Table:
         """The last row of the log with the last evaluation; of who flies nothing, without what is flown."""

@@ -84,8 +84,8 @@ def _epsilon_greedy(policy: Policy, graph: Graph, q_values: str) -> list[onnx.Va
 
 
 def _noisy(policy: Policy, graph: Graph, x: str, spread: str | None = None) -> str:
-    """Where actions are sampled, x and the noise, which is multiplied by the spread if there is one; else x."""
-    if not policy.spec.is_sampled:
+    """Where a return is acted for, x and the noise, which is multiplied by the spread if there is one; else x."""
+    if policy.spec.target_return is None:
         return x
     return graph.add("Add", [x, graph.add("Mul", ["noise", spread], "spread_noise") if spread else "noise"], "noisy")
 
@@ -105,7 +105,8 @@ def _gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoPr
     distribution = policy.distribution
     assert isinstance(distribution, Gaussian)
     sigma = distribution.bounds.scale * distribution.std
-    outputs = _placed(policy, graph, means, graph.constant("spread", sigma) if policy.spec.is_sampled else None)
+    spread = graph.constant("spread", sigma) if policy.spec.target_return is not None else None
+    outputs = _placed(policy, graph, means, spread)
     graph.add("Identity", [graph.constant("sigma", sigma.reshape(distribution.shape))], "std")
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, [*distribution.shape])]
 
@@ -126,7 +127,7 @@ def _state_dependent_gaussian(policy: Policy, graph: Graph, means: str) -> list[
 
 
 def _squashed_gaussian(policy: Policy, graph: Graph, parameters: str) -> list[onnx.ValueInfoProto]:
-    if policy.spec.is_sampled:
+    if policy.spec.target_return is not None:
         raise UserError("squashed actions that are sampled have no form in ONNX yet")
     components = policy.spec.action.inputs
     ends = [graph.constant(name, np.array([place], np.int64)) for name, place in (("from", 0), ("to", components))]
