@@ -505,7 +505,7 @@ class Fleet:
 
 
 def _id(slot: _Slot) -> str:
-    """Of the actor in it, as Ray names it."""
+    """The name that Ray has for the actor in a slot, in hexadecimal."""
     return str(slot.actor._actor_id.hex())
 
 

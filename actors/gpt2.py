@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from actors.spec import PolicySpec
 
 TOKENS = 3
-"""Of a step: the return to come, the state, the action."""
+"""The tokens of one step: the return to come, the state and the action."""
 _MOST_INNER, _MOST_STEPS, _MOST_SCORES = 2**16, 2**20, 2**22
 _MOST_COUNTED = 2**24
 """Steps that a row of float32 can count."""
@@ -182,7 +182,7 @@ class GPT2Core(Core):
         return memory
 
     def rewarded(self, memory: Array, rewards: Array) -> Array:
-        """With what is then still to come."""
+        """The memory with the return to come less what was given, [B]."""
         memory[:, self._return] -= rewards
         return memory
 

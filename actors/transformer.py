@@ -101,12 +101,12 @@ class Transformer(Core):
         return memory
 
     def acted(self, memory: Array, actions: Array) -> Array:
-        """With the action that the next token tells of."""
+        """The memory with the action that was taken, [B, *act], which the next token tells of."""
         memory[:, self._action] = self._encode(actions)
         return memory
 
     def rewarded(self, memory: Array, rewards: Array) -> Array:
-        """With what is then still to come."""
+        """The memory with the return to come less what was given, [B]."""
         memory[:, self._return] -= rewards
         return memory
 

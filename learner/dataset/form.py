@@ -18,7 +18,7 @@ from learner.keeping.storage import Storage
 
 DATASET_FILE = "dataset.json"
 FORMAT = 1
-"""Of dataset.json and of parts; counts up when an older reader would misread them."""
+"""The version of dataset.json and of parts; it counts up when an older reader would misread them."""
 _FIELDS = ("format", "env_id", "observation", "action")
 
 

@@ -21,7 +21,7 @@ class EpisodeJoiner:
 
     def __init__(self) -> None:
         self._begun: dict[int, list[EpisodeBatch]] = {}
-        """Of each slot the fragments of its episode that goes on."""
+        """The fragments so far of the episode that goes on in a slot, by slot."""
 
     def whole(self, batch: EpisodeBatch, slots: Array) -> list[EpisodeBatch]:
         """The episodes that end in a batch, whole, without notes and memories.

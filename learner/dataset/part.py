@@ -62,7 +62,7 @@ class Header:
     """What the beginning of a part says of the rest."""
 
     places: dict[str, tuple[Column, int, int]]
-    """Of each column its form, how many rows it has, and where in the file it begins."""
+    """The form of each column, how many rows it has, and where in the file it begins, by the column's name."""
     sources: list[dict[str, Any]]
     """Who flew."""
     digest: str
