@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from torch import Tensor
 
-from actors.trees import Array
-from learner.memory.memory import BEGINS, Columns
+from learner.memory.memory import BEGINS, Columns, Unkept
 
 
-class Latest:
+class Latest(Unkept):
     """The last batch in shuffled minibatches of one size; a pass's last is filled up with steps from its first.
 
     Of columns with memories whole windows are drawn, each a number of consecutive steps; the last of a batch reaches
@@ -46,26 +44,6 @@ class Latest:
         """``n_epochs`` passes, each in another order."""
         for _ in range(self._n_epochs):
             yield self._minibatches()
-
-    heeds_errors = False
-
-    def told(self, errors: Tensor) -> None:
-        """Nothing follows from it."""
-
-    def figures(self) -> dict[str, float]:
-        """None."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """None."""
-        return []
-
-    def state(self) -> dict[str, Array]:
-        """Nothing: the next batch takes its place."""
-        return {}
-
-    def load_state(self, state: dict[str, Array]) -> None:
-        """Nothing is held."""
 
     def _minibatches(self) -> Iterator[Columns]:
         """A pass; its order is drawn when the first minibatch is, so that one that is left out draws none."""

@@ -46,3 +46,27 @@ class Memory(Protocol):
 
     def load_state(self, state: dict[str, Array]) -> None:
         """Hold what another of the same options held."""
+
+
+class Unkept:
+    """What a memory answers that has nothing to keep from update to update, and draws whatever was wrong before."""
+
+    heeds_errors = False
+
+    def told(self, errors: Tensor) -> None:
+        """Nothing follows from errors."""
+
+    def figures(self) -> dict[str, float]:
+        """No numbers for the log."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """Nothing that a person should know."""
+        return []
+
+    def state(self) -> dict[str, Array]:
+        """Nothing: what is learned from next is not held here."""
+        return {}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Nothing is held."""

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from actors.trees import Array
 from learner.dataset.windows import Windows
-from learner.memory.memory import Columns
+from learner.memory.memory import Columns, Unkept
 
 
-class Recorded:
+class Recorded(Unkept):
     """Windows drawn evenly by episode, from a uniformly drawn step on: long episodes count as much as short ones.
 
     Args:
@@ -50,23 +49,3 @@ class Recorded:
         firsts = (shares * self._lengths[episodes]).long()
         columns = self._windows.read(episodes.numpy(), firsts.numpy())
         return {name: torch.from_numpy(np.ascontiguousarray(each)).to(self._device) for name, each in columns.items()}
-
-    heeds_errors = False
-
-    def told(self, errors: Tensor) -> None:
-        """Nothing follows from it."""
-
-    def figures(self) -> dict[str, float]:
-        """None."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """None."""
-        return []
-
-    def state(self) -> dict[str, Array]:
-        """Nothing: all is in files."""
-        return {}
-
-    def load_state(self, state: dict[str, Array]) -> None:
-        """Nothing is held."""
