@@ -97,22 +97,23 @@ def _(site: Site, rng: random.Random) -> str:
     return _kill(site.service, rng, "haproxy.cfg")
 
 
-@_fault("actors' machine silent for a moment", 200)
-def _(site: Site, rng: random.Random) -> str:
+def _silence(site: Site, rng: random.Random, least: float, most: float) -> str:
+    """Cut a machine with actors off for so many seconds."""
     machine = rng.choice(site.actors)
     site.network.cut(machine)
-    time.sleep(rng.uniform(2, 8))
+    time.sleep(rng.uniform(least, most))
     site.network.mend(machine)
     return machine.name
+
+
+@_fault("actors' machine silent for a moment", 200)
+def _(site: Site, rng: random.Random) -> str:
+    return _silence(site, rng, 2, 8)
 
 
 @_fault("actors' machine silent until it is lost", 300)
 def _(site: Site, rng: random.Random) -> str:
-    machine = rng.choice(site.actors)
-    site.network.cut(machine)
-    time.sleep(rng.uniform(60, 80))
-    site.network.mend(machine)
-    return machine.name
+    return _silence(site, rng, 60, 80)
 
 
 @_fault("actors' machine lost, another comes", 300)
