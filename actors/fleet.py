@@ -49,7 +49,7 @@ _STRAGGLER = 3.0
 _LOOK_SECONDS = 2.0
 """Between two looks at the cluster."""
 _FINISH_SECONDS = 60.0
-"""That actors have at a run's end to write what is recorded."""
+"""That actors have, before they end, to write what is recorded."""
 _MAX_DEATHS = 30
 """An actor slot that dies this often without landing a rollout stops the run: something kills it as it starts."""
 
@@ -236,6 +236,7 @@ class Fleet:
         for index in sorted(set(range(wanted)) - {slot.index for slot in self._slots})[: max(0, wanted - len(staying))]:
             self._slots.append(self._fill(_Slot(index, None)))
         staying.sort(key=lambda slot: (not slot.ready, slot.index))  # those that fly stay, if not all can
+        self._have_written(staying[wanted:])
         for slot in staying[wanted:]:
             self._abandon(slot)
             self._slots.remove(slot)
@@ -266,6 +267,7 @@ class Fleet:
         for slot in [slot for slot in self._slots if self._leaves(slot)]:
             if not slot.in_flight and not self._evaluates(slot):
                 log.warning("actor %d leaves a machine that will be taken; another flies on elsewhere", slot.index)
+                self._have_written([slot])
                 self._abandon(slot)
                 self._slots.remove(slot)
 
@@ -479,20 +481,21 @@ class Fleet:
             flight.void |= flight.version > version
         self._newest = None
 
+    def _have_written(self, slots: Sequence[_Slot]) -> None:
+        """Wait until actors that are about to end have written what is recorded of their flights."""
+        finished = [slot.actor.finish.remote() for slot in slots if slot.ready] if self._recorder else []
+        done, late = ray.wait(finished, num_returns=len(finished), timeout=_FINISH_SECONDS) if finished else ([], [])
+        for ref in done:
+            try:
+                ray.get(ref)
+            except RayError as error:
+                log.warning("an actor could not write what it has recorded: %s", error)
+        if late:
+            log.warning("%d actors did not write what they have recorded within %g s", len(late), _FINISH_SECONDS)
+
     def stop(self) -> None:
         """End all actors, or keep them as spares; once they have written what is recorded of their flights."""
-        if self._recorder:
-            finished = [slot.actor.finish.remote() for slot in self._slots if slot.ready]
-            done, late = (
-                ray.wait(finished, num_returns=len(finished), timeout=_FINISH_SECONDS) if finished else ([], [])
-            )
-            for ref in done:
-                try:
-                    ray.get(ref)
-                except RayError as error:
-                    log.warning("an actor could not write what it has recorded: %s", error)
-            if late:
-                log.warning("%d actors did not write what they have recorded within %g s", len(late), _FINISH_SECONDS)
+        self._have_written(self._slots)
         for slot in self._slots:
             if self._spares is not None and slot.ready:
                 self._spares.append(slot.actor)

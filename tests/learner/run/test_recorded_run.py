@@ -13,6 +13,7 @@ from actors.errors import UserError
 from learner.dataset.dataset import open_dataset
 from learner.keeping.policies import find_version
 from learner.keeping.storage import open_storage
+from learner.run.callback import Callback
 from learner.run.config import CheckpointConfig
 from learner.run.run_directory import RunDirectory
 from learner.run.trainer import Trainer
@@ -45,3 +46,24 @@ def test_all_whole_episodes_that_a_run_flies_are_kept(rollout: dict[str, Any], t
 def test_a_run_keeps_no_versions_of_every_no_update() -> None:
     with pytest.raises(UserError, match="keep_every must be 1 or more, or None, not 0"):
         CheckpointConfig(keep_every=0)
+
+
+class OneActorFewer(Callback):
+    """Has a fleet of two end one of them on the way."""
+
+    def on_update(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        if metrics["train/n_updates"] == 6:
+            assert trainer.fleet is not None
+            assert trainer.fleet.size == 2
+            trainer.fleet.config = dataclasses.replace(trainer.fleet.config, actors=1)
+            trainer.fleet._resized = 0.0
+
+
+@pytest.mark.usefixtures("kept_processes")
+def test_an_actor_that_ends_before_the_run_has_written_what_it_recorded(tmp_path: Path) -> None:
+    config = cartpole(rollout={"n_envs": 8, "n_steps": 32}, stop={"total_timesteps": 4000}, fleet={"actors": 2})
+    trainer = Trainer(dataclasses.replace(config, record=True), tmp_path / "run", callbacks=[OneActorFewer()])
+    trainer.run()
+    assert trainer.fleet is not None
+    writers = {part.rpartition("-")[0] for part in open_dataset(tmp_path / "run" / "recorded").parts}
+    assert len(writers) == 2
