@@ -194,7 +194,7 @@ def test_evaluating_beside_training_changes_nothing_that_is_learned(tmp_path: Pa
     assert figures == again
     steps = [row["time/total_timesteps"] for row in rows[0] if "eval/episodes" in row]
     assert len(steps) == 3  # two at intervals, and the last policy
-    assert np.all(np.diff([0, *steps]) >= 3_000)
+    assert np.all(np.diff([0, *steps[:-1]]) >= 3_000)  # the last comes when the run ends
     best = json.loads((tmp_path / "a" / "best" / "evaluation.json").read_text())
     assert best["mean_reward"] == max(row["eval/mean_reward"] for row in rows[0] if "eval/episodes" in row)
     assert not (tmp_path / "c" / "best").exists()
