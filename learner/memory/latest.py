@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
+from learner.memory.frames import select
 from learner.memory.memory import BEGINS, Columns, Unkept
 
 
@@ -66,7 +67,7 @@ class Latest(Unkept):
         order = torch.randperm(len(starts), generator=self._generator)
         order = torch.cat([order, order[: -len(starts) % (size // length)]])
         rows = (starts[order, None] + torch.arange(length)).flatten().to(next(iter(columns.values())).device)
-        columns = {name: column[rows] for name, column in columns.items()}
+        columns = {name: select(column, rows) for name, column in columns.items()}
         if BEGINS in columns:
             columns[BEGINS][::length] = True
         return columns

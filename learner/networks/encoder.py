@@ -18,12 +18,21 @@ _AT_ONCE = 512
 """Pictures that are looked at together where nothing is differentiated: activations of more would fill the memory."""
 
 
+class OfBytes(nn.Conv2d):
+    """A convolution of bytes as numbers from 0 to 1. It divides its weights, which are few, and not every pixel."""
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """As Conv2d of ``planes / 255``."""
+        assert self.bias is not None
+        return torch.conv2d(planes, self.weight * (1 / 255), self.bias, self.stride, self.padding)
+
+
 class ResidualSection(nn.Module):
     """A convolution, a maximum that halves the size, and two residual blocks: [B, C, H, W] -> [B, F, H/2, W/2]."""
 
-    def __init__(self, channels: int, filters: int) -> None:
+    def __init__(self, first: nn.Conv2d) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, filters, 3, padding=1)
+        self.first, filters = first, first.out_channels
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.blocks = nn.ModuleList(nn.Conv2d(filters, filters, 3, padding=1) for _ in range(RESIDUAL_CONVOLUTIONS))
 
@@ -41,9 +50,10 @@ class Trunk(nn.Module):
     def __init__(self, channels: int, trunk: str) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
+        convolution = OfBytes
         for layer in read_trunk(trunk):
-            self.layers.append(_module(channels, layer))
-            channels = layer.filters
+            self.layers.append(_module(convolution, channels, layer))
+            convolution, channels = nn.Conv2d, layer.filters
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.orthogonal_(module.weight, math.sqrt(2))
@@ -52,13 +62,13 @@ class Trunk(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Features, [B, features], of bytes [B, C, H, W] in any type."""
-        # Of one channel both layouts are the same in memory, and oneDNN's kernels for the other name are faster.
-        layout = torch.channels_last if planes.shape[1] > 1 else torch.contiguous_format
-        x = planes.to(torch.float32, memory_format=layout) * (1 / 255)
+        device = planes.device.type
+        # Bytes are exact in bfloat16, too. Their layout stays: see ``Frames``.
+        x = planes.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32)
         for layer in self.layers:
             x = layer(x)
             if isinstance(layer, nn.Conv2d):
-                x = x.relu()
+                x = x.relu_()  # in place: what a convolution gave it does not need again
         if not isinstance(self.layers[-1], nn.Conv2d):
             x = x.relu()
         return x.flatten(1)
@@ -75,10 +85,10 @@ class Trunk(nn.Module):
                 yield name, layer
 
 
-def _module(channels: int, layer: Layer) -> nn.Module:
+def _module(convolution: type[nn.Conv2d], channels: int, layer: Layer) -> nn.Module:
     if layer.is_residual:
-        return ResidualSection(channels, layer.filters)
-    return nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride)
+        return ResidualSection(convolution(channels, layer.filters, 3, padding=1))
+    return convolution(channels, layer.filters, layer.kernel, layer.stride)
 
 
 class Encoder(nn.Module):
