@@ -23,90 +23,36 @@ import collections
 import dataclasses
 import heapq
 import logging
-import math
 import statistics
-import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from actors.actor import Recorder, RolloutActor, RolloutReport
+from actors.actor import Recorder, RolloutReport
+from actors.actor_pool import ActorPool, Slot
 from actors.errors import EnvironmentFault, NonFiniteError, PolicyLostError, UserError
-from actors.registration import registration
+from actors.fleet_config import FleetConfig
 from actors.rollout import RolloutConfig
-from actors.room import Claim, Room, draining, on_nodes
 from actors.score import Score
 from actors.seeds import sub_seed
-from actors.waiting import PATIENT_SECONDS, wishes
 
 log = logging.getLogger("touchdown")
 
 _STRAGGLER = 3.0
 """An actor that needs this many times the median time for a rollout is not waited for."""
-_LOOK_SECONDS = 2.0
-"""Between two looks at the cluster."""
-_FINISH_SECONDS = 60.0
-"""That actors have, before they end, to write what is recorded."""
 _MAX_DEATHS = 30
 """An actor slot that dies this often without landing a rollout stops the run: something kills it as it starts."""
-
-
-@dataclasses.dataclass(frozen=True)
-class FleetConfig:
-    """How many actors fly, where, and how far behind the learner they may be."""
-
-    actors: int | Literal["auto"] = "auto"
-    """Actor processes; auto: as many as the update has use for and free CPUs allow, shared with other runs; more as its
-    autoscaler starts machines."""
-    rollouts_per_update: int = 1
-    """Rollouts that make one update's batch."""
-    max_policy_lag: int = 1
-    """0: actors wait for each update, and runs repeat to the bit. 1: they fly meanwhile. More: with V-trace only."""
-    cpus_per_actor: float = 1.0
-    """CPUs that Ray sets aside for an actor."""
-    actor_labels: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Ray node labels that an actor's node must have."""
-    max_failures: int = 3
-    """Exceptions in a row from one actor's environments after which the run stops."""
-
-    def __post_init__(self) -> None:
-        if self.actors != "auto" and (isinstance(self.actors, str) or self.actors < 1):
-            raise UserError(f"actors must be 1 or more, or auto, not {self.actors}")
-        for name, least in (("rollouts_per_update", 1), ("max_policy_lag", 0), ("max_failures", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be {least} or more, not {getattr(self, name)}")
-        if not 0 <= self.cpus_per_actor < math.inf:
-            raise UserError(f"cpus_per_actor must be zero or more, not {self.cpus_per_actor}")
-
-    @property
-    def max_outstanding(self) -> int:
-        """Rollouts in the air, waiting or being learned from, at most."""
-        return self.rollouts_per_update * (1 + self.max_policy_lag)
-
-
-@dataclasses.dataclass
-class _Slot:
-    """A place in the fleet and the actor that holds it now."""
-
-    index: int
-    actor: Any
-    ready: bool = False
-    since: float = 0.0
-    """When its actor was asked for."""
-    in_flight: int = 0
-    last_seconds: float = 0.0
-    failures: int = 0
-    deaths: int = 0
 
 
 @dataclasses.dataclass
 class _Flight:
     """A rollout in the air."""
 
-    slot: _Slot
+    slot: Slot
+    actor: Any
     ticket: int
     version: int
     policy: ray.ObjectRef[Any]
@@ -116,6 +62,16 @@ class _Flight:
     """Its policy is no more; what it brings is thrown away."""
     again: bool = False
     """It was lost once; a second time it is given up, since its seeds may be what kills its actor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A part of a score in the air."""
+
+    slot: Slot
+    actor: Any
+    score: Score
+    episodes: range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +111,7 @@ class Fleet:
         flies: bool = True,
         recorder: Recorder | None = None,
     ) -> None:
-        self.config = config
-        self._spares, self._flies = spares, flies
+        self.config, self._flies = config, flies
         self.backend: str | None = None
         self.restarts = 0
         self.dropped = 0
@@ -164,152 +119,63 @@ class Fleet:
         """Steps by slot."""
         self.in_update = 0
         """Rollouts that the learner works on; the Trainer keeps this up to date."""
-        self._env_id, self._rollout, self._seed = env_id, rollout, seed
+        self._rollout, self._seed = rollout, seed
         self.tickets = first_ticket
         """Rollouts begun so far, in the whole run."""
         self._again: list[int] = []
         """Tickets of whole episodes that were lost, as a heap: they are flown before new ones."""
         self._fly_again(unlearned)
-        self._registered, self._recorder = registration(env_id), recorder
-        self._slots: list[_Slot] = []
-        self._starting: dict[ray.ObjectRef[Any], _Slot] = {}
+        self._pool = ActorPool(env_id, rollout, config, seed, spares, recorder)
         self._flights: dict[ray.ObjectRef[Any], _Flight] = {}
         self._landed: list[Landed] = []
         self._score: Score | None = None
-        self._evaluations: dict[ray.ObjectRef[Any], tuple[_Slot, Score, range]] = {}
-        """Parts of a score in the air."""
+        self._evaluations: dict[ray.ObjectRef[Any], _Part] = {}
         self._newest: ray.ObjectRef[Any] | None = None
         """The policy that was launched with last."""
         self._seconds: collections.deque[float] = collections.deque(maxlen=32)
-        self._resized = 0.0
-        self._room = Room(config.cpus_per_actor, config.actor_labels)
-        self._rooms = collections.deque([1], maxlen=2)
-        self._looking = threading.Thread()
-        self._leaving: set[str] = set()
-        """Ids of actors whose node will be taken."""
         self.resize()
 
     @property
     def size(self) -> int:
         """Actors that are flying or could be."""
-        return sum(slot.ready for slot in self._slots)
+        return self._pool.size
 
     @property
     def lacking(self) -> str:
         """Actors that are not there yet, and what each asks of a node, in words; empty: all are."""
-        lacking = len(self._slots) - self.size
-        if not lacking:
-            return ""
-        asked = wishes(self.config.cpus_per_actor, "CPU", self.config.actor_labels)
-        words = f"{lacking} of {len(self._slots)} actors, each for a node to fly on, with {asked}"
-        if self._is_repeatable and lacking < len(self._slots):
-            words += "; with max_policy_lag 0 none flies until all can: add nodes, or ask for fewer actors"
-        return words
-
-    @property
-    def _is_repeatable(self) -> bool:
-        return self.config.max_policy_lag == 0
+        return self._pool.lacking
 
     @property
     def waiting_for(self) -> list[ray.ObjectRef[Any]]:
         """References whose completion ``land`` wants to hear of."""
-        return [*self._starting, *self._flights, *self._evaluations]
+        return [*self._pool.starting, *self._flights, *self._evaluations]
 
     def resize(self) -> None:
         """Start or end actors so that their number fits the cluster; looks at most every two seconds."""
-        if time.monotonic() - self._resized < _LOOK_SECONDS:
-            return
-        if not (self._flies or self._slots or self._score):
-            return
-        self._resized = time.monotonic()
-        self._start_look()
-        self._let_go()
-        wanted = max(self._rooms) if self.config.actors == "auto" else self.config.actors
-        if self.config.actors != "auto" and wanted > self.config.max_outstanding and not self._slots:
-            log.warning(
-                "%d actors asked for, %d used: rollouts_per_update × (1 + max_policy_lag) rollouts can be out at once",
-                wanted,
-                self.config.max_outstanding,
-            )
-        wanted = max(1, min(wanted, self.config.max_outstanding))
-        staying = [slot for slot in self._slots if not self._leaves(slot)]
-        for index in sorted(set(range(wanted)) - {slot.index for slot in self._slots})[: max(0, wanted - len(staying))]:
-            self._slots.append(self._fill(_Slot(index, None)))
-        staying.sort(key=lambda slot: (not slot.ready, slot.index))  # those that fly stay, if not all can
-        self._have_written(staying[wanted:])
-        for slot in staying[wanted:]:
-            self._abandon(slot)
-            self._slots.remove(slot)
-        self._slots.sort(key=lambda slot: slot.index)
+        if self._flies or self._pool.slots or self._score:
+            self._pool.resize(self.tickets)
+            self._forget_gone()
 
-    def _start_look(self) -> None:
-        """Look at the cluster: at once the first time, and then in a thread, since without a head it takes a minute.
-
-        Of the last two looks that counts which saw more room: an actor that is just ending has its CPU still.
-        """
-        if not self._slots:
-            self._look()
-        elif not self._looking.is_alive():
-            self._looking = threading.Thread(target=self._look, daemon=True)
-            self._looking.start()
-
-    def _look(self) -> None:
-        if self.config.actors == "auto":
-            self._rooms.append(self._room.look(Claim(self._held, self.config.max_outstanding)))
-        self._leaving = on_nodes([_id(slot) for slot in self._slots], draining())
-
-    def _leaves(self, slot: _Slot) -> bool:
-        """Whether its actor's machine will be taken, as Ray was told: it begins nothing more."""
-        return _id(slot) in self._leaving
-
-    def _let_go(self) -> None:
-        """End actors whose machines will be taken, once what they fly is down; others take their places elsewhere."""
-        for slot in [slot for slot in self._slots if self._leaves(slot)]:
-            if not slot.in_flight and not self._evaluates(slot):
-                log.warning("actor %d leaves a machine that will be taken; another flies on elsewhere", slot.index)
-                self._have_written([slot])
-                self._abandon(slot)
-                self._slots.remove(slot)
-
-    @property
-    def _held(self) -> int:
-        """Actors that have their CPUs, or will have in a moment; one that has waited long has none."""
-        slots = [slot for slot in self._slots if slot.ready or time.monotonic() - slot.since < PATIENT_SECONDS]
-        return len(slots) + len(self._spares or [])
-
-    def _fill(self, slot: _Slot) -> _Slot:
-        """Put an actor into a slot."""
-        options: dict[str, Any] = {"num_cpus": self.config.cpus_per_actor}
-        if self.config.actor_labels:
-            options["label_selector"] = self.config.actor_labels
-        actor_class: Any = ray.remote(RolloutActor).options(**options)
-        slot.actor = self._spares.pop() if self._spares else actor_class.remote()
-        slot.ready, slot.in_flight, slot.since = False, 0, time.monotonic()
-        seed = sub_seed(self._seed, self.tickets, slot.index)
-        prepared = slot.actor.prepare.remote(self._env_id, self._rollout, seed, self._registered, self._recorder)
-        self._starting[prepared] = slot
-        return slot
-
-    def _abandon(self, slot: _Slot) -> None:
-        """Kill a slot's actor and forget what it flies, but for the tickets."""
-        self._starting = {ref: other for ref, other in self._starting.items() if other is not slot}
-        self._fly_again(flight.ticket for flight in self._flights.values() if flight.slot is slot and not flight.void)
-        self._flights = {ref: flight for ref, flight in self._flights.items() if flight.slot is not slot}
-        for ref, (other, score, part) in list(self._evaluations.items()):
-            if other is slot:
+    def _forget_gone(self) -> None:
+        """Forget what actors fly that are no more, but for the tickets."""
+        for ref, flight in list(self._flights.items()):
+            if flight.actor is not flight.slot.actor:
+                del self._flights[ref]
+                self._fly_again([] if flight.void else [flight.ticket])
+        for ref, part in list(self._evaluations.items()):
+            if part.actor is not part.slot.actor:
                 del self._evaluations[ref]
-                score.put_back(part)
-        ray.kill(slot.actor)
+                part.score.put_back(part.episodes)
 
     def launch(self, policy: ray.ObjectRef[Any], version: int) -> None:
         """Start rollouts with this policy wherever the bound on rollouts in flight leaves room."""
-        if self._is_repeatable and (self._score or not all(slot.ready for slot in self._slots)):
+        if self.config.is_repeatable and (self._score or not all(slot.ready for slot in self._pool.slots)):
             return  # which actor flies which rollout must not depend on who started or was done first
-        queue = self.config.rollouts_per_update if self._is_repeatable else 1
+        queue = self.config.rollouts_per_update if self.config.is_repeatable else 1
         self._newest = policy
         while len(self._flights) + len(self._landed) + self.in_update < self.config.max_outstanding:
-            able = [slot for slot in self._slots if slot.ready and not self._leaves(slot)]
-            idle = [slot for slot in able if slot.in_flight < queue and not self._evaluates(slot)]
+            able = [slot for slot in self._pool.slots if slot.ready and not self._pool.leaves(slot)]
+            idle = [slot for slot in able if slot.in_flight < queue and not slot.evaluates]
             if not idle:
                 return
             slot = min(idle, key=lambda slot: (slot.in_flight, slot.index))
@@ -318,7 +184,8 @@ class Fleet:
             self.tickets += not again
             seed = sub_seed(self._seed, ticket) if self._whole_episodes else None
             batch, report = slot.actor.collect.options(num_returns=2).remote(policy, seed)
-            self._flights[report] = _Flight(slot, ticket, version, policy, batch, time.monotonic(), again=again)
+            began = time.monotonic()
+            self._flights[report] = _Flight(slot, slot.actor, ticket, version, policy, batch, began, again=again)
             slot.in_flight += 1
 
     def evaluate(self, score: Score) -> None:
@@ -332,27 +199,25 @@ class Fleet:
 
     def evaluated(self) -> Score | None:
         """The score, once its episodes are down or given up; told once."""
-        under_way = any(score is self._score for _, score, _ in self._evaluations.values())
+        under_way = any(part.score is self._score for part in self._evaluations.values())
         if self._score is None or under_way or self._score.has_parts:
             return None
         score, self._score = self._score, None
         return score
 
-    def _evaluates(self, slot: _Slot) -> bool:
-        return any(other is slot for other, *_ in self._evaluations.values())
-
     def launch_evaluation(self) -> None:
         """Start parts of the evaluation on actors that are free. It goes before rollouts: each actor is soon back."""
         score = self._score
-        for slot in self._slots:
-            is_free = slot.ready and not slot.in_flight and not self._leaves(slot)
-            if score and score.has_parts and is_free and not self._evaluates(slot):
-                part = score.next_part()
-                ref = slot.actor.evaluate.remote(score.policy, [score.seeds[i] for i in part])
-                self._evaluations[ref] = (slot, score, part)
+        for slot in self._pool.slots:
+            is_free = slot.ready and not slot.is_busy and not self._pool.leaves(slot)
+            if score and score.has_parts and is_free:
+                episodes = score.next_part()
+                ref = slot.actor.evaluate.remote(score.policy, [score.seeds[i] for i in episodes])
+                self._evaluations[ref] = _Part(slot, slot.actor, score, episodes)
+                slot.evaluates = True
 
     def land(self, ref: ray.ObjectRef[Any]) -> None:
-        """Take note of a reference from ``waiting_for`` that is done.
+        """Take note of a reference from ``waiting_for`` that is done; not of one of an actor that was replaced.
 
         Raises:
             PolicyLostError: the newest policy is lost; the actors are well.
@@ -361,45 +226,52 @@ class Fleet:
             EnvironmentFault: the environment raised, ``max_failures`` times in a row; carries its traceback.
             RayTaskError: the actor itself did.
         """
-        if ref in self._starting:
-            slot = self._starting.pop(ref)
-        elif ref in self._flights:
-            slot = self._flights[ref].slot
-        elif ref in self._evaluations:
-            slot = self._evaluations[ref][0]
-        else:
-            return  # flown by an actor that was replaced meanwhile
-        flight = self._flights.pop(ref, None)
-        try:
-            result = ray.get(ref)
-        except RayError as error:
-            if ref in self._evaluations and _is_of_the_policy(error):
-                _, score, _ = self._evaluations.pop(ref)
-                self._score = None if score is self._score else self._score
-            elif flight and _is_of_the_policy(error):
-                slot.in_flight -= 1
-                self._fly_again([] if flight.void else [flight.ticket])
-                if flight.policy == self._newest and not flight.void:
-                    raise PolicyLostError(str(error.cause)) from error
-            else:
-                self._replace(slot, error, flight)
-            return
-        if ref in self._evaluations:
-            _, score, part = self._evaluations.pop(ref)
-            score.add(part, *result)
-            return
-        if flight is None:
-            self.backend, slot.ready = result, True
-            return
-        slot.in_flight -= 1
-        slot.failures = slot.deaths = 0
-        slot.last_seconds = result.seconds
-        self.flown[slot.index] += result.num_steps
-        self._seconds.append(result.seconds)
-        if not flight.void:
-            self._landed.append(Landed(flight.ticket, flight.batch, result))
+        if slot := self._pool.starting.pop(ref, None):
+            self._land_actor(slot, ref)
+        elif part := self._evaluations.pop(ref, None):
+            self._land_part(part, ref)
+        elif flight := self._flights.pop(ref, None):
+            self._land_rollout(flight, ref)
 
-    def _replace(self, slot: _Slot, error: RayError, flight: _Flight | None) -> None:
+    def _land_actor(self, slot: Slot, ref: ray.ObjectRef[Any]) -> None:
+        try:
+            self.backend, slot.ready = ray.get(ref), True
+        except RayError as error:
+            self._replace(slot, error)
+
+    def _land_part(self, part: _Part, ref: ray.ObjectRef[Any]) -> None:
+        part.slot.evaluates = False
+        try:
+            part.score.add(part.episodes, *ray.get(ref))
+        except RayError as error:
+            if not _is_of_the_policy(error):
+                part.score.put_back(part.episodes)
+                self._replace(part.slot, error)
+            elif part.score is self._score:
+                self._score = None
+
+    def _land_rollout(self, flight: _Flight, ref: ray.ObjectRef[Any]) -> None:
+        slot = flight.slot
+        slot.in_flight -= 1
+        try:
+            report: RolloutReport = ray.get(ref)
+        except RayError as error:
+            if not _is_of_the_policy(error):
+                self._replace(slot, error, flight)
+                return
+            self._fly_again([] if flight.void else [flight.ticket])
+            if flight.policy == self._newest and not flight.void:
+                raise PolicyLostError(str(error.cause)) from error
+            return
+        slot.failures = slot.deaths = 0
+        slot.last_seconds = report.seconds
+        self.flown[slot.index] += report.num_steps
+        self._seconds.append(report.seconds)
+        if not flight.void:
+            self._landed.append(Landed(flight.ticket, flight.batch, report))
+
+    def _replace(self, slot: Slot, error: RayError, flight: _Flight | None = None) -> None:
+        """Put another actor into a slot whose own has died or raised."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, NonFiniteError | UserError):
             raise cause
@@ -417,8 +289,8 @@ class Fleet:
             log.warning("actor %d: %s; replacing the actor", slot.index, cause)
             log.debug("%s", error)
         self.restarts += 1
-        self._abandon(slot)
-        self._fill(slot)
+        self._pool.replace(slot, self.tickets)
+        self._forget_gone()
 
     def take(self, version: int) -> list[Landed]:
         """The rollouts for the update that would make ``version + 1``; empty while they are not all down."""
@@ -481,35 +353,11 @@ class Fleet:
             flight.void |= flight.version > version
         self._newest = None
 
-    def _have_written(self, slots: Sequence[_Slot]) -> None:
-        """Wait until actors that are about to end have written what is recorded of their flights."""
-        finished = [slot.actor.finish.remote() for slot in slots if slot.ready] if self._recorder else []
-        done, late = ray.wait(finished, num_returns=len(finished), timeout=_FINISH_SECONDS) if finished else ([], [])
-        for ref in done:
-            try:
-                ray.get(ref)
-            except RayError as error:
-                log.warning("an actor could not write what it has recorded: %s", error)
-        if late:
-            log.warning("%d actors did not write what they have recorded within %g s", len(late), _FINISH_SECONDS)
-
     def stop(self) -> None:
         """End all actors, or keep them as spares; once they have written what is recorded of their flights."""
-        self._have_written(self._slots)
-        for slot in self._slots:
-            if self._spares is not None and slot.ready:
-                self._spares.append(slot.actor)
-            else:
-                self._abandon(slot)
-        self._slots.clear()
+        self._pool.stop()
+        self._forget_gone()
         self._landed.clear()
-        if self.config.actors == "auto" and not self._looking.is_alive():  # one that looks for a lost head goes with it
-            self._room.leave()
-
-
-def _id(slot: _Slot) -> str:
-    """The name that Ray has for the actor in a slot, in hexadecimal."""
-    return str(slot.actor._actor_id.hex())
 
 
 def _is_of_the_policy(error: RayError) -> TypeGuard[RayTaskError]:

@@ -50,7 +50,7 @@ class Trunk(nn.Module):
     def __init__(self, channels: int, trunk: str) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
-        convolution = OfBytes
+        convolution: type[nn.Conv2d] = OfBytes
         for layer in read_trunk(trunk):
             self.layers.append(_module(convolution, channels, layer))
             convolution, channels = nn.Conv2d, layer.filters

@@ -13,7 +13,7 @@ import pydantic
 
 from actors.errors import UserError, unknown
 from actors.files import INFINITIES, json_text, read_json
-from actors.fleet import FleetConfig
+from actors.fleet_config import FleetConfig
 from actors.rollout import RolloutConfig
 from actors.seeds import check_seeds
 from learner.algorithms.algorithm import Algorithm

@@ -11,10 +11,12 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 import actors.actor
+import actors.actor_pool
 import actors.fleet
 from actors.episode import EpisodeBatch
 from actors.errors import EnvironmentFault, NonFiniteError, PolicyLostError, UserError
-from actors.fleet import Fleet, FleetConfig, Landed
+from actors.fleet import Fleet, Landed
+from actors.fleet_config import FleetConfig
 from actors.rollout import RolloutConfig
 from actors.score import Score
 from tests.actors.examples import assert_same_batches, policy_for, stubborn_policy
@@ -303,7 +305,7 @@ def test_whole_episodes_are_those_of_their_tickets(make_fleet: MakeFleet) -> Non
             fleet.launch(policy, 0)
             if len(taken) >= kill_at >= 0 and not killed:
                 killed = True
-                kill(fleet._slots[0].actor)
+                kill(fleet._pool.slots[0].actor)
             while killed and not fleet.restarts:  # what it had flown by then counts, and what it flies next is lost
                 fleet.launch(policy, 0)
                 land(fleet, next(ref for ref, flight in fleet._flights.items() if flight.slot.index == 0))
@@ -409,7 +411,7 @@ def test_a_policy_that_was_given_up_is_lost_in_silence(make_fleet: MakeFleet) ->
 def test_a_killed_actor_is_replaced_and_its_rollout_flown_again(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(actors=2, rollouts_per_update=2, max_policy_lag=0)
     start(fleet, 2)
-    policy, victim = ordered(FLY), fleet._slots[0].actor
+    policy, victim = ordered(FLY), fleet._pool.slots[0].actor
     process = ray.get(victim.__ray_call__.remote(lambda actor: os.getpid()))
     fleet.launch(policy, 0)
     os.kill(process, signal.SIGKILL)
@@ -528,7 +530,7 @@ def test_without_lag_one_seed_flies_the_same_twice(make_fleet: MakeFleet) -> Non
 def test_the_fleet_is_as_large_as_it_is_useful(
     make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], expected: int
 ) -> None:
-    monkeypatch.setattr(actors.fleet, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(actors.actor_pool, "_LOOK_SECONDS", 0.1)
     fleet = make_fleet(fresh=True, **config)
 
     def look() -> int:
@@ -554,7 +556,7 @@ def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, add_node
 
     drive(fleet, until=lambda: fleet.size == 2, between=fly)
     (home,) = [node["NodeID"] for node in ray.nodes() if node["Labels"].get("planet") == "moon"]
-    for slot in fleet._slots:
+    for slot in fleet._pool.slots:
         assert ray.get(slot.actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
     moon.terminate()  # the node leaves
     drive(fleet, until=lambda: fleet.size == 0 and len(fleet.waiting_for) == 1, between=fly)
@@ -562,10 +564,10 @@ def test_the_fleet_follows_nodes_with_its_labels(make_fleet: MakeFleet, add_node
 
 def test_fleets_share_the_free_cpus_and_give_them_back(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two on two CPUs, of which something else takes one in the end."""
-    monkeypatch.setattr(actors.fleet, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(actors.actor_pool, "_LOOK_SECONDS", 0.1)
     kind: dict[str, Any] = {"fresh": True, "actors": "auto", "rollouts_per_update": 8}
     first = make_fleet(**kind)
-    drive(first, until=lambda: len(first._slots) == 2, between=first.resize)
+    drive(first, until=lambda: len(first._pool.slots) == 2, between=first.resize)
     second = make_fleet(**kind)
 
     def look() -> None:
@@ -575,16 +577,16 @@ def test_fleets_share_the_free_cpus_and_give_them_back(make_fleet: MakeFleet, mo
             second.land(ref)
 
     drive(first, until=lambda: first.size == second.size == 1, between=look)
-    assert len(first._slots) == len(second._slots) == 1
+    assert len(first._pool.slots) == len(second._pool.slots) == 1
     second.stop()
-    drive(first, until=lambda: len(first._slots) == 2, between=first.resize)
+    drive(first, until=lambda: len(first._pool.slots) == 2, between=first.resize)
     first.stop()
     other: Any = ray.remote(Taking).options(num_cpus=1).remote()
     ray.get(other.__ray_ready__.remote())
     third = make_fleet(**kind)
     assert len(third.waiting_for) == 1
     ray.kill(other)
-    drive(third, until=lambda: len(third._slots) == 2, between=third.resize)
+    drive(third, until=lambda: len(third._pool.slots) == 2, between=third.resize)
 
 
 class Taking:
@@ -618,7 +620,7 @@ def test_a_slow_actor_costs_the_others_nothing(make_fleet: MakeFleet, tmp_path: 
 
         actor._rollout.collect = collect_slowly
 
-    ray.get(fleet._slots[0].actor.__ray_call__.remote(slow_down))
+    ray.get(fleet._pool.slots[0].actor.__ray_call__.remote(slow_down))
     drive(fleet, until=here.exists, between=fly)
     (slow,) = [flight for flight in fleet._flights.values() if flight.slot.index == 0]
     drive(fleet, until=lambda: fleet._straggles(slow), between=fly)
@@ -636,20 +638,20 @@ def test_a_fleet_that_shrinks_keeps_those_that_fly(make_fleet: MakeFleet, monkey
     """With a node goes its actor; the one in its place has nowhere to start, and must not cost one that flies."""
     fleet = make_fleet(actors="auto", rollouts_per_update=8)
     start(fleet, 2)
-    lost, flying = (slot.actor for slot in fleet._slots)
+    lost, flying = (slot.actor for slot in fleet._pool.slots)
     kill(lost)
     drive(fleet, until=lambda: fleet.restarts == 1, between=lambda: fleet.launch(ordered(FLY), 0))
     for room, indices in ((1, [1]), (2, [0, 1])):
-        monkeypatch.setattr(fleet._room, "look", lambda _claim, room=room: room)
+        monkeypatch.setattr(fleet._pool._room, "look", lambda _claim, room=room: room)
 
         def look(indices: list[int] = indices) -> bool:
-            fleet._resized = -math.inf
+            fleet._pool._resized = -math.inf
             fleet.resize()
-            return [slot.index for slot in fleet._slots] == indices
+            return [slot.index for slot in fleet._pool.slots] == indices
 
         wait_for(look)
-        assert [slot.index for slot in fleet._slots] == indices
-        assert fleet._slots[-1].actor is flying
+        assert [slot.index for slot in fleet._pool.slots] == indices
+        assert fleet._pool.slots[-1].actor is flying
     start(fleet, 2)
 
 
@@ -658,7 +660,7 @@ def test_a_fleet_starts_and_stops(make_fleet: MakeFleet) -> None:
     assert fleet.backend is None
     start(fleet, 1)
     assert fleet.backend == "gymnasium"
-    actor = fleet._slots[0].actor
+    actor = fleet._pool.slots[0].actor
     fleet.launch(ordered(FLY), 0)
     assert len(fleet.waiting_for) == 1  # there is room for eight, but an actor flies one at a time
     fleet.stop()
@@ -673,16 +675,16 @@ def test_a_fleet_leaves_its_actors_for_the_next(make_fleet: MakeFleet, idle: lis
     first = make_fleet(actors=2, rollouts_per_update=2, spares=spares)
     start(first, 2)
     first.launch(ordered(FLY), 0)
-    actors = {slot.actor for slot in first._slots}
+    actors = {slot.actor for slot in first._pool.slots}
     first.stop()
     assert set(spares) == actors
     kill(spares[-1])
     second = make_fleet("CartPole-v1", actors=2, rollouts_per_update=2, spares=spares)
-    assert {slot.actor for slot in second._slots} == actors
+    assert {slot.actor for slot in second._pool.slots} == actors
     assert not spares
     start(second, 2)
     assert second.restarts == 1
-    assert len({slot.actor for slot in second._slots} & actors) == 1
+    assert len({slot.actor for slot in second._pool.slots} & actors) == 1
     second.launch(ray.put(policy_for("CartPole-v1")), 0)
     land(second, second.waiting_for[0])
     land(second, second.waiting_for[0])
@@ -745,7 +747,7 @@ def test_actors_evaluate_beside_their_rollouts(make_fleet: MakeFleet) -> None:
 def test_what_an_actor_was_evaluating_when_it_died_is_flown_again(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(actors=2)
     start(fleet, 2)
-    victim = fleet._slots[0].actor
+    victim = fleet._pool.slots[0].actor
 
     def never_land(_: Any) -> None:
         actors.actor.fly_episodes = lambda *_, **__: time.sleep(PATIENCE)

@@ -40,7 +40,7 @@ def simulation(think_seconds: float, slowness: float = 1.0, real_actors: bool = 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch("learner.run.learner_group.LearnerActor", LearnerActor))
         if not real_actors:
-            stack.enter_context(mock.patch("actors.fleet.RolloutActor", SimulatedActor))
+            stack.enter_context(mock.patch("actors.actor_pool.RolloutActor", SimulatedActor))
         yield
 
 
@@ -91,7 +91,7 @@ class Observer(Callback):
         if self.begin is None:
             return
         self.actor_megabytes = self._memory.actor_megabytes()
-        calls = [slot.actor.flights.remote() for slot in trainer.fleet._slots if hasattr(slot.actor, "flights")]
+        calls = [slot.actor.flights.remote() for slot in trainer.fleet._pool.slots if hasattr(slot.actor, "flights")]
         self.flights = ray.get(calls)
 
 

@@ -56,7 +56,7 @@ class OneActorFewer(Callback):
             assert trainer.fleet is not None
             assert trainer.fleet.size == 2
             trainer.fleet.config = dataclasses.replace(trainer.fleet.config, actors=1)
-            trainer.fleet._resized = 0.0
+            trainer.fleet._pool._resized = 0.0
 
 
 @pytest.mark.usefixtures("kept_processes")

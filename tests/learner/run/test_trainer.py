@@ -97,7 +97,7 @@ def killed(actor: Any) -> bool:
 
 def flying_actors(trainer: Trainer) -> list[Any]:
     assert trainer.fleet is not None
-    return [slot.actor for slot in trainer.fleet._slots if slot.ready]
+    return [slot.actor for slot in trainer.fleet._pool.slots if slot.ready]
 
 
 def kill_actor(trainer: Trainer) -> None:
