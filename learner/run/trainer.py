@@ -14,23 +14,20 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.check_env import try_out
 from actors.environment_name import parse
-from actors.environments import EnvironmentInfo, describe
+from actors.environments import describe
 from actors.errors import EnvironmentFault, PolicyLostError, UserError
 from actors.fleet import Fleet, Landed
 from actors.policy import Policy
-from actors.registration import registration
 from actors.score import Score
-from actors.vectors import envpool_lacks, require_envpool
+from actors.vectors import envpool_lacks
 from actors.waiting import Waiting
 from learner.commands.signals import stopping_on_signals
 from learner.dataset.joining import EpisodeRecorder
 from learner.dataset.part import public_name
-from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
-from learner.keeping.policies import find_policy
+from learner.run.beginning import begin
 from learner.run.callback import Callback
-from learner.run.config import TrainConfig, overlay
+from learner.run.config import TrainConfig
 from learner.run.counters import Counters
 from learner.run.evaluation import score_of
 from learner.run.evaluator import Evaluator
@@ -38,7 +35,6 @@ from learner.run.initial import Initial
 from learner.run.learner_group import LearnerGroup, LearnerLostError, RolloutLostError
 from learner.run.ray_session import start_ray
 from learner.run.result import Result
-from learner.run.run_directory import RunDirectory
 from learner.run.run_recorder import Checkpoint, RunRecorder
 from learner.run.spares import Spares
 
@@ -79,48 +75,21 @@ class Trainer:
         command: str | None = None,
         initial: Initial | None = None,
     ) -> None:
-        config.require_source()
-        self.environment: EnvironmentInfo = describe(config.env)
-        given = config.env
-        self.config = config = dataclasses.replace(config, env=self.environment.env_id)
-        self._spares = spares
-        if config.optimisation.schedule == "linear" and not config.stop.has_budget:
-            raise UserError(
-                "schedule 'linear' falls to zero at the end of a budget, and target_return is none: "
-                "set total_timesteps, max_episodes, max_seconds or max_updates too, or schedule 'constant'"
-            )
-        try_out(config.env)
-        registration(config.env)  # says now if the actors cannot have it
-        if config.rollout.backend == "envpool":
-            require_envpool(self.environment)
-        if initial:
-            initial.require_fit(config, self.environment)
-        again = overlay(TrainConfig(), config.to_dict(), "this configuration, read again").algorithm
-        if again != config.algorithm:
-            raise UserError(f"{config.algorithm} would be read again as {again}: its options must be plain data")
-        self.directory = RunDirectory(run_dir)
-        self.counters = Counters()
+        beginning = begin(config, run_dir, resume, initial)
+        self._beginning, self._spares, self._callbacks, self._new = beginning, spares, callbacks, not resume
+        self.config, self.environment, self.directory = beginning.config, beginning.environment, beginning.directory
+        self.counters, self.dataset = beginning.counters, beginning.dataset
+        self.learners = LearnerGroup(
+            self.config, self.environment, preset, spares.learners if spares else None, initial, self.dataset
+        )
+        self._preset, self._command = preset, command
+        self.ended = beginning.ended()
+        """What the run came to, if there is nothing left to do."""
         self.fleet: Fleet | None = None
         self.version = 0
         self.learner_restarts = 0
         self.signal: int | None = None
         """The number of the operating system's signal that ends the run; None: none has come."""
-        self._callbacks = callbacks
-        self._new = not resume
-        self.dataset = config.dataset.open_for(self.environment) if config.dataset.dataset else None
-        """The recorded episodes that are learned from; None: actors fly."""
-        self.learners = LearnerGroup(
-            config, self.environment, preset, spares.learners if spares else None, initial, self.dataset
-        )
-        self._preset, self._command = preset, command
-        self._last: Checkpoint | None = None
-        if resume:
-            self._require_same_agent(self.directory.config(), given)
-            self._last = self._load()
-        else:
-            self.directory.require_free()
-        self.ended = self._ended() if self._last else None
-        """What the run came to, if there is nothing left to do."""
         self._stop_reason: str | None = None
         self._began = self._saved = self._shown = 0.0
         self._learner_deaths = 0
@@ -128,48 +97,8 @@ class Trainer:
         """Whether there was a checkpoint since the learner started."""
         self._update: _Update | None = None
         self._waiting = Waiting()
-        self._evaluator = Evaluator(config)
+        self._evaluator = Evaluator(self.config)
         self._winner: Policy | None = None
-
-    def _require_same_agent(self, before: TrainConfig, env_id: str) -> None:
-        """Check that what goes on is what was begun; ``env_id`` is as the caller wrote it, maybe without a version."""
-        if before.env not in (env_id, self.config.env):
-            raise UserError(f"the run in {self.directory} is one of {before.env}: it cannot go on with {env_id}")
-        if before.network != self.config.network:
-            raise UserError(f"the run in {self.directory} goes on with its own {before.network}")
-
-    def _load(self) -> Checkpoint | None:
-        """What the run goes on from, its counters taken over; None: there is no checkpoint yet."""
-        if not has_checkpoint(self.directory.checkpoints):
-            log.warning("%s holds no checkpoint yet: beginning again", self.directory)
-            return None
-        state, counters = load_checkpoint(self.directory.checkpoints)
-        if self.dataset:
-            self.dataset.require_same(state["recorded"])
-        self.counters = Counters(**counters)
-        self._bend_schedule()
-        return Checkpoint(int(state["version"]), state, dataclasses.asdict(self.counters))
-
-    def _ended(self) -> Result | None:
-        record = self.directory.result()
-        if not (record and record["has_ended"] and self.directory.config().stop == self.config.stop):
-            return None
-        policy = find_policy(str(self.directory))
-        return Result(
-            record["reason"], policy, self.directory, self.config, self.counters, bool(record["target_reached"])
-        )
-
-    def _bend_schedule(self) -> None:
-        """Where the budget has changed: from the learning rate of the last update straight to 0 at the new end."""
-        counters, used = self.counters, self._progress()
-        if counters.budget_used in (None, used) or used >= 1:
-            return
-        counters.annealing = counters.progress_remaining / (1 - used)
-        if self.config.optimisation.schedule == "linear":
-            rate = self.config.optimisation.learning_rate * counters.progress_remaining
-            log.warning(
-                "the budget has changed: the learning rate falls from %.2g, where it was, to 0 at the new end", rate
-            )
 
     def stop(self, reason: str) -> None:
         """End the run after the update under way; from a callback or a signal handler."""
@@ -242,7 +171,7 @@ class Trainer:
         if self.config.dataset.dataset:  # the log is published with the policy
             options["dataset.dataset"] = public_name(self.config.dataset.dataset)
         self.recorder = RunRecorder(
-            self.directory, keeping.keep_checkpoints, self._last, options, keeping.upload_seconds
+            self.directory, keeping.keep_checkpoints, self._beginning.last, options, keeping.upload_seconds
         )
         with stopping_on_signals(self._heed):
             try:
