@@ -136,11 +136,14 @@ def _reset(env: gymnasium.Env[Any, Any], env_id: str, seed: int) -> Any:
 
 
 def record_video(
-    policy: Policy, path: str | Path, seed: int, episodes: int = FILMED, max_episode_steps: int = _FILM_STEPS
+    policy: Policy,
+    path: str | Path,
+    seed: int,
+    episodes: int = FILMED,
+    max_episode_steps: int = _FILM_STEPS,
+    deterministic: bool | None = None,
 ) -> list[float]:
     """Film whole episodes in real time, a frame a step, to an mp4 file, written atomically.
-
-    Actions are the most likely ones, or sampled by a policy that acts for a return.
 
     Args:
         policy: who flies.
@@ -148,6 +151,7 @@ def record_video(
         seed: of the first episode; the others count up from it.
         episodes: so many.
         max_episode_steps: where a film is cut if the environment has no limit of its own.
+        deterministic: take the most likely action, or sample as ``fly_episodes`` does; None: as the policy is meant to.
 
     Returns:
         The return of each episode.
@@ -166,18 +170,19 @@ def record_video(
         if isinstance(error.__cause__, TypeError | AssertionError):  # it knows no render_mode
             raise UserError(f"{policy.spec.env_id} renders no pictures: no video") from error
         raise
+    is_sampled = policy.spec.is_sampled if deterministic is None else not deterministic
     path = Path(path)
     path = path if path.suffix == ".mp4" else path.with_name(f"{path.name}.mp4")
     with contextlib.closing(env), replacing(path) as temporary:
         writer: Any = imageio.v2.get_writer(temporary, fps=steps_a_second(env, otherwise=30), macro_block_size=2)
         with contextlib.closing(writer):
-            return [_film(env, policy, seed + episode, writer) for episode in range(episodes)]
+            return [_film(env, policy, seed + episode, is_sampled, writer) for episode in range(episodes)]
 
 
-def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, writer: Any) -> float:
+def _film(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, is_sampled: bool, writer: Any) -> float:
     """One episode, a frame a step; returns its return."""
     env_id = policy.spec.env_id
-    noises = _noise(policy, seed) if policy.spec.is_sampled else None
+    noises = _noise(policy, seed) if is_sampled else None
     observation, memory = _reset(env, env_id, seed), policy.start(1)
     total, done = 0.0, False
     while not done:

@@ -117,5 +117,6 @@ def main(arguments: list[str] | None = None) -> None:
                 open_storage(command.run).write("evaluation.json", json_bytes(score))
         if command.video:
             with console.status("filming"):
-                record_video(asked[-1] if asked else policy, command.video, command.seed)
+                filmed = asked[-1] if asked else policy
+                record_video(filmed, command.video, command.seed, deterministic=command.deterministic)
             say(console, f"video: {command.video}")

@@ -71,6 +71,7 @@ def test_a_film_of_who_acts_for_a_return_is_sampled(tmp_path: Path) -> None:
         [fly_episodes(policy, [seed], deterministic)[0][0] for seed in range(6)] for deterministic in (False, True)
     )
     assert filmed == sampled != greedy
+    assert record_video(policy, tmp_path / "film.mp4", seed=0, episodes=6, deterministic=True) == greedy
 
 
 @pytest.mark.parametrize("slots", [1, 3, 64])
@@ -161,6 +162,8 @@ def test_a_video_shows_every_step(tmp_path: Path, policy: Policy) -> None:
     path = tmp_path / "replay.mp4"
     returns = record_video(policy, path, seed=SEEDS[0], episodes=2)
     assert returns == [fly_one(policy, seed)[0] for seed in SEEDS[:2]]
+    sampled = record_video(policy, tmp_path / "sampled.mp4", seed=SEEDS[0], episodes=2, deterministic=False)
+    assert sampled == fly_episodes(policy, SEEDS[:2], deterministic=False)[0].tolist() != returns
     frames = imageio.v2.mimread(path, memtest=False)
     assert len(frames) == sum(returns)  # a point and a picture for each step
     assert frames[0].shape == (400, 600, 3)
