@@ -17,6 +17,7 @@ if __name__ == "__main__":  # here: what follows takes seconds
 import argparse
 import contextlib
 import dataclasses
+import logging
 import re
 import shlex
 import sys
@@ -56,6 +57,8 @@ from learner.run.run_directory import RunDirectory, json_bytes
 from learner.run.telemetry import Telemetry
 from learner.run.trainer import Trainer
 from learner.run.tuned import Tuned, tuned_for, with_tuned
+
+log = logging.getLogger("touchdown")
 
 _PROG = "python -m learner.train"
 _MORE = "a larger budget, such as --total-timesteps, or another --target-return has it go on"
@@ -159,7 +162,16 @@ def read_command(arguments: list[str]) -> TrainCommand:
         command = dataclasses.replace(command, options=_going_on(command.options, stored))
     if command.resume and command.run_dir not in (None, command.resume):
         raise UserError("--resume goes on in the run's own directory: leave --run-dir out")
+    if idle := _idle(command.options, options):
+        log.warning("%s: changes nothing, as the other options stand", ", ".join(idle))
     return command
+
+
+def _idle(asked: TrainConfig, base: TrainConfig) -> list[str]:
+    """Options of the algorithm that were given, and that do nothing beside the others."""
+    algorithm, before = asked.algorithm, base.algorithm
+    given = [name for name in algorithm.idle_options if getattr(algorithm, name) not in (None, getattr(before, name))]
+    return sorted(f"--{name.replace('_', '-')}" for name in given)
 
 
 def _settings(name: str, algorithm: str, env: str) -> Tuned | None:

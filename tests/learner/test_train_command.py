@@ -56,6 +56,26 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return said
 
 
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        (["--advantage", "critic", "--gae-lambda", "0.9"], "--gae-lambda: changes nothing"),
+        (["--preset", "dqn", "--priority-beta", "0.5", "--priority-alpha", "0.7"], "--priority-alpha, --priority-beta"),
+        (["--preset", "a2c", "--n-epochs", "2"], "--n-epochs: changes nothing"),
+        (["--gae-lambda", "0.9"], ""),
+        (["--preset", "dqn", "--prioritized", "--priority-beta", "0.5"], ""),
+        (["--preset", "vpg"], ""),
+        (["--batch-size", "None"], ""),
+    ],
+    ids=" ".join,
+)
+def test_options_that_change_nothing_are_named(caplog: pytest.LogCaptureFixture, options: list[str], idle: str) -> None:
+    read_command(options)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == bool(idle)
+    assert idle in "".join(said)
+
+
 def wait_for_updates(process: subprocess.Popen[str], run_dir: Path, updates: int) -> None:
     deadline = time.monotonic() + 120
     while len(read_metrics(run_dir / "metrics.jsonl")) < updates:
