@@ -71,10 +71,10 @@ class TrainCommand:
     preset: str = "ppo"
     """Where the options start from. Policy gradients: vpg, bpg, epg, cpg, aac, a2c, ppo, impala; by value: q_learning,
     sarsa, expected_sarsa, nature_dqn, double_dqn, dueling_dqn, prioritized_dqn, dqn, qrdqn, pqn, sac. From pictures:
-    doom, atari. From recordings (--dataset): bc, dt."""
+    doom, atari. From recordings (--dataset): bc, cql, dt."""
     algorithm: str | None = None
-    """policy_gradient, ppo, tabular, dqn, pqn, sac, bc, dt, or your own as package.module:Class, whose options join
-    these; None: the preset's."""
+    """policy_gradient, ppo, tabular, dqn, pqn, sac, bc, cql, dt, or your own as package.module:Class, whose options
+    join these; None: the preset's."""
     config: Path | None = None
     """A JSON file of options, a whole config.json or a part of one, over the preset's and under the command line's."""
     tuned: bool = True

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class BehaviourCloning(Offline):
+class _Imitation(Offline):
+    @property
+    def idle_options(self) -> frozenset[str]:
+        """Those of rewards, which change nothing where actions are imitated."""
+        return super().idle_options | {"gamma", "reward_scale", "reward_clip"}
+
+
+@dataclasses.dataclass(frozen=True)
+class BehaviourCloning(_Imitation):
     """Makes recorded actions likely: −mean log π(a_t | o_t) (Pomerleau 1989)."""
 
     def make_network(self, spec: PolicySpec, critic: Critic) -> ActorCritic:  # noqa: ARG002
@@ -37,7 +45,7 @@ class BehaviourCloning(Offline):
 
 
 @dataclasses.dataclass(frozen=True)
-class DecisionTransformer(Offline):
+class DecisionTransformer(_Imitation):
     """Makes recorded actions likely, given the steps before and the return that came after (Chen et al. 2021)."""
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from actors.errors import UserError, unknown
 from learner.algorithms.algorithm import require_count
+from learner.algorithms.bootstrapping import Bootstrapping
 from learner.algorithms.off_policy import OffPolicy
 from learner.algorithms.value_based import ValueBased
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class DQN(OffPolicy, ValueBased):
-    """Regresses q towards r + γ max q of a target network, on steps from a replay memory (Mnih et al. 2015)."""
+class QRegression(Bootstrapping):
+    """Regresses q towards R + γ^h max q of a target network; see DQN and CQL, which draw their steps."""
 
     double: bool = False
     """The learned network chooses the action that the target network values (van Hasselt et al. 2016)."""
@@ -42,7 +43,7 @@ class DQN(OffPolicy, ValueBased):
 
     @property
     def idle_options(self) -> frozenset[str]:
-        """Those of priorities without them, and the loss of a mean where quantiles have their own."""
+        """The loss of a mean where quantiles have their own, and what the memory leaves."""
         return super().idle_options | ({"td_loss"} if self.n_quantiles > 1 else frozenset())
 
     def require_fit(self, spec: PolicySpec) -> None:
@@ -88,6 +89,11 @@ class DQN(OffPolicy, ValueBased):
         if self.td_loss == "squared":
             return 0.5 * errors.square()
         return huber(errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class DQN(QRegression, OffPolicy, ValueBased):
+    """Regresses q towards r + γ max q of a target network, on steps from a replay memory (Mnih et al. 2015)."""
 
 
 def chosen(quantiles: Tensor, actions: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What all algorithms that learn from a replay memory share: its options, n-step returns, a target network."""
+"""What all algorithms that learn from a replay memory share: its options, and what it is given."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from actors.errors import UserError
-from learner.algorithms.algorithm import Algorithm, Experience, require_between, require_count, require_positive
+from learner.algorithms.algorithm import Experience, require_between, require_count, require_positive
+from learner.algorithms.bootstrapping import Bootstrapping
 from learner.algorithms.returns import n_step
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class OffPolicy(Algorithm):
-    """Learns from steps that any policy flew, as a replay memory draws them, towards what a target network says."""
+class OffPolicy(Bootstrapping):
+    """Learns from steps as a replay memory draws them, whoever flew them."""
 
     buffer_size: int = 50_000
     """Steps that the replay memory holds."""
@@ -34,23 +35,15 @@ class OffPolicy(Algorithm):
     """β at first: how much weights correct for the drawing, up to 1."""
     priority_beta_steps: int = 100_000
     """Environment steps over which β rises to 1."""
-    n_step: int = 1
-    """Rewards that are summed before the target network is asked."""
-    target_update_interval: int = 200
-    """Gradient steps between updates of the target network."""
-    tau: float = 1.0
-    """Share of the way to the learned network that an update of the target goes: 1 copies it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("buffer_size", "n_step", "target_update_interval", "priority_beta_steps"):
+        for name in ("buffer_size", "priority_beta_steps"):
             require_count(name, getattr(self, name))
         require_count("learning_starts", self.learning_starts, 0)
         require_positive("replay_ratio", self.replay_ratio)
         for name in ("priority_alpha", "priority_beta"):
             require_between(name, getattr(self, name), 0, 1)
-        if not 0 < self.tau <= 1:
-            raise UserError(f"tau must lie above 0 and be 1 at most, not {self.tau}")
         if self.batch_size is None:
             raise UserError("batch_size must be a number: minibatches are drawn from a replay memory")
         if self.learning_starts > self.buffer_size:
@@ -93,8 +86,3 @@ class OffPolicy(Algorithm):
         if flown.allows is not None and flown.final_allows is not None:
             columns["next_allows"] = torch.cat([flown.allows, flown.final_allows])[ahead.rows]
         return columns, {}
-
-    def follow(self, network: Any, gradient_steps: int) -> None:
-        """Let the target network follow, if it is time."""
-        if gradient_steps % self.target_update_interval == 0:
-            network.follow(self.tau)

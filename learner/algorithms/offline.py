@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from actors.distribution import Distribution
     from actors.spec import PolicySpec
     from learner.dataset.dataset import Dataset
+    from learner.dataset.windows import Reader
     from learner.memory.memory import Memory
 
 
@@ -31,11 +32,6 @@ class Offline(Algorithm):
         require_count("gradient_steps", self.gradient_steps)
         if self.batch_size is None:
             raise UserError("batch_size must be a number: recordings are not learned from all at once")
-
-    @property
-    def idle_options(self) -> frozenset[str]:
-        """Those of rewards, which change nothing where actions are imitated."""
-        return super().idle_options | {"gamma", "reward_scale", "reward_clip"}
 
     def window(self, spec: PolicySpec) -> int:  # noqa: ARG002
         """Steps of the windows that it learns from."""
@@ -58,12 +54,16 @@ class Offline(Algorithm):
             generator: draws.
             device: where it is learned.
         """
-        from learner.dataset.windows import Windows
         from learner.memory.recorded import Recorded
 
-        length = self.window(spec)
-        windows = Windows(dataset, spec, distribution, length)
-        return Recorded(windows, dataset.lengths, self.windows(spec), self.gradient_steps, generator, device)
+        reader = self.reader(dataset, spec, distribution)
+        return Recorded(reader, dataset.lengths, self.windows(spec), self.gradient_steps, generator, device)
+
+    def reader(self, dataset: Dataset, spec: PolicySpec, distribution: Distribution) -> Reader:
+        """What makes minibatches of recorded steps; arguments as of ``recorded``."""
+        from learner.dataset.windows import Windows
+
+        return Windows(dataset, spec, distribution, self.window(spec))
 
     def windows(self, spec: PolicySpec) -> int:
         """Windows in a minibatch."""

@@ -9,6 +9,7 @@ from typing import Any
 from actors.errors import UserError
 from learner.algorithms.algorithm import Algorithm
 from learner.algorithms.cloning import BehaviourCloning, DecisionTransformer
+from learner.algorithms.conservative import CQL
 from learner.algorithms.dqn import DQN
 from learner.algorithms.naming import find
 from learner.algorithms.policy_gradient import PolicyGradient
@@ -26,6 +27,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "sac": SAC,
     "bc": BehaviourCloning,
     "dt": DecisionTransformer,
+    "cql": CQL,
 }
 
 

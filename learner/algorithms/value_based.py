@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     from learner.networks.torch_policy import TorchPolicy
 
 
+EPSILON_GREEDY = "epsilon_greedy"
+"""The distribution of who takes the most valued action, but for a share ε of steps."""
+
+
+def require_values(action: Space, otherwise: str) -> None:
+    """Make sure that each action can have a value.
+
+    Raises:
+        UserError: actions are not Discrete; ends with what to do.
+    """
+    if not isinstance(action, Discrete):
+        raise UserError(
+            f"each of a number of actions gets a value, and an action here is {action.in_words()}: {otherwise}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class ValueBased(Algorithm):
     """Learns q(o, a), takes the most valued action, and another one for a share ε of steps."""
@@ -36,12 +52,8 @@ class ValueBased(Algorithm):
         Raises:
             UserError: actions are not Discrete.
         """
-        if not isinstance(action, Discrete):
-            raise UserError(
-                f"each of a number of actions gets a value, and an action here is {action.in_words()}: "
-                "presets sac and ppo learn such"
-            )
-        return "epsilon_greedy"
+        require_values(action, "presets sac and ppo learn such")
+        return EPSILON_GREEDY
 
     def epsilon(self, steps: int) -> float:
         """ε after so many environment steps."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from actors import trees
 from actors.distribution import Distribution
+from actors.episode import EpisodeBatch
 from actors.masks import allowed
+from actors.spaces import Space
 from actors.spec import PolicySpec
 from actors.trees import Array, Tree
 from learner.dataset.dataset import Dataset
@@ -17,6 +19,13 @@ from learner.dataset.dataset import Dataset
 STEPS_OF_STATISTICS = 2**17
 """Steps that statistics of observations are taken of, spread over all that are recorded."""
 _CHUNK = 2**14
+
+
+class Reader(Protocol):
+    """Makes columns of recorded steps."""
+
+    def read(self, episodes: Array, firsts: Array) -> dict[str, Array]:
+        """Columns, [W, …] each, of W episodes [W] int64, each from its step ``firsts`` [W] int64 on."""
 
 
 class Windows:
@@ -64,7 +73,7 @@ class Windows:
         left = dataset.lengths[episodes] - firsts
         begins, places = dataset.start[episodes] + firsts, counted(lengths)
         rows = np.repeat(begins, lengths) + places
-        seen = self._seen(batch, rows, begins, lengths, firsts, dataset.segment[episodes])
+        seen, _ = observed(self._spec.observation, batch, begins, lengths, firsts, dataset.segment[episodes])
         to_come = sums_to_come(batch.rewards, begins, left)[np.repeat(np.cumsum(left) - left, lengths) + places]
         is_first = np.repeat(firsts, lengths) + places == 0
         before = batch.actions[np.where(is_first, rows, rows - 1)]
@@ -79,16 +88,6 @@ class Windows:
             steps["allows"] = allowed(seen)
         return steps
 
-    def _seen(self, batch: Any, rows: Array, begins: Array, lengths: Array, firsts: Array, segments: Array) -> Tree:
-        """Observations of those rows, of frames that are seen together all."""
-        newest: Tree = trees.rows(batch.observations, rows)
-        space = self._spec.observation
-        if not space.has_frames:
-            return newest
-        earlier = _frames_before(batch.observations, batch.earlier, begins, firsts, segments)
-        seen: Tree = space.restored(newest, trees.rows(batch.final_observations, segments), earlier, lengths)[0]
-        return seen
-
     def observed(self) -> Iterator[Array]:
         """Encoded observations, [n, inputs] a chunk, of steps that are spread evenly over all episodes."""
         dataset = self._dataset
@@ -101,6 +100,27 @@ class Windows:
             firsts = chosen - (ends - dataset.lengths)[episodes]
             one = Windows(dataset, self._spec, self._distribution, 1)
             yield one.read(episodes, firsts)["observations"][:, 0]
+
+
+def observed(
+    space: Space, batch: EpisodeBatch, begins: Array, lengths: Array, firsts: Array, segments: Array
+) -> tuple[Tree, Tree]:
+    """What was seen in windows of a part, laid end to end, and after each if it is its episode's last: all frames.
+
+    Args:
+        space: of observations.
+        batch: the part.
+        begins: [W]: the first row of each window.
+        lengths: [W]: steps of each.
+        firsts: [W]: steps of the episode before it.
+        segments: [W]: of its episode.
+    """
+    newest = trees.rows(batch.observations, np.repeat(begins, lengths) + counted(lengths))
+    final = trees.rows(batch.final_observations, segments)
+    earlier: Tree = {}
+    if space.has_frames:
+        earlier = _frames_before(batch.observations, batch.earlier, begins, firsts, segments)
+    return space.restored(newest, final, earlier, lengths)
 
 
 def counted(lengths: Array) -> Array:

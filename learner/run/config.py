@@ -165,7 +165,7 @@ class TrainConfig:
             raise UserError(
                 f"{name} learns from recordings: give it --dataset DIRECTORY; python -m learner.record makes one"
                 if self.algorithm.is_offline
-                else f"{name} learns from what it flies, and a dataset is for bc and dt: leave it out"
+                else f"{name} learns from what it flies, and a dataset is for bc, cql and dt: leave it out"
             )
         if self.algorithm.is_offline and not self.stop.has_budget and self.evaluation.eval_every is None:
             raise UserError(

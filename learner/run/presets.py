@@ -171,6 +171,21 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
             "optimisation": {"max_grad_norm": 1.0},
         },
     ],
+    "cql": [
+        _RECORDED,
+        {
+            "network": {"hidden_sizes": [128, 128], "activation": "relu"},
+            "algorithm": {
+                "name": "cql",
+                "gamma": 0.99,
+                "reward_scale": 0.01,
+                "batch_size": 256,
+                "double": True,
+                "n_step": 10,
+                "conservatism": 0.1,
+            },
+        },
+    ],
     "pqn": [
         {
             "rollout": {"n_envs": 64, "n_steps": 32},

@@ -101,7 +101,7 @@ def test_recordings_that_are_compared_on(tmp_path: Path, monkeypatch: pytest.Mon
         (["--losses", "bc", "ppo"], "bc from recordings, ppo from what is flown: compare what learns"),
         (["--peers", "rllib", "--dataset", "{}"], "bc and dt from recordings, rllib from what is flown"),
         (["--losses", "dt"], "dt learns from recordings: give it --dataset DIRECTORY"),
-        (["--losses", "ppo", "--dataset", "{}"], "ppo learns from what it flies, and a dataset is for bc and dt"),
+        (["--losses", "ppo", "--dataset", "{}"], "ppo learns from what it flies, and a dataset is for bc, cql and dt"),
         (["--dataset", "{}/none"], "no dataset in {}/none"),
         (["--dataset", "{}", "--env", "CartPole-v1"], "bc cannot learn CartPole-v1: {} was recorded on"),
         (["--dataset", "{}", "--episodes", "5"], "flies no episodes: give updates or steps instead"),

@@ -14,10 +14,10 @@ TALLY = "tests.actors.fake_environments:Tally-v0"
 STEPS = 8
 
 
-def tallies(count: int, seed: int = 0) -> EpisodeBatch:
-    """Episodes of random actions, as many of ones as not, so that every return comes about as often."""
+def tallies(count: int, seed: int = 0, most: float = 1.0) -> EpisodeBatch:
+    """Episodes of random actions, of which a share is ones that is uniform up to ``most``: 1, and returns are, too."""
     rng = np.random.default_rng(seed)
-    actions = (rng.random((count, STEPS)) < rng.random((count, 1))).astype(np.int64)
+    actions = (rng.random((count, STEPS)) < most * rng.random((count, 1))).astype(np.int64)
     rewards = actions.astype(np.float32)
     return EpisodeBatch(
         observations=np.tile(np.arange(STEPS, dtype=np.float32), count)[:, None],
@@ -34,10 +34,10 @@ def tallies(count: int, seed: int = 0) -> EpisodeBatch:
     )
 
 
-def write_tallies(path: Path, count: int) -> Path:
+def write_tallies(path: Path, count: int, most: float = 1.0) -> Path:
     """A dataset of that many."""
     info = describe(TALLY)
     writer = DatasetWriter(path, TALLY, info.observation, info.action, "test")
-    writer.add(tallies(count), {"policy": "chance"})
+    writer.add(tallies(count, most=most), {"policy": "chance"})
     writer.close()
     return path

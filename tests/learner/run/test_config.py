@@ -429,7 +429,7 @@ def test_what_is_wrong_in_an_older_config_is_one_line() -> None:
     assert "loss 'my:loss': a loss of one's own is a method of an algorithm now" in said({"loss": {"loss": "my:loss"}})
     assert "unknown field of optimisation 'lr_rate'" in said({"update": {"lr_rate": 0.1}})
     assert "loss.loss: must be a name, not ['x']" in said({"loss": {"loss": ["x"]}})
-    assert "unknown loss 'PPO'; known: bc, dqn, dt, policy_gradient, ppo, pqn, sac, tabular" in said(
+    assert "unknown loss 'PPO'; known: bc, cql, dqn, dt, policy_gradient, ppo, pqn, sac, tabular" in said(
         {"loss": {"loss": "PPO"}}
     )
     assert "algorithm is of this one: give either" in said({"loss": {"gamma": 0.9}, "algorithm": {"gamma": 0.8}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
+from actors.spaces import Box
 from actors.spec import PolicySpec
+from learner.algorithms import conservative
 from learner.algorithms.cloning import BehaviourCloning, DecisionTransformer
 from learner.algorithms.offline import Offline
 from learner.algorithms.ppo import PPO
@@ -25,6 +28,7 @@ from tests.learner.dataset.tallies import STEPS, TALLY, write_tallies
 torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
 DT = DecisionTransformer(batch_size=64 * STEPS, gradient_steps=50)
 BC = BehaviourCloning(batch_size=256, gradient_steps=50)
+CQL = conservative.CQL(gamma=0.9, batch_size=256, gradient_steps=50, n_step=2, conservatism=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +39,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def spec_for(dataset: Dataset, algorithm: Offline) -> PolicySpec:
     network: dict[str, Any] = {"hidden_sizes": (16,), "normalize_observations": True}
-    if isinstance(algorithm, BehaviourCloning):
-        return describe(TALLY).policy_spec(**network)
+    if not isinstance(algorithm, DecisionTransformer):
+        info = describe(TALLY)
+        return info.policy_spec(**network, distribution=algorithm.distribution(info.action))
     network |= {"memory": "transformer", "memory_size": 16, "memory_heads": 2, "memory_window": STEPS}
     return describe(TALLY).policy_spec(**network, target_return=dataset.asked)
 
@@ -69,7 +74,32 @@ def test_the_best_episodes_are_better_to_imitate_than_all(dataset: Dataset) -> N
     assert means[0] > means[1] + 2
 
 
-@pytest.mark.parametrize("algorithm", [BC, DT], ids=["bc", "dt"])
+def test_values_find_what_no_episode_shows(tmp_path: Path) -> None:
+    """Of recordings in which no episode is of ones alone."""
+    poor = open_dataset(write_tallies(tmp_path / "poor", 500, most=0.4))
+    assert poor.returns.max() < STEPS
+    learner = learner_of(poor, CQL)
+    for _ in range(4):
+        policy, metrics = learner.update()
+    assert fly_episodes(policy, range(5))[0].mean() == STEPS
+    assert metrics["train/conservative_gap"] > 0
+    assert policy.weights["epsilon"] == 0
+
+
+def test_conservatism_by_hand(dataset: Dataset) -> None:
+    learner = learner_of(dataset, CQL)
+    columns = next(iter(next(iter(learner._memory.draw()))))
+    with torch.no_grad():
+        values = learner.network.q_values(learner.network.standardised(columns["observations"])).numpy()
+        losses = [
+            float(dataclasses.replace(CQL, conservatism=weight).loss(learner.network, columns)[0]) for weight in (0, 2)
+        ]
+    taken = values[np.arange(len(values)), columns["actions"].numpy()]
+    surprise = np.log(np.exp(values.astype(np.float64)).sum(1)) - taken
+    assert losses[1] - losses[0] == pytest.approx(2 * surprise.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", [BC, DT, CQL], ids=["bc", "dt", "cql"])
 def test_a_learner_goes_on_from_its_state_bit_for_bit(dataset: Dataset, algorithm: Offline) -> None:
     short = dataclasses.replace(algorithm, gradient_steps=5)
     one = learner_of(dataset, short, seed=1)
@@ -106,6 +136,10 @@ def test_what_learns_from_recordings_says_what_it_needs() -> None:
         BehaviourCloning(batch_size=None)
     with pytest.raises(UserError, match=r"gradient_steps must be 1 or more"):
         DecisionTransformer(gradient_steps=0)
+    with pytest.raises(UserError, match=r"conservatism must be zero or more"):
+        conservative.CQL(conservatism=-1)
+    with pytest.raises(UserError, match=r"each of a number of actions gets a value.*presets bc and dt"):
+        conservative.CQL().distribution(Box((2,)))
     with pytest.raises(UserError, match=r"memory none is for policy gradients.*must be transformer"):
         DecisionTransformer().require_fit(make_spec())
     transformer = describe(TALLY).policy_spec(hidden_sizes=(16,), memory="transformer", target_return=1.0)

@@ -141,7 +141,7 @@ def test_no_module_is_imported_because_recordings_name_it(recorded: Path) -> Non
     ("arguments", "words"),
     [
         (["--preset", "bc"], r"bc learns from recordings: give it --dataset DIRECTORY"),
-        (["--preset", "ppo", "--dataset", "{}"], r"ppo learns from what it flies, and a dataset is for bc and dt"),
+        (["--preset", "ppo", "--dataset", "{}"], r"ppo learns from what it flies, and a dataset is for bc, cql and dt"),
         (["--preset", "dt", "--dataset", "{}/none"], r"none"),
         (["--preset", "dt", "--dataset", "{}", "--best-share", "0"], r"best_share must lie above 0"),
         (
