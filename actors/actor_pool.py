@@ -137,16 +137,17 @@ class ActorPool:
 
         Of the last two looks that counts which saw more room: an actor that is just ending has its CPU still.
         """
-        if not self.slots:
-            self._look()
+        ids = [_id(slot) for slot in self.slots]
+        if not ids:
+            self._look(ids)
         elif not self._looking.is_alive():
-            self._looking = threading.Thread(target=self._look, daemon=True)
+            self._looking = threading.Thread(target=self._look, args=(ids,), daemon=True)
             self._looking.start()
 
-    def _look(self) -> None:
+    def _look(self, ids: Sequence[str]) -> None:
         if self._config.actors == "auto":
             self._rooms.append(self._room.look(Claim(self._held, self._config.max_outstanding)))
-        self._leaving = on_nodes([_id(slot) for slot in self.slots], draining())
+        self._leaving = on_nodes(ids, draining())
 
     def leaves(self, slot: Slot) -> bool:
         """Whether its actor's machine will be taken, as Ray was told: it begins nothing more."""
@@ -217,9 +218,8 @@ class ActorPool:
             else:
                 self._end(slot)
         self.slots.clear()
-        if (
-            self._config.actors == "auto" and not self._looking.is_alive()
-        ):  # one that looks for a lost head goes with it
+        is_looking = self._looking.is_alive()  # for a lost head, it may be: then its note goes with the head
+        if self._config.actors == "auto" and not is_looking:
             self._room.leave()
 
 
