@@ -46,7 +46,7 @@ def seen(pool: Tensor, places: Tensor, window: int) -> Tensor:
 
 def select(steps: Tensor, rows: Tensor) -> Tensor:
     """Some of T steps, [B, …], in the layout that they have. Indexing is ten times slower where steps are pictures."""
-    if steps.ndim == 4 and steps.is_contiguous(memory_format=torch.channels_last):
+    if steps.ndim == 4 and not steps.is_contiguous():
         return steps.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
     return steps.index_select(0, rows)
 

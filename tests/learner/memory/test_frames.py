@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.memory.frames import FrameRing, Frames, join, seen
+from learner.memory.frames import FrameRing, Frames, join, seen, select
 from learner.memory.replay import Priorities, Replay
 
 WINDOW = 3
@@ -51,6 +51,18 @@ def assert_drawn_as_seen(replay: Replay, stacks: dict[int, tuple[Tensor, Tensor]
                 torch.testing.assert_close(following, stacks[number][1], rtol=0, atol=0)
                 numbers.add(number)
     return numbers
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_steps_are_selected_in_the_layout_that_they_have(window: int) -> None:
+    pool = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (50, 1, 6, 5), np.uint8))
+    steps = seen(pool, torch.arange(10, 40), window)
+    assert steps.is_contiguous(memory_format=torch.channels_last)
+    rows = torch.tensor([7, 0, 7, 29])
+    selected = select(steps, rows)
+    torch.testing.assert_close(selected, steps[rows], rtol=0, atol=0)
+    assert selected.stride() == steps.stride()
+    torch.testing.assert_close(select(rows, torch.tensor([3, 1])), torch.tensor([29, 0]), rtol=0, atol=0)
 
 
 def test_frames_are_read_as_stacks() -> None:
