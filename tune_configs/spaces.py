@@ -120,8 +120,10 @@ def idle_in(config: TrainConfig) -> set[str]:
     """Settings that change nothing as a configuration's others stand, or that it does without."""
     algorithm = config.algorithm
     idle = {f"algorithm.{name}" for name in algorithm.idle_options}
-    if "algorithm.n_epochs" in idle or config.rollout.n_steps is None:
-        idle.add("rollout.n_steps")  # a batch that is learned at once has the size of the preset's
+    if isinstance(algorithm, PolicyGradient) and algorithm.batch_size is None:
+        idle |= {"algorithm.n_epochs", "rollout.n_steps"}  # learned at once, and once, and of the preset's size
+    if config.rollout.n_steps is None:
+        idle.add("rollout.n_steps")
     if isinstance(algorithm, PolicyGradient) and algorithm.ent_coef == 0:
         idle.add("algorithm.ent_coef")  # vpg's and bpg's, which is on no scale of logarithms
     if isinstance(algorithm, OffPolicy):  # a target is copied now and then, or follows all the time

@@ -81,9 +81,10 @@ class PolicyGradient(Algorithm):
 
     @property
     def idle_options(self) -> frozenset[str]:
-        """The critic's without one, λ's without it, and those of minibatches for a batch that is learned at once."""
-        idle = {"vf_coef": not self.estimator.has_critic, "gae_lambda": not self.estimator.has_lambda}
-        idle |= {"n_epochs": self.batch_size is None, "batch_size": self.batch_size is None}
+        """The critic's without one, λ's without it, and that of minibatches for a batch that is learned at once."""
+        is_ours = ":" not in self.advantage  # what a user's function makes of λ nobody knows
+        idle = {"vf_coef": not self.estimator.has_critic, "gae_lambda": is_ours and not self.estimator.has_lambda}
+        idle |= {"batch_size": self.batch_size is None}
         return frozenset(name for name, is_idle in idle.items() if is_idle)
 
     @property

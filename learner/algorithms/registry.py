@@ -58,7 +58,7 @@ def require_sound(kind: type[Algorithm], name: str) -> None:
         is_one = not str(hint).startswith(("ClassVar", "typing.ClassVar", "InitVar", "dataclasses.InitVar"))
         if is_one and option not in options:
             raise UserError(f"algorithm {name!r} has no option {option}: decorate it @dataclass(frozen=True)")
-    ours = [base for base in kind.__mro__ if base in (Algorithm, *ALGORITHMS.values())]
+    ours = [base for base in kind.__mro__ if base.__module__.startswith("learner.algorithms.")]
     methods = {method for base in ours for method in vars(base) if not method.startswith("__")}
     methods -= {option.name for option in dataclasses.fields(ours[0])}
     for option, field in options.items():

@@ -31,8 +31,8 @@ class DatasetConfig:
     """The episodes that a run learns from which flies nothing."""
 
     dataset: str | None = None
-    """A directory of recorded episodes to learn from: a path, s3://… or gs://…; see learner.record. Presets bc and dt
-    learn so; None: actors fly."""
+    """A directory of recorded episodes to learn from: a path, s3://… or gs://…; see learner.record. Presets bc, cql
+    and dt learn so; None: actors fly."""
     best_share: float = 1.0
     """The share of its episodes that is learned from, those of the highest returns."""
 

@@ -40,8 +40,9 @@ class Transitions:
         reward_clip: float,
     ) -> None:
         self._dataset, self._spec, self._distribution = dataset, spec, distribution
-        self._n_step, self._scale, self._clip = n_step, reward_scale, reward_clip
-        self._discounts = gamma ** np.arange(n_step + 1)
+        self._scale, self._clip = reward_scale, reward_clip
+        self._n_step = min(n_step, int(dataset.lengths.max()))
+        self._discounts = gamma ** np.arange(self._n_step + 1)
 
     def read(self, episodes: Array, firsts: Array) -> dict[str, Array]:
         """The steps ``firsts`` of W episodes, by name, [W, …] each.

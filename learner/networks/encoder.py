@@ -63,7 +63,9 @@ class Trunk(nn.Module):
     def forward(self, planes: Tensor) -> Tensor:
         """Features, [B, features], of bytes [B, C, H, W] in any type."""
         device = planes.device.type
-        # Bytes are exact in bfloat16, too. Their layout stays: see ``Frames``.
+        if planes.shape[1] > 1:  # as CPUs convolve fastest; Frames are so already
+            planes = planes.contiguous(memory_format=torch.channels_last)
+        # Bytes are exact in bfloat16, too.
         x = planes.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32)
         for layer in self.layers:
             x = layer(x)

@@ -13,6 +13,7 @@ import pytest
 
 from actors.errors import UserError
 from learner.algorithms.advantages import ESTIMATORS
+from learner.algorithms.dqn import DQN
 from learner.algorithms.policy_gradient import PolicyGradient
 from learner.algorithms.ppo import PPO
 from learner.algorithms.registry import name_of
@@ -340,6 +341,13 @@ class Shadowing(PPO):
 
 
 @dataclasses.dataclass(frozen=True)
+class ShadowingFurther(DQN):
+    """Its option has the name of a method that its base has from another class."""
+
+    targets: float = 1.0  # type: ignore[assignment]
+
+
+@dataclasses.dataclass(frozen=True)
 class Clashing(PPO):
     """Its option has the name of another section's."""
 
@@ -389,6 +397,7 @@ def test_an_algorithm_of_ones_own_keeps_what_it_shares_with_the_presets() -> Non
         ("learner.algorithms.algorithm:Algorithm", "lacks the method loss"),
         (f"{__name__}:Demanding", "its option penalty needs a default"),
         (f"{__name__}:Shadowing", "an option cannot be called policy_loss, which is taken"),
+        (f"{__name__}:ShadowingFurther", "an option cannot be called targets, which is taken"),
         (f"{__name__}:Clashing", "there is an option learning_rate already; call yours otherwise"),
         (f"{__name__}:Mistyped", "its defaults are no plain options: .*penalty"),
         (f"{__name__}:Raising", "its defaults are no plain options: no penalty"),

@@ -11,6 +11,7 @@ import pytest
 
 from actors.errors import UserError
 from learner.dataset.dataset import open_dataset
+from learner.keeping.metrics_log import read_metrics
 from learner.keeping.policies import find_version
 from learner.keeping.storage import open_storage
 from learner.run.callback import Callback
@@ -55,8 +56,8 @@ class OneActorFewer(Callback):
         if metrics["train/n_updates"] == 6:
             assert trainer.fleet is not None
             assert trainer.fleet.size == 2
-            trainer.fleet.config = dataclasses.replace(trainer.fleet.config, actors=1)
-            trainer.fleet._pool._resized = 0.0
+            pool = trainer.fleet._pool
+            pool._config, pool._resized = dataclasses.replace(pool._config, actors=1), 0.0
 
 
 @pytest.mark.usefixtures("kept_processes")
@@ -64,6 +65,6 @@ def test_an_actor_that_ends_before_the_run_has_written_what_it_recorded(tmp_path
     config = cartpole(rollout={"n_envs": 8, "n_steps": 32}, stop={"total_timesteps": 4000}, fleet={"actors": 2})
     trainer = Trainer(dataclasses.replace(config, record=True), tmp_path / "run", callbacks=[OneActorFewer()])
     trainer.run()
-    assert trainer.fleet is not None
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["rollout/actors"] == 1
     writers = {part.rpartition("-")[0] for part in open_dataset(tmp_path / "run" / "recorded").parts}
     assert len(writers) == 2
