@@ -13,7 +13,7 @@ from actors.masks import allowed
 from actors.spec import PolicySpec
 from actors.trees import Array, Tree
 from learner.dataset.dataset import Dataset
-from learner.dataset.windows import observed
+from learner.dataset.windows import from_parts, observed
 
 
 class Transitions:
@@ -55,15 +55,11 @@ class Transitions:
             episodes: [W] int64, of the dataset.
             firsts: [W] int64, each less than that episode's length.
         """
-        columns: dict[str, Array] = {}
-        in_part = self._dataset.in_part[episodes]
-        for part in np.unique(in_part):
-            mine = np.flatnonzero(in_part == part)
-            for name, values in self._of_part(int(part), episodes[mine], firsts[mine]).items():
-                if name not in columns:
-                    columns[name] = np.zeros((len(episodes), *values.shape[1:]), values.dtype)
-                columns[name][mine] = values
-        return columns
+
+        def of_part(part: int, mine: Array) -> tuple[Array, dict[str, Array]]:
+            return mine, self._of_part(part, episodes[mine], firsts[mine])
+
+        return from_parts(self._dataset, episodes, len(episodes), of_part)
 
     def _of_part(self, part: int, episodes: Array, firsts: Array) -> dict[str, Array]:
         dataset, batch = self._dataset, self._dataset.part(part)

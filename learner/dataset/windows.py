@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,17 +52,13 @@ class Windows:
             episodes: [W] int64, of the dataset.
             firsts: [W] int64, each less than that episode's length.
         """
-        columns: dict[str, Array] = {}
-        in_part = self._dataset.in_part[episodes]
-        for part in np.unique(in_part):
-            mine = np.flatnonzero(in_part == part)
+
+        def of_part(part: int, mine: Array) -> tuple[Array, dict[str, Array]]:
             lengths = np.minimum(self._dataset.lengths[episodes[mine]] - firsts[mine], self._length)
-            steps = self._of_part(int(part), episodes[mine], firsts[mine], lengths)
             rows = np.repeat(mine * self._length, lengths) + counted(lengths)
-            for name, values in steps.items():
-                if name not in columns:
-                    columns[name] = np.zeros((len(episodes) * self._length, *values.shape[1:]), values.dtype)
-                columns[name][rows] = values
+            return rows, self._of_part(part, episodes[mine], firsts[mine], lengths)
+
+        columns = from_parts(self._dataset, episodes, len(episodes) * self._length, of_part)
         return {
             name: column.reshape(len(episodes), self._length, *column.shape[1:]) for name, column in columns.items()
         }
@@ -100,6 +96,28 @@ class Windows:
             firsts = chosen - (ends - dataset.lengths)[episodes]
             one = Windows(dataset, self._spec, self._distribution, 1)
             yield one.read(episodes, firsts)["observations"][:, 0]
+
+
+def from_parts(
+    dataset: Dataset, episodes: Array, rows: int, read: Callable[[int, Array], tuple[Array, dict[str, Array]]]
+) -> dict[str, Array]:
+    """Columns of so many rows, by name, filled from each part that holds some of these episodes; zeros elsewhere.
+
+    Args:
+        dataset: the episodes.
+        episodes: [W] int64, of the dataset.
+        rows: of a column.
+        read: for a part, and which of the W are in it, the rows that these fill and the columns' values there.
+    """
+    columns: dict[str, Array] = {}
+    in_part = dataset.in_part[episodes]
+    for part in np.unique(in_part):
+        places, found = read(int(part), np.flatnonzero(in_part == part))
+        for name, values in found.items():
+            if name not in columns:
+                columns[name] = np.zeros((rows, *values.shape[1:]), values.dtype)
+            columns[name][places] = values
+    return columns
 
 
 def observed(
