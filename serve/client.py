@@ -39,13 +39,13 @@ class Action(NamedTuple):
     """[A] of discrete actions, or [n, A], where a policy goes by them: the return that is expected of each, discounted
     and in the units of the rewards that were learned from."""
     mean: Array | None
-    """Of continuous actions."""
+    """Means of continuous actions' components; None where actions are not continuous."""
     std: Array | None
     """Standard deviations of continuous actions' components; of many observations a row each where they differ."""
     policy: str
     version: int
     memory: Any = None
-    """Of a policy that remembers: what to send with the same episode's next observation; of many a list."""
+    """What to send with the same episode's next observation, of many a list; None: the policy remembers nothing."""
 
 
 class RequestError(UserError):
@@ -91,7 +91,7 @@ class _Client:
         }
 
     def _attempts(self) -> Any:
-        """To iterate over, with ``for`` or ``async for``: contexts that each hold one attempt."""
+        """Contexts that each hold one attempt, to iterate over with ``for`` or ``async for``."""
         return stamina.retry_context(
             on=_wait_for, attempts=None, timeout=self._patience, wait_initial=0.02, wait_jitter=0.1, wait_max=2.0
         )

@@ -28,7 +28,7 @@ _SLOTS = 64
 """Environments that a task steps together, of small observations, and how many episodes each of them flies."""
 _EPISODES_PER_SLOT = 4
 _LARGE_SLOTS = 8
-"""Of large observations, each of which flies one episode: a task holds them all until they have ended."""
+"""Environments that a task steps together, of large observations: one episode each, all of which it holds till then."""
 _LARGE = 1024
 """Bytes from which on an observation is large."""
 _EXPLORING = 2

@@ -82,7 +82,7 @@ class Replay:
         self._pictures: set[str] = set()
         """Columns that hold places in the ring of frames."""
         self._lost = 0
-        """Of the steps that are held, the oldest so many whose frames are no longer."""
+        """How many of the steps that are held, the oldest, have frames that are no longer."""
 
     def __len__(self) -> int:
         """Steps that it holds."""

@@ -32,7 +32,7 @@ class Beginning:
     """A run that can begin, or go on."""
 
     config: TrainConfig
-    """With the whole name of its environment."""
+    """What to train; its environment has its whole name."""
     environment: EnvironmentInfo
     directory: RunDirectory
     dataset: Dataset | None

@@ -54,7 +54,7 @@ class DecisionTransformer:
     window: int
     """Steps that it attends to: its ``max_length``."""
     version: str | None
-    """Of transformers, where it was saved."""
+    """The version of transformers that saved it; None: its file does not say."""
 
     @property
     def network(self) -> dict[str, Any]:

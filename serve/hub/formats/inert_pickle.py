@@ -162,7 +162,7 @@ class _Machine:
         self._update(self._pop_to_mark())
 
     def _update(self, items: list[Any]) -> None:
-        """Of a record, an OrderedDict say, items are not kept."""
+        """Enter items into a dictionary; those of a record, an OrderedDict say, are not kept."""
         keys, values = items[::2], items[1::2]
         if not isinstance(self._stack[-1], dict | Record) or len(keys) != len(values):
             raise TypeError("entries of what is no dictionary")
