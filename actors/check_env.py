@@ -20,10 +20,10 @@ from gymnasium.utils.env_checker import check_env
 
 from actors.environments import describe, stacked
 from actors.errors import EnvironmentFault, UserError
-from actors.gymnasium_spaces import space_of
+from actors.gymnasium_spaces import action_space_of, space_of
 from actors.making import fault, make_gymnasium
 from actors.masks import MASK
-from actors.parts import Parts
+from actors.parts import Parts, num_continuous
 from actors.trees import leaves
 
 log = logging.getLogger("touchdown")
@@ -69,10 +69,21 @@ def try_out(env_id: str, steps: int = 1) -> list[int]:
 
 def _random_action(space: gymnasium.Space[Any], observation: Any) -> Any:
     """One that the observation's mask allows, if it has one."""
-    spaces, mask = gymnasium.spaces, observation.get(MASK) if isinstance(observation, dict) else None
-    if mask is None or not isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+    mask, ours = observation.get(MASK) if isinstance(observation, dict) else None, action_space_of(space)
+    if mask is None or ours is None or num_continuous(ours):
         return space.sample()
-    allows = (np.ravel(mask) > 0).astype(np.int8)
+    return _allowed_action(space, (np.ravel(mask) > 0).astype(np.int8))
+
+
+def _allowed_action(space: Any, allows: Any) -> Any:
+    """A random one of what a mask allows, [A] int8: a number for each action, choice or switch."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        named = dict(space.items() if isinstance(space, spaces.Dict) else enumerate(space))
+        sizes = [getattr(action_space_of(part), "inputs", 0) for part in named.values()]
+        own = np.split(allows, np.cumsum(sizes)[:-1])
+        chosen = {name: _allowed_action(named[name], mask) for name, mask in zip(named, own, strict=True)}
+        return chosen if isinstance(space, spaces.Dict) else (*chosen.values(),)
     if isinstance(space, spaces.Discrete):
         return space.sample(allows)
     if isinstance(space, spaces.MultiBinary):

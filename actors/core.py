@@ -7,7 +7,7 @@ of which the first are what the output layer reads.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.trees import Array
 
@@ -72,8 +72,8 @@ class Core(ABC):
     def step(self, x: Array, memory: Array) -> Array:
         """The memory after a step, [B, M] float32, of inputs [B, inputs] and the memory before, [B, M]."""
 
-    def acted(self, memory: Array, actions: Array) -> Array:  # noqa: ARG002
-        """The memory once actions [B, *act], as the environment takes them, are chosen after ``step``."""
+    def acted(self, memory: Array, actions: Any) -> Array:  # noqa: ARG002
+        """The memory once actions, as the environment takes them, are chosen after ``step``."""
         return memory
 
     def rewarded(self, memory: Array, rewards: Array) -> Array:  # noqa: ARG002

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from actors.episode import Array
 from actors.spaces import Space
+from actors.trees import Tree
 
 if TYPE_CHECKING:
     from actors.spec import PolicySpec
@@ -24,8 +26,6 @@ class Distribution(ABC):
     """What actions it is for."""
     labels: list[str]
     """What each of the A numbers is of, for a person."""
-    can_be_masked = True
-    """Whether a number can be forbidden by a mask: it is then set to -1e30."""
     unlearned: frozenset[str] = frozenset()
     """Those of its weights that no gradient changes."""
     sees_hidden = False
@@ -70,13 +70,13 @@ class Distribution(ABC):
         """What a learner has to know later of how actions were chosen, by name: [B, …] each."""
         return {"log_prob": self.log_prob(parameters, actions)}
 
-    def flyable(self, actions: Array) -> Array:
-        """Actions as the environment takes them, of actions as they were sampled."""
+    def flyable(self, actions: Array) -> Any:
+        """Actions as the environment takes them, [B, *act] or a tree of these, of actions as they were sampled."""
         return actions
 
-    def as_sampled(self, actions: Array) -> Array:
-        """Actions as they would have been sampled, of actions [B, *act] as the environment takes them."""
-        return actions
+    def as_sampled(self, actions: Any) -> Array:
+        """Actions as they would have been sampled, of actions as the environment takes them: see ``flyable``."""
+        return np.asarray(actions)
 
     def can_act(self, allows: Array) -> Array:
         """Which rows of a mask [B, A] leave an action: [B] bool."""
@@ -87,10 +87,10 @@ class Distribution(ABC):
         return []
 
     @abstractmethod
-    def shown(self, parameters: Array) -> dict[str, Array]:
+    def shown(self, parameters: Array) -> Mapping[str, Tree]:
         """What a person may see of it, by name, a row for each: what ``/act`` answers beside the action."""
 
     @property
-    def shown_once(self) -> dict[str, Array]:
+    def shown_once(self) -> Mapping[str, Tree]:
         """What else a person may see, which no observation changes."""
         return {}

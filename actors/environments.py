@@ -11,16 +11,15 @@ import numpy as np
 
 from actors.distributions import distribution_for
 from actors.environment_name import parse
-from actors.episode import Array
 from actors.errors import UserError
-from actors.gymnasium_spaces import bounded, space_of
+from actors.gymnasium_spaces import action_space_of, space_of
 from actors.making import make_gymnasium
-from actors.spaces import Box, Space
+from actors.parts import num_continuous
+from actors.spaces import Space
 from actors.spec import PolicyNetwork, PolicySpec
 from actors.trees import Tree
 
 _SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary"
-_WHOLE = (gymnasium.spaces.Discrete, gymnasium.spaces.MultiDiscrete, gymnasium.spaces.MultiBinary)
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an episode is cut where nothing else ends it: Atari's half an hour, the longest limit in use."""
 
@@ -65,7 +64,7 @@ class EnvironmentInfo:
         observation = self.observation
         if observation.dtype == "float64" and not shape.normalize_observations:
             observation = observation.form  # which single precision holds well enough
-        scales = scale_actions and isinstance(self.action, Box)
+        scales = scale_actions and num_continuous(self.action) > 0
         family = distribution or distribution_for(self.action)
         return PolicySpec(
             self.env_id, observation, self.action, family, scales, shape, version, trained or {}, target_return
@@ -85,13 +84,21 @@ def stacked(space: Space, observations: Sequence[Any], env_id: str, method: str)
     return column
 
 
-def fitting(actions: Array, space: gymnasium.Space[Any]) -> Array:
-    """Actions [B, *act] in the type of an environment's own space, and within its bounds as that type has them."""
-    if isinstance(space, gymnasium.spaces.Box) and actions.dtype != space.dtype:
-        return np.asarray(np.clip(actions.astype(space.dtype), space.low, space.high))
-    if isinstance(space, gymnasium.spaces.MultiDiscrete | gymnasium.spaces.MultiBinary):
-        return actions.astype(space.dtype, copy=False)
-    return actions
+def fitting(actions: Any, space: gymnasium.Space[Any]) -> Sequence[Any]:
+    """Actions, [B, *act] or a tree of these, one by one as an environment takes them: in the types of its own space,
+    and within its bounds as these have them."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict):
+        columns = [fitting(actions[name], part) for name, part in space.items()]
+        return [dict(zip(space, action, strict=True)) for action in zip(*columns, strict=True)]
+    if isinstance(space, spaces.Tuple):
+        return [*zip(*(fitting(actions[str(i)], part) for i, part in enumerate(space)), strict=True)]
+    if isinstance(space, spaces.Box) and actions.dtype != space.dtype:
+        actions = np.asarray(np.clip(actions.astype(space.dtype), space.low, space.high))
+    elif isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+        actions = actions.astype(space.dtype, copy=False)
+    one_by_one: Sequence[Any] = actions
+    return one_by_one
 
 
 def describe(env_id: str) -> EnvironmentInfo:
@@ -145,9 +152,12 @@ def action_of(env_id: str, space: gymnasium.Space[Any]) -> Space:
     Raises:
         UserError: it is not supported.
     """
-    if isinstance(space, gymnasium.spaces.Box):
-        if np.issubdtype(np.dtype(space.dtype), np.floating):
-            return bounded(space)
-    elif isinstance(space, _WHOLE) and (found := space_of(space)):
-        return found
-    raise UserError(f"{env_id} has actions {space}; supported are {_SUPPORTED}, the Box one of floats")
+    try:
+        found = action_space_of(space)
+    except UserError as error:
+        raise UserError(f"{env_id} has actions {space}: {error}") from error
+    if found is None:
+        raise UserError(
+            f"{env_id} has actions {space}; supported are {_SUPPORTED}, Dict and Tuple, the Box one of floats"
+        )
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +39,9 @@ class EpisodeBatch:
     observations: Tree
     """[T, *obs] of the policy's observation space, an array or a tree of arrays: o_t; of frames that are seen together
     the newest."""
-    actions: Array
-    """[T, …]: a_t as the policy's distribution sampled it, before any clipping to bounds, and from 0 where discrete."""
+    actions: Any
+    """[T, …]: a_t as the policy's distribution sampled it, before any clipping to bounds, and from 0 where discrete. In
+    recordings as the environment takes it, of several parts a tree."""
     rewards: Array
     """[T] float32: r_{t+1}, unscaled."""
     notes: dict[str, Array]

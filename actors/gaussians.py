@@ -32,7 +32,6 @@ class Gaussian(Distribution):
     """
 
     space = Box
-    can_be_masked = False
 
     def __init__(self, log_std: Array, bounds: ActionBounds, shape: tuple[int, ...]) -> None:
         self.log_std, self.bounds, self.shape = log_std, bounds, shape
@@ -160,7 +159,6 @@ class SquashedGaussian(Distribution):
     """
 
     space = Box
-    can_be_masked = False
 
     def __init__(self, bounds: ActionBounds, shape: tuple[int, ...]) -> None:
         self.bounds, self.shape = bounds, shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -33,18 +34,34 @@ def space_of(space: gymnasium.Space[Any], frames: int = 1) -> Space | None:
         return MultiDiscrete(tuple(space.nvec.ravel().tolist()), tuple(space.shape), start if any(start) else ())
     if isinstance(space, spaces.MultiBinary):
         return MultiBinary(tuple(space.shape))
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        named = [*space.items()] if isinstance(space, spaces.Dict) else [*enumerate(space)]
-        for name, _ in named:
-            if isinstance(space, spaces.Dict) and not isinstance(name, str):
-                raise UserError(f"parts must be named by text, not {name!r}")
-        parts = {str(name): space_of(part) for name, part in named}
-        if parts and None not in parts.values():
-            return Parts(parts, isinstance(space, spaces.Tuple))  # type: ignore[arg-type]
-    return None
+    return _parts_of(space, space_of)
 
 
-def bounded(space: gymnasium.spaces.Box) -> Box:
+def action_space_of(space: gymnasium.Space[Any]) -> Space | None:
+    """A space of actions as one of ours, a Box of floats with its bounds; None: there is none like it."""
+    if isinstance(space, gymnasium.spaces.Box):
+        return _bounded(space) if np.issubdtype(np.dtype(space.dtype), np.floating) else None
+    if isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
+        return _parts_of(space, action_space_of)
+    return space_of(space)
+
+
+def _parts_of(space: gymnasium.Space[Any], part_of: Callable[[Any], Space | None]) -> Parts | None:
+    """A Dict or a Tuple, each part of which becomes one of ours; None: it is neither, or a part cannot."""
+    spaces = gymnasium.spaces
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        return None
+    named = [*space.items()] if isinstance(space, spaces.Dict) else [*enumerate(space)]
+    for name, _ in named:
+        if isinstance(space, spaces.Dict) and not isinstance(name, str):
+            raise UserError(f"parts must be named by text, not {name!r}")
+    parts = {str(name): part_of(part) for name, part in named}
+    if not parts or None in parts.values():
+        return None
+    return Parts(parts, isinstance(space, spaces.Tuple))  # type: ignore[arg-type]
+
+
+def _bounded(space: gymnasium.spaces.Box) -> Box:
     """Continuous actions, with bounds; those beyond a 32-bit float are none."""
     most = np.finfo(np.float32).max
     ends = (space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel())

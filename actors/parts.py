@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from actors.errors import UserError
-from actors.spaces import Space
+from actors.spaces import Box, Space
 from actors.trees import Array
 
 _NOT_IN_NAMES = '."\\'
@@ -83,6 +83,12 @@ class Parts(Space):
             for name in names
         }
 
+    def unstack(self, values: Any) -> Sequence[Any]:
+        """The values of a column one by one, as an environment has them: dictionaries, or tuples, of parts."""
+        columns = [space.unstack(values[name]) for name, space in self.spaces.items()]
+        each = zip(*columns, strict=True)
+        return [*each] if self.is_tuple else [dict(zip(self.spaces, value, strict=True)) for value in each]
+
     def copied(self, values: Any) -> Any:
         """A copy of each part's column, in the part's types."""
         return {name: space.copied(values[name]) for name, space in self.spaces.items()}
@@ -129,3 +135,17 @@ class Parts(Space):
         """What each part of a value is, for a person."""
         parts = "; ".join(f"{name}: {space.in_words()}" for name, space in self.spaces.items())
         return f"{'a list' if self.is_tuple else 'an object'} of ({parts})"
+
+
+def leaf_spaces(space: Space, name: str = "") -> Iterator[tuple[str, Space]]:
+    """The spaces of leaves and their places in a value's tree, as ``trees.leaves`` tells these; ``name`` is its own."""
+    if isinstance(space, Parts):
+        for key, part in space.spaces.items():
+            yield from leaf_spaces(part, f"{name}.{key}" if name else key)
+    else:
+        yield name, space
+
+
+def num_continuous(space: Space) -> int:
+    """How many continuous components an action has, in all its parts."""
+    return sum(leaf.inputs for _, leaf in leaf_spaces(space) if isinstance(leaf, Box))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -37,13 +38,13 @@ class Step:
     """[B, A]: what the network makes of the observations: the distribution's parameters; [B, P] where they are more."""
     sampled: Array
     """[B] or [B, A]: actions as the distribution gave them, which is what a learner learns from."""
-    actions: Array
-    """[B, *act]: as the environment takes them, within its bounds."""
+    actions: Any
+    """[B, *act], or of several parts a tree of these: as the environment takes them, within its bounds."""
     memory: Memory
     """The policy's memory for the next step of the same episodes."""
 
     @property
-    def shown(self) -> dict[str, Array]:
+    def shown(self) -> Mapping[str, Tree]:
         """What a person may see of the choice, by name, [B, …]: see ``Distribution.shown``."""
         return self.distribution.shown(self.parameters)
 
@@ -167,8 +168,8 @@ class Policy:
         actions = self.distribution.flyable(sampled)
         return Step(self.distribution, parameters, sampled, actions, self.acted(memory, actions))
 
-    def acted(self, memory: Memory, actions: Array) -> Memory:
-        """The memory of a step, in which somebody else chose the actions, [B, *act], as the environment takes them."""
+    def acted(self, memory: Memory, actions: Any) -> Memory:
+        """The memory of a step, in which somebody else chose the actions, as the environment takes them."""
         return {CORE: self._core.acted(memory[CORE], actions)} if self._core else memory
 
     def rewarded(self, memory: Memory, rewards: Array) -> Memory:
@@ -194,7 +195,7 @@ class Policy:
         """What a learner has to know later of how it chose, by name: see ``Distribution.notes``."""
         return self.distribution.notes(parameters, sampled)
 
-    def act(self, observations: Tree, rng: np.random.Generator | None = None) -> Array:
+    def act(self, observations: Tree, rng: np.random.Generator | None = None) -> Any:
         """Actions for the first step of a batch of episodes, or for any step where the policy has no memory.
 
         Args:
@@ -202,7 +203,8 @@ class Policy:
             rng: the source of randomness; None takes the most likely actions.
 
         Returns:
-            [B, *act], as the environment takes them.
+            [B, *act], as the environment takes them; of several parts a tree of these, of which
+            ``spec.action.unstack`` makes what an environment steps with.
         """
         count = length(observations)
         noise = None if rng is None else self.distribution.noise(rng, (count,))

@@ -18,7 +18,7 @@ from actors.files import INFINITIES
 from actors.gpt2 import GPT2
 from actors.layers import ACTIVATIONS
 from actors.masks import MASK, has_mask
-from actors.parts import Parts
+from actors.parts import Parts, leaf_spaces, num_continuous
 from actors.pictures import Picture, pictures_in
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.trunks import features_of, read_trunk, trunk_shapes
@@ -168,8 +168,11 @@ class PolicySpec:
         kind = DISTRIBUTIONS[self.distribution]
         if not isinstance(self.action, kind.space):
             raise UserError(f"a {self.distribution} distribution is not over actions of kind {self.action.kind}")
-        if isinstance(self.action, Box) and not self.action.low:
-            raise UserError("continuous actions must have bounds, infinite ones maybe: low and high are missing")
+        for _, leaf in leaf_spaces(self.action):
+            if isinstance(leaf, Picture):
+                raise UserError("actions are no pictures")
+            if isinstance(leaf, Box) and not leaf.low:
+                raise UserError("continuous actions must have bounds, infinite ones maybe: low and high are missing")
         if not 0 <= self.version < 2**63:
             raise UserError("version must be zero or more, and below 2**63")
         if self.is_masked:
@@ -206,14 +209,14 @@ class PolicySpec:
     @property
     def is_masked(self) -> bool:
         """Whether its observations say which actions are allowed: see ``actors.masks``."""
-        return has_mask(self.observation) and DISTRIBUTIONS[self.distribution].can_be_masked
+        return has_mask(self.observation) and not num_continuous(self.action)
 
     @property
     def is_sampled(self) -> bool:
         """Whether it samples its actions where nobody says how it acts: taking the most likely ones, a policy that
         acts for a return soon repeats itself. Continuous ones it does not: their means are no repetition, and the noise
         of whom it learned from was theirs."""
-        return self.target_return is not None and not isinstance(self.action, Box)
+        return self.target_return is not None and not num_continuous(self.action)
 
     @functools.cached_property
     def seen(self) -> Space:

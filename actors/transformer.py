@@ -7,12 +7,14 @@ and values are kept in a ring, so that a step computes one token.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from actors.core import Core
+from actors.errors import UserError
 from actors.layers import normalized
+from actors.parts import Parts
 from actors.trees import Array
 
 if TYPE_CHECKING:
@@ -49,6 +51,18 @@ class Transformer(Core):
         self._action = slice(self.units + 2, self.units + 2 + spec.action.inputs)
         self._numbers = self._action.stop + network.memory_layers * 2 * self._window * self.units
         self._bias = alibi(self._heads, self._window)
+
+    @classmethod
+    def require_fit(cls, spec: PolicySpec) -> None:
+        """Make sure that its actions have one part.
+
+        Raises:
+            UserError: they have several.
+        """
+        if isinstance(spec.action, Parts):
+            raise UserError(
+                "a transformer remembers actions of one part, and these have several: preset bc learns them"
+            )
 
     @classmethod
     def weight_shapes(cls, spec: PolicySpec) -> dict[str, tuple[int, ...]]:
@@ -100,8 +114,8 @@ class Transformer(Core):
         memory[:, self._steps] += 1
         return memory
 
-    def acted(self, memory: Array, actions: Array) -> Array:
-        """The memory with the action that was taken, [B, *act], which the next token tells of."""
+    def acted(self, memory: Array, actions: Any) -> Array:
+        """The memory with the action that was taken, as the environment takes it, which the next token tells of."""
         memory[:, self._action] = self._encode(actions)
         return memory
 

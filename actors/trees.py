@@ -57,6 +57,18 @@ def put(tree: Any, index: Any, values: Any) -> None:
         tree[index] = values
 
 
+def grown(leaves: Mapping[str, Array]) -> Any:
+    """The tree of leaves by their places, as ``leaves`` tells these."""
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *above, last = name.split(".")
+        inner = tree
+        for key in above:
+            inner = inner.setdefault(key, {})
+        inner[last] = leaf
+    return tree
+
+
 def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Array]]:
     """Each leaf, and its place in the tree with a dot between names; ``name`` is the tree's own."""
     if not isinstance(tree, dict):

@@ -44,11 +44,11 @@ class Environments(Protocol):
         ``seed``: begin the random streams of all slots anew, from this; None: they go on.
         """
 
-    def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
+    def step(self, actions: Any, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step the slots named, in increasing order.
 
         Args:
-            actions: [k] or [k, *act].
+            actions: [k] or [k, *act], or of several parts a tree of these.
             slots: [k] int, a subset of range(num_envs).
 
         Returns:
@@ -87,21 +87,21 @@ class GymnasiumEnvironments:
         self._seeds[slot] = None  # seeded once; later episodes continue its random stream
         return observation
 
-    def step(self, actions: Array, slots: Array) -> tuple[Tree, Array, Array, Array]:
+    def step(self, actions: Any, slots: Array) -> tuple[Tree, Array, Array, Array]:
         """Step these slots, one after another: observations, rewards, terminated, truncated, each [k, …]."""
         count = len(slots)
         observations: list[Any] = []
         rewards = np.zeros(count, np.float32)
         terminated = np.zeros(count, bool)
         truncated = np.zeros(count, bool)
-        actions = fitting(actions, self._envs[0].action_space)
+        flown = fitting(actions, self._envs[0].action_space)
         for i, slot in enumerate(slots.tolist()):
             if self._done[slot]:
                 observations.append(self._reset(slot))
                 self._done[slot] = False
                 continue
             try:
-                observation, reward, terminated[i], truncated[i], _ = self._envs[slot].step(actions[i])
+                observation, reward, terminated[i], truncated[i], _ = self._envs[slot].step(flown[i])
                 rewards[i] = reward
             except Exception as error:
                 raise fault(self._env_id, "step", error) from error

@@ -11,8 +11,9 @@ import numpy as np
 
 from actors.episode import Array
 from actors.errors import UserError
-from actors.gymnasium_spaces import space_of
+from actors.gymnasium_spaces import action_space_of
 from actors.masks import MASK
+from actors.parts import num_continuous
 
 _MOST_ROWS = 10_000_000
 
@@ -21,7 +22,7 @@ class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordCo
     """Puts what says which actions are allowed into the observations, where policies heed it: see ``actors.masks``.
 
     Args:
-        env: with Discrete, MultiDiscrete or MultiBinary actions.
+        env: without continuous actions.
         method: of the environment, which answers the mask, as sb3-contrib's ``action_masks``; None: it is
             ``info["action_mask"]``, as Taxi's.
 
@@ -32,8 +33,8 @@ class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordCo
     def __init__(self, env: gymnasium.Env[Any, Any], method: str | None = None) -> None:
         gymnasium.utils.RecordConstructorArgs.__init__(self, method=method)
         gymnasium.Wrapper.__init__(self, env)
-        actions = None if isinstance(env.action_space, gymnasium.spaces.Box) else space_of(env.action_space)
-        if actions is None:
+        actions = action_space_of(env.action_space)
+        if actions is None or num_continuous(actions):
             raise UserError(f"actions {env.action_space} cannot be masked")
         self._method, self._size = method, actions.inputs
         self._is_dict = isinstance(env.observation_space, gymnasium.spaces.Dict)

@@ -43,7 +43,7 @@ class CQL(QRegression, Offline):
         Raises:
             UserError: actions are not Discrete.
         """
-        require_values(action, "presets bc and dt learn such from recordings")
+        require_values(action, "preset bc learns such from recordings")
         return EPSILON_GREEDY
 
     def begin(self, network: QNetwork, steps: int) -> None:  # noqa: ARG002

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from actors.action_bounds import ActionBounds
 from actors.errors import UserError
 from actors.pictures import pictures_in
-from actors.spaces import Box, Space
+from actors.spaces import Box, Discrete, Space
 from learner.algorithms.algorithm import require_positive
 from learner.algorithms.off_policy import OffPolicy
 
@@ -55,7 +55,8 @@ class SAC(OffPolicy):
         """
         if not isinstance(action, Box):
             raise UserError(
-                f"sac learns continuous actions, and these are {action.in_words()}: presets dqn, pqn and ppo learn such"
+                f"sac learns continuous actions, and these are {action.in_words()}: "
+                f"{'presets dqn, pqn and ppo learn' if isinstance(action, Discrete) else 'preset ppo learns'} such"
             )
         if not ActionBounds(action.low, action.high, True).all_scaled:
             raise UserError("sac's actions lie between bounds, and a component of these lacks one: take preset ppo")

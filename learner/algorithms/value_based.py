@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from actors.errors import UserError
-from actors.spaces import Discrete, Space
+from actors.spaces import Box, Discrete, Space
 from learner.algorithms.algorithm import Algorithm, require_between, require_count
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class ValueBased(Algorithm):
         Raises:
             UserError: actions are not Discrete.
         """
-        require_values(action, "presets sac and ppo learn such")
+        others = "presets sac and ppo learn" if isinstance(action, Box) else "preset ppo learns"
+        require_values(action, f"{others} such")
         return EPSILON_GREEDY
 
     def epsilon(self, steps: int) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from actors.core import CORE
 from actors.errors import UserError
+from actors.parts import num_continuous
 from actors.policy import Memory, Policy, Step
 from actors.seeds import Seed
 from actors.spaces import Box
@@ -74,6 +75,8 @@ def require_random(policy: Policy, epsilon: float) -> tuple[Array, Array] | None
         raise UserError(f"epsilon must lie between 0 and 1, not {epsilon:g}")
     space = policy.spec.action
     if not isinstance(space, Box):
+        if epsilon and num_continuous(space):
+            raise UserError(f"{policy.spec.env_id}: actions with a continuous part cannot be random: leave epsilon out")
         return None
     low, high = (np.reshape(np.array(ends), space.shape) for ends in (space.low, space.high))
     if epsilon and not (np.isfinite(low).all() and np.isfinite(high).all()):

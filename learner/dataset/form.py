@@ -10,7 +10,7 @@ import numpy as np
 from actors.environment_name import parse
 from actors.errors import UserError
 from actors.files import json_text, read_json
-from actors.parts import Parts
+from actors.parts import Parts, leaf_spaces
 from actors.pictures import Picture
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.spec import read_space
@@ -48,7 +48,8 @@ class Form:
 
     def __post_init__(self) -> None:
         parse(self.env_id)
-        action_dtype(self.action)
+        for _, space in leaf_spaces(self.action):
+            action_dtype(space)
 
     def columns(self) -> dict[str, Column]:
         """The columns of each part, by their names, with dots where they are parts of a tree.
@@ -62,7 +63,8 @@ class Form:
         columns = {
             f"observations{name}": Column(np.dtype(dtype), shape, True) for name, (dtype, shape) in steps.items()
         }
-        columns |= {"actions": Column(action_dtype(self.action), self.action.shape, True)}
+        for name, space in leaf_spaces(self.action, "actions"):
+            columns[name] = Column(action_dtype(space), space.shape, True)
         columns |= {"rewards": Column(np.dtype(np.float32), (), True)}
         columns |= {
             f"final_observations{name}": Column(np.dtype(dtype), shape) for name, (dtype, shape) in steps.items()
@@ -100,6 +102,13 @@ PER_EPISODE = {
     **{"episode_returns": "float64", "source": "int32"},
 }
 """The columns of one number an episode, and their types."""
+
+
+def kept_actions(space: Space, actions: Any) -> Any:
+    """A copy of actions as the environment takes them, in the types of a dataset's columns."""
+    if isinstance(space, Parts):
+        return {name: kept_actions(part, actions[name]) for name, part in space.spaces.items()}
+    return actions.astype(action_dtype(space))
 
 
 def action_dtype(space: Space) -> np.dtype[Any]:

@@ -29,7 +29,7 @@ from rich.console import Console
 from actors import trees
 from actors.episode import EpisodeBatch
 from actors.errors import NonFiniteError, UserError
-from actors.gymnasium_spaces import bounded, space_of
+from actors.gymnasium_spaces import action_space_of, space_of
 from actors.making import make_gymnasium
 from actors.parts import Parts
 from actors.spaces import Space
@@ -89,9 +89,8 @@ def from_minari(name: str, location: str | Path, env_id: str | None = None) -> D
     env_id = env_id or (found.env_spec.id if found.env_spec else None)
     if env_id is None:
         raise UserError(f"{name} does not say its environment: give --env")
-    observation = _space(found.observation_space, "observations")
-    is_box = isinstance(found.action_space, gymnasium.spaces.Box)
-    action = bounded(found.action_space) if is_box else _space(found.action_space, "actions")
+    observation = _known(space_of(found.observation_space), found.observation_space, "observations")
+    action = _known(action_space_of(found.action_space), found.action_space, "actions")
     part = re.sub(r"[^A-Za-z0-9_.]+", "-", str(found.id))  # several of Minari's may be added to one of ours
     writer = DatasetWriter(location, env_id, observation, action, f"minari-{part}")
     for episode in found.iterate_episodes():
@@ -162,10 +161,9 @@ def _load(name: str) -> Any:
         raise UserError(f"no dataset of Minari's named {name}, or it is damaged: {words}") from error
 
 
-def _space(space: Any, what: str) -> Space:
-    ours = space_of(space)
+def _known(ours: Space | None, theirs: Any, what: str) -> Space:
     if ours is None:
-        raise UserError(f"its {what} are of {type(space).__name__}: no policy of Touchdown's has such")
+        raise UserError(f"its {what} are of {type(theirs).__name__}: no policy of Touchdown's has such")
     return ours
 
 
@@ -177,7 +175,7 @@ def _batch(episode: Any, observation: Space, action: Space) -> EpisodeBatch:
     terminated = np.array([bool(episode.terminations[-1])])
     return EpisodeBatch(
         observations=trees.rows(seen, slice(0, steps)),
-        actions=np.asarray(_column(action, episode.actions, steps)),
+        actions=_column(action, episode.actions, steps),
         rewards=rewards,
         notes={},
         segment_lengths=np.array([steps], np.int32),
@@ -219,7 +217,7 @@ def _buffers(dataset: Dataset, index: int, env: gymnasium.Env[Any, Any]) -> list
         buffers.append(
             EpisodeBuffer(
                 observations=_theirs(trees.concatenate([whole, after]), env.observation_space),
-                actions=_theirs(batch.actions[steps], env.action_space),
+                actions=_theirs(trees.rows(batch.actions, steps), env.action_space),
                 rewards=[*one.rewards.tolist()],
                 terminations=[*(ended & one.terminated).tolist()],
                 truncations=[*(ended & one.truncated).tolist()],

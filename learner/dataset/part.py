@@ -172,13 +172,7 @@ def read_part(data: Array, header: Header, form: Form) -> EpisodeBatch:
     """
     if _digest(data, header) != header.digest:
         raise UserError("its contents do not match their checksum")
-    tree: dict[str, Any] = {}
-    for name in form.columns():
-        *above, last = name.split(".")
-        inner = tree
-        for key in above:
-            inner = inner.setdefault(key, {})
-        inner[last] = header.column(name, data)
+    tree = trees.grown({name: header.column(name, data) for name in form.columns()})
     del tree["source"]
     for name, space in (
         ("observations", form.observation),

@@ -77,7 +77,7 @@ class Transitions:
         following = trees.map_leaves(functools.partial(_either, has_ended), after, following)
         steps = {
             "observations": self._spec.seen.encode(seen),
-            "actions": self._distribution.as_sampled(batch.actions[begins]),
+            "actions": self._distribution.as_sampled(trees.rows(batch.actions, begins)),
             "returns": returns.astype(np.float32),
             "next_observations": self._spec.seen.encode(following),
             "discounts": (self._discounts[summed] * ~(has_ended & batch.terminated[segments])).astype(np.float32),

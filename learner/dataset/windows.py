@@ -72,10 +72,10 @@ class Windows:
         seen, _ = observed(self._spec.observation, batch, begins, lengths, firsts, dataset.segment[episodes])
         to_come = sums_to_come(batch.rewards, begins, left)[np.repeat(np.cumsum(left) - left, lengths) + places]
         is_first = np.repeat(firsts, lengths) + places == 0
-        before = batch.actions[np.where(is_first, rows, rows - 1)]
+        before = trees.rows(batch.actions, np.where(is_first, rows, rows - 1))
         steps = {
             "observations": self._spec.seen.encode(seen),
-            "actions": self._distribution.as_sampled(batch.actions[rows]),
+            "actions": self._distribution.as_sampled(trees.rows(batch.actions, rows)),
             "previous_actions": np.where(is_first[:, None], np.float32(0), self._spec.action.encode(before)),
             "returns_to_go": to_come,
             "is_step": np.ones(len(rows), bool),

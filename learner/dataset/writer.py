@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from actors import trees
 from actors.episode import EpisodeBatch
 from actors.errors import UserError
 from actors.spaces import Space
 from actors.trees import Array
 from learner.dataset.dataset import PARTS, part_name
-from learner.dataset.form import DATASET_FILE, Form, action_dtype, read_form
+from learner.dataset.form import DATASET_FILE, Form, kept_actions, read_form
 from learner.dataset.part import Source, part_file
 from learner.keeping.storage import Storage, open_storage
 
@@ -66,7 +67,8 @@ class DatasetWriter:
             return
         if not (batch.terminated | batch.truncated).all():
             raise ValueError("only whole episodes are recorded, and a segment has no end")
-        if self.form.action.outside(batch.actions).any():
+        outside = self.form.action.outside(batch.actions)
+        if any(leaf.any() for _, leaf in trees.leaves(outside)):
             raise ValueError(f"actions must be as {self.form.env_id} takes them: {self.form.action.in_words()}")
         for piece in _pieces(self._kept(batch)):
             self._waiting.append((piece, source))
@@ -82,7 +84,7 @@ class DatasetWriter:
                 **vars(batch),
                 "observations": space.copied(batch.observations),
                 "final_observations": space.copied(batch.final_observations),
-                "actions": batch.actions.astype(action_dtype(self.form.action)),
+                "actions": kept_actions(self.form.action, batch.actions),
                 "notes": {},
                 "memories": {},
             }

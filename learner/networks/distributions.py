@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from actors.gaussians import LOG_STD_RANGE, VARIANCE_FLOOR
+from actors.joint import places
 from actors.masks import FORBIDDEN
-from actors.spaces import MultiDiscrete
+from actors.parts import Parts
+from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.spec import PolicySpec
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -20,7 +23,8 @@ class TorchDistribution(nn.Module, ABC):
     """A distribution over actions; its own parameters, by name, are among the policy's weights.
 
     Args:
-        spec: of the policy.
+        action: what it is over.
+        features: numbers of the last hidden layer; 0 where it does not see them.
     """
 
     max_entropy = 1.0
@@ -28,8 +32,13 @@ class TorchDistribution(nn.Module, ABC):
     sees_hidden = False
     """Whether its parameters are those of ``complete``."""
 
-    def __init__(self, spec: PolicySpec) -> None:  # noqa: ARG002
+    def __init__(self, action: Space, features: int = 0) -> None:  # noqa: ARG002
         super().__init__()
+
+    @classmethod
+    def of(cls, spec: PolicySpec) -> Self:
+        """That of a policy, with its own parameters where training begins."""
+        return cls(spec.action, spec.features if cls.sees_hidden else 0)
 
     def complete(self, outputs: Tensor, hidden: Tensor) -> Tensor:  # noqa: ARG002
         """Its parameters, [B, P], of the network's outputs, [B, A], and its last hidden layer, [B, H], activated."""
@@ -43,9 +52,9 @@ class TorchDistribution(nn.Module, ABC):
 class Categorical(TorchDistribution):
     """Discrete actions, [B] int64."""
 
-    def __init__(self, spec: PolicySpec) -> None:
-        super().__init__(spec)
-        self.max_entropy = math.log(spec.action.inputs) if spec.action.inputs > 1 else 1.0
+    def __init__(self, action: Space, features: int = 0) -> None:
+        super().__init__(action, features)
+        self.max_entropy = math.log(action.inputs) if action.inputs > 1 else 1.0
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """log π(a | o) and entropy of the softmax of the parameters: [B] each."""
@@ -58,9 +67,9 @@ class EpsilonGreedy(TorchDistribution):
     epsilon: Tensor
     """[1]."""
 
-    def __init__(self, spec: PolicySpec) -> None:
-        super().__init__(spec)
-        self.max_entropy = math.log(spec.action.inputs) if spec.action.inputs > 1 else 1.0
+    def __init__(self, action: Space, features: int = 0) -> None:
+        super().__init__(action, features)
+        self.max_entropy = math.log(action.inputs) if action.inputs > 1 else 1.0
         self.register_buffer("epsilon", torch.zeros(1))
 
     def probabilities(self, q_values: Tensor) -> Tensor:
@@ -82,11 +91,11 @@ class MultiCategorical(TorchDistribution):
     places: Tensor
     """[K, options of the largest choice] int64: where each is among the parameters; past them where there is none."""
 
-    def __init__(self, spec: PolicySpec) -> None:
-        super().__init__(spec)
-        assert isinstance(spec.action, MultiDiscrete)
-        self.max_entropy = sum(math.log(size) for size in spec.action.nvec) or 1.0
-        sizes = torch.tensor(spec.action.nvec)
+    def __init__(self, action: Space, features: int = 0) -> None:
+        super().__init__(action, features)
+        assert isinstance(action, MultiDiscrete)
+        self.max_entropy = sum(math.log(size) for size in action.nvec) or 1.0
+        sizes = torch.tensor(action.nvec)
         options = torch.arange(int(sizes.max()))
         places = (sizes.cumsum(0) - sizes)[:, None] + options
         self.register_buffer("places", places.where(options < sizes[:, None], sizes.sum()), persistent=False)
@@ -101,9 +110,9 @@ class MultiCategorical(TorchDistribution):
 class Bernoulli(TorchDistribution):
     """Zeros and ones, [B, A] int8."""
 
-    def __init__(self, spec: PolicySpec) -> None:
-        super().__init__(spec)
-        self.max_entropy = spec.action.inputs * math.log(2)
+    def __init__(self, action: Space, features: int = 0) -> None:
+        super().__init__(action, features)
+        self.max_entropy = action.inputs * math.log(2)
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over independent components with the parameters as their log-odds."""
@@ -115,16 +124,13 @@ class Bernoulli(TorchDistribution):
 class Gaussian(TorchDistribution):
     """Continuous actions, [B, A], with one log σ for all states."""
 
-    def __init__(self, spec: PolicySpec) -> None:
-        super().__init__(spec)
-        self.log_std = nn.Parameter(torch.zeros(spec.action.inputs))
+    def __init__(self, action: Space, features: int = 0) -> None:
+        super().__init__(action, features)
+        self.log_std = nn.Parameter(torch.zeros(action.inputs))
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """log π(a | o) and entropy of independent components with the parameters as their means: [B] each."""
-        z = (actions - parameters) * torch.exp(-self.log_std)
-        log_densities = (-0.5 * z.square() - self.log_std - _LOG_SQRT_2PI).sum(1)
-        entropy = (self.log_std + _LOG_SQRT_2PI + 0.5).sum()
-        return log_densities, entropy.expand_as(log_densities)
+        return _normal(parameters, self.log_std, actions)
 
 
 class StateDependentGaussian(TorchDistribution):
@@ -135,9 +141,9 @@ class StateDependentGaussian(TorchDistribution):
 
     sees_hidden = True
 
-    def __init__(self, spec: PolicySpec) -> None:
-        super().__init__(spec)
-        self.log_std = nn.Parameter(torch.full((spec.features, spec.action.inputs), -2.0))
+    def __init__(self, action: Space, features: int = 0) -> None:
+        super().__init__(action, features)
+        self.log_std = nn.Parameter(torch.full((features, action.inputs), -2.0))
 
     def complete(self, outputs: Tensor, hidden: Tensor) -> Tensor:
         """Means and standard deviations, [B, 2A]."""
@@ -180,6 +186,56 @@ class SquashedGaussian(TorchDistribution):
         return log_probs, -log_probs
 
 
+class Joint(TorchDistribution):
+    """Actions of several parts, [B, K], independent; continuous ones have one log σ for all states."""
+
+    means: Tensor
+    """[C] int64: where those of continuous components are among the parameters."""
+    components: Tensor
+    """[C] int64: where continuous components are among an action's numbers."""
+
+    def __init__(self, action: Space, features: int = 0) -> None:
+        super().__init__(action, features)
+        assert isinstance(action, Parts)
+        self._discrete = [place for place in places(action) if not isinstance(place.space, Box)]
+        continuous = [place for place in places(action) if isinstance(place.space, Box)]
+        self._parts = nn.ModuleList(_DISCRETE[type(place.space)](place.space) for place in self._discrete)
+        for name, kind in (("means", "parameters"), ("components", "sampled")):
+            columns = [i for place in continuous for i in range(getattr(place, kind).start, getattr(place, kind).stop)]
+            self.register_buffer(name, torch.tensor(columns, dtype=torch.int64), persistent=False)
+        if continuous:
+            self.log_std = nn.Parameter(torch.zeros(len(self.means)))
+        else:
+            self.max_entropy = sum(part.max_entropy for part in self._parts)  # type: ignore[misc]
+
+    def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over parts: [B] each."""
+        each = []
+        for place, part in zip(self._discrete, self._parts, strict=True):
+            taken = actions[:, place.sampled].long()
+            taken = taken[:, 0] if isinstance(place.space, Discrete) else taken
+            each.append(part.evaluate(parameters[:, place.parameters], taken))  # type: ignore[operator]
+        if len(self.means):
+            means, components = parameters.index_select(1, self.means), actions.index_select(1, self.components)
+            each.append(_normal(means, self.log_std, components))
+        log_probs, entropies = zip(*each, strict=True)
+        return torch.stack(log_probs).sum(0), torch.stack(entropies).sum(0)
+
+
+_DISCRETE: dict[type[Space], type[TorchDistribution]] = {
+    Discrete: Categorical,
+    MultiDiscrete: MultiCategorical,
+    MultiBinary: Bernoulli,
+}
+
+
+def _normal(means: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    z = (actions - means) * torch.exp(-log_std)
+    log_densities = (-0.5 * z.square() - log_std - _LOG_SQRT_2PI).sum(1)
+    entropy = (log_std + _LOG_SQRT_2PI + 0.5).sum()
+    return log_densities, entropy.expand_as(log_densities)
+
+
 def _softmax(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     log_probs = torch.log_softmax(logits, dim=-1)
     entropies = -(log_probs.exp() * log_probs).sum(-1)
@@ -194,5 +250,6 @@ DISTRIBUTIONS: dict[str, type[TorchDistribution]] = {
     "gaussian": Gaussian,
     "state_dependent_gaussian": StateDependentGaussian,
     "squashed_gaussian": SquashedGaussian,
+    "joint": Joint,
 }
 """The torch forms of action distributions, by the names of ``actors.distributions.DISTRIBUTIONS``."""

@@ -77,7 +77,7 @@ class TorchPolicy(nn.Module):
 
     def __init__(self, spec: PolicySpec, last_gain: float = 0.01, outputs: int | None = None) -> None:
         super().__init__()
-        self.distribution = DISTRIBUTIONS[spec.distribution](spec)
+        self.distribution = DISTRIBUTIONS[spec.distribution].of(spec)
         self.encoder = Encoder(spec) if any(pictures_in(spec.seen)) else None
         sizes = (*spec.layer_sizes[:-1], spec.layer_sizes[-1] if outputs is None else outputs)
         self.actor = perceptron(sizes, spec.network.activation, last_gain, spec.network.layer_norm)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from actors.errors import printable
-from actors.spaces import Box
+from actors.parts import num_continuous
 from learner.commands.console import clock
 from learner.dataset.dataset import Dataset
 from learner.run.callback import Callback
@@ -166,7 +166,7 @@ class ProgressDisplay(Callback):
     @staticmethod
     def _is_sampled(trainer: Trainer) -> bool:
         """As ``PolicySpec.is_sampled``."""
-        return trainer.config.network.memory == "transformer" and not isinstance(trainer.environment.action, Box)
+        return trainer.config.network.memory == "transformer" and not num_continuous(trainer.environment.action)
 
     def _table(self, trainer: Trainer) -> Table:
         """The last row of the log with the last evaluation; of who flies nothing, without what is flown."""

@@ -383,6 +383,30 @@ class Choosing(gymnasium.Env[Any, Any]):
         return self._shown, float(np.mean(action == asked)), True, False, {}
 
 
+class Orders(gymnasium.Env[Any, Any]):
+    """One step an episode, which pays 1 where an action of several parts is what was shown, part by part."""
+
+    observation_space = action_space = Dict(
+        lift=Discrete(3, start=-1),
+        arms=Tuple([Box(3, 5, (1, 2)), MultiBinary(2)]),
+        gears=MultiDiscrete([2, 3], start=[1, 0]),
+    )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self._shown = self.observation_space.sample()
+        return self._shown, {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        (box, bits), (asked_box, asked_bits) = action["arms"], self._shown["arms"]
+        near = 1 - np.abs(box - asked_box).mean() / 2
+        same = [action["lift"] == self._shown["lift"], bits == asked_bits, action["gears"] == self._shown["gears"]]
+        return self._shown, float(np.mean([near, *map(np.mean, same)])), True, False, {}
+
+
 class Forbidding(gymnasium.Env[Any, Any]):
     """Allows some actions, others at each step, and raises at any other; those of the highest numbers earn 1.
 
@@ -404,15 +428,20 @@ class Forbidding(gymnasium.Env[Any, Any]):
 
     @property
     def _sizes(self) -> Any:
-        return self.action_space.nvec if isinstance(self.action_space, MultiDiscrete) else [len(self._flags(0))]
+        """How many numbers of the mask each choice has, of which one at least is allowed."""
+        parts = self.action_space.values() if isinstance(self.action_space, Dict) else [self.action_space]
+        return [size for part in parts for size in (part.nvec if isinstance(part, MultiDiscrete) else [part.n])]
 
-    def _flags(self, action: Any) -> Array:
+    def _flags(self, action: Any, space: Any = None) -> Array:
         """Which parameters an action stands for."""
-        if isinstance(self.action_space, MultiBinary):
-            return np.asarray(action) > 0 if np.ndim(action) else np.zeros(self.action_space.n, bool)
-        if isinstance(self.action_space, Discrete):
-            return np.arange(self.action_space.n) == action - self.action_space.start
-        each = zip(self.action_space.nvec, action, strict=True)
+        space = space or self.action_space
+        if isinstance(space, Dict):
+            return np.concatenate([self._flags(action[name], part) for name, part in space.items()])
+        if isinstance(space, MultiBinary):
+            return np.asarray(action) > 0
+        if isinstance(space, Discrete):
+            return np.arange(space.n) == action - space.start
+        each = zip(space.nvec, action, strict=True)
         return np.concatenate([np.arange(n) == taken for n, taken in each])
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -462,6 +491,7 @@ class Faint(gymnasium.Env[Array, Any]):
         return self._observation(), reward, self._step == 10, False, {}
 
 
+gymnasium.register("Orders-v0", entry_point=f"{__name__}:Orders", disable_env_checker=True)
 gymnasium.register("Obedient-v0", entry_point=f"{__name__}:Obedient", disable_env_checker=True)
 gymnasium.register("Coin-v0", entry_point=f"{__name__}:Coin", disable_env_checker=True)
 gymnasium.register("Endless-v0", entry_point=f"{__name__}:Wrong", disable_env_checker=True)
@@ -514,6 +544,7 @@ for name, space, size in (
     ("OneOf", Discrete(4, start=1), 4),
     ("SomeOf", MultiBinary(3), 3),
     ("EachOf", MultiDiscrete([2, 3]), 5),
+    ("PartsOf", Dict(one=Discrete(2, start=1), more=MultiDiscrete([2, 3])), 7),
     ("Unfit", Discrete(4), 5),
 ):
     of = {"space": space, "size": size}

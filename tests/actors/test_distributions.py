@@ -4,12 +4,15 @@ import scipy.special
 import scipy.stats
 
 from actors.action_bounds import ActionBounds
+from actors.discrete import Bernoulli, Categorical, EpsilonGreedy, MultiCategorical
 from actors.distribution import Distribution
-from actors.distributions import DISTRIBUTIONS, Bernoulli, Categorical, EpsilonGreedy, MultiCategorical
+from actors.distributions import DISTRIBUTIONS
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
 from actors.gaussians import Gaussian, SquashedGaussian, StateDependentGaussian
+from actors.joint import Joint
 from actors.masks import FORBIDDEN, masked
+from actors.parts import Parts
 from actors.policy import Policy
 from actors.spaces import Box, Discrete, MultiDiscrete
 from actors.spec import PolicyNetwork, PolicySpec
@@ -43,6 +46,9 @@ ALL: list[Distribution] = [
     gaussian(0, 0, 0),
     state_dependent(np.zeros((3, 3), np.float32)),
     squashed(),
+    Joint(
+        Parts({"one": Discrete(2), "way": Box((1,), low=(-np.inf,), high=(np.inf,))}), np.zeros(1, np.float32), False
+    ),
 ]
 EACH = pytest.mark.parametrize("distribution", ALL, ids=[*DISTRIBUTIONS])
 

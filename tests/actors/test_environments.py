@@ -157,7 +157,7 @@ def test_unsupported_observations_are_named_with_what_is_supported(register: Any
     assert_refused("Odd-v0", f"Odd-v0 has observations {space}", "supported are Box, Discrete", "Dict and Tuple")
 
 
-@pytest.mark.parametrize("space", [Box(0, 9, (2,), np.int32), Dict({"a": Discrete(2)})], ids=["integer Box", "Dict"])
+@pytest.mark.parametrize("space", [Box(0, 9, (2,), np.int32), Dict({"a": Text(2)})], ids=["integer Box", "Dict"])
 def test_unsupported_actions_are_named_with_what_is_supported(register: Any, space: gymnasium.Space[Any]) -> None:
     register("Odd-v0", entry_point=Spaces, kwargs={"observation_space": OBSERVATIONS, "action_space": space})
     assert_refused("Odd-v0", f"Odd-v0 has actions {space}", "supported are Box, Discrete")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from actors.check_env import try_out
-from actors.distributions import Categorical
+from actors.discrete import Categorical
 from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
@@ -20,7 +20,7 @@ from actors.vectors import GymnasiumEnvironments
 from tests.actors import fake_environments
 from tests.actors.examples import policy_for, random_policy
 
-KINDS = ["OneOf-v0", "SomeOf-v0", "EachOf-v0"]
+KINDS = ["OneOf-v0", "SomeOf-v0", "EachOf-v0", "PartsOf-v0"]
 SPEC = PolicySpec("Some-v0", Parts({"a": Box((2,)), MASK: MultiBinary((3,))}), Discrete(3), "categorical")
 
 

@@ -18,7 +18,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.distributions import DISTRIBUTIONS, Categorical
+from actors.discrete import Categorical
+from actors.distributions import DISTRIBUTIONS
 from actors.episode import Array
 from actors.errors import NonFiniteError, UserError
 from actors.layers import ACTIVATIONS

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatten
 
 from actors.errors import UserError
-from actors.gymnasium_spaces import bounded, space_of
+from actors.gymnasium_spaces import action_space_of, space_of
 from actors.parts import Parts
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.trees import leaves, length
@@ -151,7 +151,7 @@ def test_numbers_outside_are_found_where_they_are() -> None:
 
 
 def test_bounds_beyond_single_precision_are_none() -> None:
-    space = bounded(spaces.Box(np.array([-1e300, -2.0]), np.array([1.0, np.inf]), dtype=np.float64))
+    space = action_space_of(spaces.Box(np.array([-1e300, -2.0]), np.array([1.0, np.inf]), dtype=np.float64))
     assert space == Box((2,), low=(-np.inf, -2.0), high=(1.0, np.inf))
 
 

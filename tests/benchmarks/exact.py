@@ -60,4 +60,4 @@ class Model:
 def greedy_actions(policy: Policy) -> Array:
     """[S]: what a policy of numbered observations does in each."""
     space: Any = policy.spec.observation
-    return policy.act(space.start + np.arange(space.n))
+    return np.asarray(policy.act(space.start + np.arange(space.n)))

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 
 from actors.episode import EpisodeBatch
+from actors.parts import Parts
 from actors.policy import Memory, Policy
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.spec import PolicyNetwork, PolicySpec
@@ -28,6 +29,13 @@ ACTIONS: dict[str, Space] = {
     "gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
     "squashed_gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
     "state_dependent_gaussian": Box((2,), low=(-1.0, -1.0), high=(1.0, 1.0)),
+    "joint": Parts(
+        {
+            "lift": Discrete(3, start=-1),
+            "arms": Parts({"0": Box((1, 2), low=(3.0, -1.0), high=(5.0, 1.0)), "1": MultiBinary((2,))}, is_tuple=True),
+            "gears": MultiDiscrete((2, 3), (2,), (1, 0)),
+        }
+    ),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pydantic
 import uvicorn
 
-from actors.distributions import Categorical
+from actors.discrete import Categorical
 from actors.policy import Policy
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from actors.episode import EpisodeBatch
 from actors.errors import UserError
+from actors.parts import Parts
 from actors.policy import Policy
 from actors.spaces import Box, Discrete
 from learner.algorithms.sac import SAC
@@ -163,6 +164,10 @@ def test_a_fixed_temperature_is_not_learned() -> None:
     ("action", "message"),
     [
         (Discrete(3), "sac learns continuous actions, and these are .* 0 to 2: presets dqn, pqn and ppo learn such"),
+        (
+            Parts({"a": Box((1,), low=(0.0,), high=(1.0,))}),
+            r"these are an object of \(a: 1 number\): preset ppo learns such",
+        ),
         (Box((1,), low=(-1.0,), high=(math.inf,)), "a component of these lacks one: take preset ppo"),
     ],
 )

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from actors.episode import Array, EpisodeBatch
+from actors.episode import EpisodeBatch
 from actors.parts import Parts
 from actors.pictures import Picture
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
-from learner.dataset.form import Form, action_dtype
+from actors.trees import Array, Tree
+from learner.dataset.form import Form, kept_actions
 from learner.dataset.writer import DatasetWriter
 
 LANDER = Form("LunarLander-v3", Box((8,)), Discrete(4))
@@ -30,6 +31,11 @@ FORMS = {
         MultiDiscrete((3, 200), (2,), (-4, 100)),
     ),
     "tuple": Form("tests:Tuple-v0", Parts({"0": MultiBinary((3,)), "1": Box(())}, is_tuple=True), MultiBinary((2, 2))),
+    "parts of actions": Form(
+        "tests:Orders-v0",
+        Box((2,)),
+        Parts({"a": Discrete(3, -1), "b": Parts({"0": Box((2,), low=(0, 0), high=(1, 2)), "1": MultiBinary((2,))})}),
+    ),
     "far actions": Form("tests:Far-v0", MultiDiscrete((3, 3), (2,)), Discrete(2, -300)),
 }
 
@@ -59,16 +65,18 @@ def episodes(form: Form, lengths: Sequence[int], seed: int = 0) -> EpisodeBatch:
     )
 
 
-def flown(space: Space, rng: np.random.Generator, count: int) -> Array:
-    """Actions as an environment takes them, [count, *act]."""
+def flown(space: Space, rng: np.random.Generator, count: int) -> Tree:
+    """Actions as an environment takes them, within bounds, [count, *act] or a tree of these."""
+    if isinstance(space, Parts):
+        return {name: flown(part, rng, count) for name, part in space.spaces.items()}
     actions: Array = space.sample(rng, count)
-    return actions
+    return np.clip(actions, space.low, space.high) if isinstance(space, Box) and space.low else actions
 
 
 def kept(form: Form, batch: EpisodeBatch) -> EpisodeBatch:
     """What a dataset keeps of a batch."""
     return EpisodeBatch(
-        **{**vars(batch), "notes": {}, "memories": {}, "actions": batch.actions.astype(action_dtype(form.action))}
+        **{**vars(batch), "notes": {}, "memories": {}, "actions": kept_actions(form.action, batch.actions)}
     )
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+import actors.discrete
 import actors.distributions
+import actors.gaussians
 from actors.action_bounds import ActionBounds
 from actors.gaussians import LOG_STD_RANGE
 from actors.masks import FORBIDDEN
@@ -23,14 +25,14 @@ def test_who_acts_and_who_learns_know_the_same_ones() -> None:
 
 @pytest.mark.parametrize("size", [2, 5])
 def test_the_largest_entropy_is_that_of_the_uniform_policy(size: int) -> None:
-    distribution = DISTRIBUTIONS["categorical"](make_spec(action=Discrete(size)))
+    distribution = DISTRIBUTIONS["categorical"].of(make_spec(action=Discrete(size)))
     _, entropies = distribution.evaluate(torch.zeros(1, size), torch.zeros(1, dtype=torch.int64))
     assert entropies.item() == pytest.approx(distribution.max_entropy)
 
 
 @pytest.mark.parametrize(("name", "uniform"), [("multi_categorical", math.log(6)), ("bernoulli", 3 * math.log(2))])
 def test_entropies_of_several_add_up(name: str, uniform: float) -> None:
-    distribution = DISTRIBUTIONS[name](make_spec(name))
+    distribution = DISTRIBUTIONS[name].of(make_spec(name))
     taken = torch.zeros(1, *make_spec(name).action.shape, dtype=torch.int64)
     log_probs, entropies = distribution.evaluate(torch.zeros(1, make_spec(name).layer_sizes[-1]), taken)
     assert entropies.item() == pytest.approx(uniform) == distribution.max_entropy
@@ -42,13 +44,13 @@ def test_several_are_pytorchs_own() -> None:
     logits = torch.randn(50, 5, generator=generator)
     taken = torch.stack([torch.randint(3, (50,), generator=generator), torch.randint(2, (50,), generator=generator)], 1)
     parts = [torch.distributions.Categorical(logits=part) for part in logits.split([3, 2], dim=1)]
-    log_probs, entropies = DISTRIBUTIONS["multi_categorical"](make_spec("multi_categorical")).evaluate(logits, taken)
+    log_probs, entropies = DISTRIBUTIONS["multi_categorical"].of(make_spec("multi_categorical")).evaluate(logits, taken)
     torch.testing.assert_close(log_probs, sum(part.log_prob(taken[:, i]) for i, part in enumerate(parts)))
     torch.testing.assert_close(entropies, sum(part.entropy() for part in parts))
 
     ones = torch.randint(2, (50, 3), generator=generator).to(torch.int8)
     switches = torch.distributions.Bernoulli(logits=logits[:, :3])
-    log_probs, entropies = DISTRIBUTIONS["bernoulli"](make_spec("bernoulli")).evaluate(logits[:, :3], ones)
+    log_probs, entropies = DISTRIBUTIONS["bernoulli"].of(make_spec("bernoulli")).evaluate(logits[:, :3], ones)
     torch.testing.assert_close(log_probs, switches.log_prob(ones.float()).sum(1))
     torch.testing.assert_close(entropies, switches.entropy().sum(1))
 
@@ -66,7 +68,7 @@ def test_what_is_forbidden_has_no_part_in_entropies_or_gradients(name: str) -> N
     masked = torch.where(allows, logits, FORBIDDEN)
     taken = torch.stack([part.argmax(1) for part in masked.split(sizes, dim=1)], 1)
     taken = {"categorical": taken[:, 0], "multi_categorical": taken, "bernoulli": (masked > 0).to(torch.int8)}[name]
-    log_probs, entropies = DISTRIBUTIONS[name](make_spec(name)).evaluate(masked, taken)
+    log_probs, entropies = DISTRIBUTIONS[name].of(make_spec(name)).evaluate(masked, taken)
     (gradient,) = torch.autograd.grad((log_probs + entropies).sum(), logits)
     assert torch.isfinite(gradient).all()
     assert (gradient[~allows] == 0).all()
@@ -93,13 +95,13 @@ def test_epsilon_greedy_is_a_categorical_of_its_probabilities(epsilon: float) ->
     q_values, allows = torch.randn(50, 3, generator=generator), torch.rand(50, 3, generator=generator) < 0.7
     allows[:, 1] = True
     masked = torch.where(allows, q_values, FORBIDDEN)
-    distribution = EpsilonGreedy(make_spec("epsilon_greedy"))
+    distribution = EpsilonGreedy.of(make_spec("epsilon_greedy"))
     distribution.epsilon.fill_(epsilon)
     probabilities = distribution.probabilities(masked)
     expected = torch.where(allows, epsilon / allows.sum(1, keepdim=True), 0.0)
     expected[torch.arange(50), masked.argmax(1)] += 1 - epsilon
     torch.testing.assert_close(probabilities, expected)
-    twin = actors.distributions.EpsilonGreedy(3, 0, epsilon)
+    twin = actors.discrete.EpsilonGreedy(3, 0, epsilon)
     for action in range(3):
         taken = torch.full((50,), action)
         log_probs, entropies = distribution.evaluate(masked, taken)
@@ -112,7 +114,7 @@ def test_epsilon_greedy_is_a_categorical_of_its_probabilities(epsilon: float) ->
 
 
 def test_the_uniform_epsilon_greedy_has_the_largest_entropy() -> None:
-    distribution = EpsilonGreedy(make_spec("epsilon_greedy", action=Discrete(5)))
+    distribution = EpsilonGreedy.of(make_spec("epsilon_greedy", action=Discrete(5)))
     distribution.epsilon.fill_(1.0)
     _, entropies = distribution.evaluate(torch.randn(1, 5), torch.zeros(1, dtype=torch.int64))
     assert entropies.item() == pytest.approx(distribution.max_entropy)
@@ -137,7 +139,7 @@ def test_squashed_samples_and_their_probabilities_are_pytorchs_own() -> None:
     """And so are the gradients of both by the parameters, as those that reparametrise take them."""
     parameters, noise = squashed_parameters(0.7), squashed_parameters().detach()[:, :2].flip(0)
     assert parameters[:, 2:].max() < LOG_STD_RANGE[1]
-    actions, log_probs = SquashedGaussian(SQUASHED).sample(parameters, noise)
+    actions, log_probs = SquashedGaussian.of(SQUASHED).sample(parameters, noise)
     theirs = pytorchs_squashed(parameters)
     means, log_stds = parameters.chunk(2, dim=1)
     their_actions = theirs.transforms[0](means + log_stds.exp() * noise)
@@ -159,7 +161,7 @@ def test_squashed_probabilities_are_of_the_change_of_variables() -> None:
     (slopes,) = torch.autograd.grad(u.tanh().sum(), u)
     means, log_stds = parameters.chunk(2, dim=1)
     expected = (torch.distributions.Normal(means, log_stds.exp()).log_prob(u) - slopes.log()).sum(1)
-    log_probs, surprises = SquashedGaussian(SQUASHED).evaluate(parameters, u.tanh())
+    log_probs, surprises = SquashedGaussian.of(SQUASHED).evaluate(parameters, u.tanh())
     torch.testing.assert_close(log_probs, expected)
     torch.testing.assert_close(surprises, -log_probs)
 
@@ -167,7 +169,7 @@ def test_squashed_probabilities_are_of_the_change_of_variables() -> None:
 def test_squashed_probabilities_keep_their_digits_where_tanh_saturates() -> None:
     """In single precision tanh 12 is 1, and 1 − tanh² nothing; log (1 − tanh² u) is log 4 − 2 |u| to nine digits."""
     parameters = torch.tensor([[12.0, -12.0, 0.0, 0.0]], requires_grad=True)
-    actions, log_probs = SquashedGaussian(SQUASHED).sample(parameters, torch.zeros(1, 2))
+    actions, log_probs = SquashedGaussian.of(SQUASHED).sample(parameters, torch.zeros(1, 2))
     assert actions.tolist() == [[1, -1]]
     expected = 2 * (-0.5 * math.log(2 * math.pi) - math.log(4) + 24)
     assert log_probs.item() == pytest.approx(expected, rel=1e-6)
@@ -178,9 +180,9 @@ def test_squashed_probabilities_keep_their_digits_where_tanh_saturates() -> None
 def test_squashed_actions_of_numpy_and_torch_agree() -> None:
     parameters, noise = squashed_parameters(2.0).detach().float(), squashed_parameters().detach()[:, :2].float()
     parameters[0, 2:], parameters[1, 2:] = -30.0, 5.0  # beyond what log σ may be
-    actions, log_probs = SquashedGaussian(SQUASHED).sample(parameters, noise)
+    actions, log_probs = SquashedGaussian.of(SQUASHED).sample(parameters, noise)
     assert actions.abs().max() <= 1
-    twin = actors.distributions.SquashedGaussian(ActionBounds((-1, -1), (1, 1), True), (2,))
+    twin = actors.gaussians.SquashedGaussian(ActionBounds((-1, -1), (1, 1), True), (2,))
     sampled = twin.sample(parameters.numpy(), noise.numpy())
     np.testing.assert_allclose(sampled, actions, rtol=1e-5, atol=1e-6)
     clear = (actions.abs() < 0.99).all(1) & (parameters[:, 2:] > -3).all(1)  # elsewhere a has too few digits for u
@@ -188,9 +190,9 @@ def test_squashed_actions_of_numpy_and_torch_agree() -> None:
     np.testing.assert_allclose(
         twin.log_prob(parameters.numpy(), actions.numpy())[clear], log_probs[clear], rtol=1e-3, atol=1e-3
     )
-    evaluated, _ = SquashedGaussian(SQUASHED).evaluate(parameters, actions)
+    evaluated, _ = SquashedGaussian.of(SQUASHED).evaluate(parameters, actions)
     np.testing.assert_allclose(twin.log_prob(parameters.numpy(), actions.numpy()), evaluated, rtol=1e-3, atol=1e-3)
 
 
 def test_one_choice_has_an_entropy_that_can_be_divided_by() -> None:
-    assert DISTRIBUTIONS["categorical"](make_spec(action=Discrete(1))).max_entropy == 1
+    assert DISTRIBUTIONS["categorical"].of(make_spec(action=Discrete(1))).max_entropy == 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from actors.distributions import Categorical
+from actors.discrete import Categorical
 from actors.episode import Array, EpisodeBatch
 from actors.policy import Policy
 from actors.spaces import Box, Discrete
