@@ -32,15 +32,18 @@ class Action(NamedTuple):
     """What a policy does, given one observation or, with a leading axis more, many."""
 
     action: Any
-    """A number of a discrete action, or components; of many observations an array."""
-    probabilities: Array | None
+    """A number of a discrete action, or components; of many observations an array. Where actions have parts a
+    dictionary or a tuple of these, of many observations a list of such.
+
+    What follows is then by the names of the parts that have it."""
+    probabilities: Any
     """[A] of discrete actions, or [n, A]; None: continuous ones, or a policy that goes by q-values."""
     q_values: Array | None
     """[A] of discrete actions, or [n, A], where a policy goes by them: the return that is expected of each, discounted
     and in the units of the rewards that were learned from."""
-    mean: Array | None
+    mean: Any
     """Means of continuous actions' components; None where actions are not continuous."""
-    std: Array | None
+    std: Any
     """Standard deviations of continuous actions' components; of many observations a row each where they differ."""
     policy: str
     version: int
@@ -154,12 +157,20 @@ def _read(response: httpx2.Response) -> Any:
 
 
 def _action(data: Any, many: bool) -> Action:
-    shown = {name: np.asarray(data[name]) if name in data else None for name in _SHOWN}
-    action = data["actions" if many else "action"]
-    if isinstance(action, list):
-        action = np.asarray(action)
+    shown = {name: _arrays(data[name]) if name in data else None for name in _SHOWN}
+    actions = data["actions" if many else "action"]
+    action = [_arrays(one) for one in actions] if many and not _is_array(actions) else _arrays(actions)
     memory = data.get("memories" if many else "memory")
     return Action(action, **shown, policy=data["policy"], version=data["version"], memory=memory)
+
+
+def _arrays(answer: Any) -> Any:
+    """Lists of numbers as arrays; those of parts, which have other shapes, as tuples."""
+    if isinstance(answer, dict):
+        return {name: _arrays(part) for name, part in answer.items()}
+    if not isinstance(answer, list):
+        return answer
+    return np.asarray(answer) if _is_array(answer) else (*map(_arrays, answer),)
 
 
 class PolicyClient(_Client):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from actors.environment_name import EnvironmentName, parse
 from actors.errors import printable
 from actors.files import write_text
+from actors.parts import Parts, leaf_spaces
 from actors.spaces import Space
 from learner.run.run_directory import versions
 from serve.hub.formats.onnx import inputs_of
@@ -82,6 +85,9 @@ def write_card(
         modules=name.modules,
         make=name.code(),
         inputs=_inputs(spec.observation),
+        has_parts=isinstance(spec.action, Parts),
+        outputs=[name for name, _ in leaf_spaces(spec.action, "action")],
+        taken=_taken(spec.action, itertools.count()),
         noise=_NOISE.get(spec.distribution, "standard_normal"),
         noises=len(source.policy.distribution.labels),
         pull=shlex.join([*pull, "--to", "runs/theirs"]),
@@ -103,6 +109,19 @@ def _inputs(space: Space) -> str:
         variable = "observation" + "".join(f"[{key!r}]" for key in path)
         arrays.append(f"{name!r}: np.asarray({variable}, np.{part.dtype})[None]")
     return f"{{{', '.join(arrays)}}}"
+
+
+def _taken(space: Space, places: Iterator[int]) -> str:
+    """An action as an environment takes it, of a variable ``actions`` with what policy.onnx gives, as Python writes it.
+
+    ``places`` are those of parts that are still to come.
+    """
+    if not isinstance(space, Parts):
+        return f"actions[{next(places)}][0]"
+    parts = {name: _taken(part, places) for name, part in space.spaces.items()}
+    if space.is_tuple:
+        return f"({', '.join(parts.values())},)"
+    return f"{{{', '.join(f'{name!r}: {taken}' for name, taken in parts.items())}}}"
 
 
 def mean_and_std(results: dict[str, Any]) -> str:

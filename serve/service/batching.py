@@ -30,8 +30,8 @@ class Answers(NamedTuple):
     """Of one request: a list item for each observation."""
 
     actions: list[Any]
-    shown: dict[str, list[Any]]
-    """See ``Distribution.shown``."""
+    shown: dict[str, Any]
+    """See ``Distribution.shown``; lists in place of arrays."""
     memory: Memory
     """What the policy remembers then, a row for each."""
 
@@ -128,14 +128,16 @@ class Batcher:
             step = policy.step(observations, memory, self._noise(group, spans))
             columns = step.shown
         can_act = policy.distribution.can_act(allowed(observations)) if policy.spec.is_masked else None
-        finite = np.isfinite(np.concatenate([step.parameters, *columns.values()], axis=1)).all(axis=1)
+        numbers = [step.parameters, *(column for _, column in trees.leaves(columns))]
+        finite = np.isfinite(np.concatenate(numbers, axis=1)).all(axis=1)
         is_well = finite.all() and (can_act is None or can_act.all())
-        actions, shown = step.actions.tolist(), {name: column.tolist() for name, column in columns.items()}
+        actions = policy.spec.action.unstack(trees.map_leaves(np.ndarray.tolist, step.actions))
+        shown = trees.map_leaves(np.ndarray.tolist, columns)
         for one, (start, end) in zip(group, spans, strict=True):
             if is_well or (finite[start:end].all() and (can_act is None or can_act[start:end].all())):
-                rows = {name: column[start:end] for name, column in shown.items()}
+                rows = trees.rows(shown, slice(start, end))
                 remembered = trees.rows(step.memory, slice(start, end))
-                one.answer.set_result(Answers(actions[start:end], rows, remembered))
+                one.answer.set_result(Answers([*actions[start:end]], rows, remembered))
             elif can_act is not None and not can_act[start:end].all():
                 one.answer.set_exception(Problem(422, f"{MASK} forbids every action", f"observation.{MASK}"))
             else:

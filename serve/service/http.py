@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from actors import trees
 from actors.errors import UserError
 from actors.pictures import pictures_in
-from actors.trees import length
 from serve.service.batching import Batcher
 from serve.service.gate import Gate, send_problem
 from serve.service.memories import memories_in, memory_of
@@ -152,14 +152,14 @@ class Service:
             raise Problem(422, str(error), "policy") from None
         access.policy, access.version = served.name, served.version
         observations = observations_of(request, served.policy.spec)
-        access.observations = length(observations)
+        access.observations = trees.length(observations)
         memory = memory_of(request, served.policy, access.observations)
         deterministic = not served.policy.spec.is_sampled if request.deterministic is None else request.deterministic
         answered = await self._batcher.submit(served.policy, observations, deterministic, request.seed, memory)
         answer: dict[str, Any] = {"policy": served.name, "version": served.version}
         if request.observation:
             answer["action"] = answered.actions[0]
-            answer |= {name: rows[0] for name, rows in answered.shown.items()}
+            answer |= trees.rows(answered.shown, 0)
         else:
             answer["actions"] = answered.actions
             answer |= answered.shown

@@ -93,6 +93,8 @@ _REQUEST = {
     ]
 }
 _NUMBERS = {"type": "array", "items": {}}
+_OF_PARTS = {"anyOf": [_NUMBERS, {"type": "object"}]}
+"""Of actions that are a Dict or a Tuple an object, of the parts that have some."""
 _ANSWER = {
     "type": "object",
     "required": ["policy", "version"],
@@ -100,11 +102,12 @@ _ANSWER = {
         "policy": {"type": "string"},
         "version": {"type": "integer", "description": "How many updates made the policy."},
         "action": {
-            "description": "For one observation: an action as the environment takes it, a number or nested lists."
+            "description": "For one observation: an action as the environment takes it, a number or nested lists; an "
+            "object where it is a Dict, a list where it is a Tuple."
         },
         "actions": {**_NUMBERS, "description": "For many: one for each observation."},
         "probabilities": {
-            **_NUMBERS,
+            **_OF_PARTS,
             "description": "Of each discrete action; of several choices one after another; of switches, to be on.",
         },
         "q_values": {
@@ -113,9 +116,9 @@ _ANSWER = {
             "that is expected, discounted and in the units of the rewards that were learned from; -1e30 where a mask "
             "forbids it.",
         },
-        "mean": {**_NUMBERS, "description": "Of each component of a continuous action."},
+        "mean": {**_OF_PARTS, "description": "Of each component of a continuous action."},
         "std": {
-            **_NUMBERS,
+            **_OF_PARTS,
             "description": "Standard deviations of the components; for many, of each if they differ. A policy that "
             "squashes its actions between the bounds has none to show.",
         },

@@ -16,6 +16,7 @@ import numpy as np
 from actors.environments import EnvironmentInfo, describe
 from actors.errors import UserError, printable, unknown
 from actors.policy import Policy, policy_directory
+from actors.trees import map_leaves
 from actors.trust import require_named
 from learner.keeping.policies import find_policy
 from learner.keeping.storage import Storage, open_storage
@@ -52,9 +53,10 @@ class ServedPolicy:
         return self.policy.spec.version
 
     @functools.cached_property
-    def shown_once(self) -> dict[str, list[float]]:
+    def shown_once(self) -> dict[str, Any]:
         """What ``/act`` answers whatever the observation is: see ``Distribution.shown_once``."""
-        return {name: column.tolist() for name, column in self.policy.distribution.shown_once.items()}
+        once: dict[str, Any] = map_leaves(np.ndarray.tolist, self.policy.distribution.shown_once)
+        return once
 
     def summary(self) -> dict[str, Any]:
         """What ``GET /policies`` tells of it."""

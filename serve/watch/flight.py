@@ -17,10 +17,11 @@ from actors.episode import Array, EpisodeBatch
 from actors.errors import UserError
 from actors.making import fault, make_gymnasium
 from actors.pace import steps_a_second
-from actors.spaces import Box, Discrete
+from actors.spaces import Discrete
 from actors.trees import Tree, leaves
 from actors.trust import require_named
 from serve.service.policies import Policies
+from serve.watch.bars import bounds_of, numbers_of, shown_of
 from serve.watch.lander import MAIN_FUEL, SIDE_FUEL, Lander, Moon, Point, engines, lander_of, moon_of
 from serve.watch.pictures import Pictures
 from serve.watch.recording import Tape
@@ -44,8 +45,8 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     """Steps a second in real time."""
     actions: list[str]
     """What the policy decides on: discrete actions, options of several choices, components of a continuous one."""
-    bounds: list[Point]
-    """Of a continuous action's components; none: actions are discrete. Infinite ones become null."""
+    bounds: list[Point | None]
+    """Of continuous components, null for what is discrete; none: all is. Infinite ones become null."""
     sampled: bool
     target: Target | None
     """The return that the policy acts for; None: for none in particular."""
@@ -76,9 +77,9 @@ class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
     action: int | list[float] | None = None
     chosen: list[int] = []
     """The places of what was chosen among the scene's actions; of a continuous action none."""
-    shown: dict[str, list[float]] = {}
+    shown: dict[str, list[float | None]] = {}
     """What the policy makes of it, whoever flies: probabilities or values of discrete actions, the mean of a continuous
-    one."""
+    one; null for the actions of parts that it makes something else of."""
     lander: Lander | None = None
     observation: list[float] | None = None
     picture: str | None = None
@@ -182,7 +183,6 @@ class Flight:
         names = [*self._stick.labels] if self._stick else served.policy.distribution.labels
         if self._lander and self._lander.continuous:
             names = ["main engine", "side engines"]
-        bounds = [*zip(spec.action.low, spec.action.high, strict=True)] if isinstance(spec.action, Box) else []
         moon = moon_of(self._lander) if self._lander else None
         self.scene = Scene(
             policy=self.name,
@@ -191,7 +191,7 @@ class Flight:
             seed=self.seed,
             fps=self.fps,
             actions=names,
-            bounds=bounds,
+            bounds=bounds_of(spec.action),
             sampled=self.sampled,
             target=target,
             stick=self._stick,
@@ -284,7 +284,7 @@ class Flight:
         self._pilots.add("policy" if self.stick is None else "you")
         frame = self._frame(served.version, reward, action)
         frame.chosen = chosen
-        frame.shown = {name: [float(f"{x:.5g}") for x in rows[0].tolist()] for name, rows in step.shown.items()}
+        frame.shown = shown_of(self._spec.action, step.shown)
         return frame
 
     def _seen(self) -> Tree:
@@ -295,8 +295,9 @@ class Flight:
         target = self.scene.target.asked if self.scene.target else None
         frame = Frame(self.t, pilot, version, round(reward, 2), round(self.total, 2), target)
         if action is not None:
-            whole = np.ndim(action) == 0 and not isinstance(self._spec.action, Box)
-            frame.action = int(action) if whole else _rounded(np.ravel(action), 3)
+            is_one = isinstance(self._spec.action, Discrete)
+            numbers = [x for part in numbers_of(action) for x in _rounded(np.ravel(part), 3)]
+            frame.action = int(action) if is_one else numbers
         if self._lander:
             main, side = engines(action) if action is not None else (0.0, 0.0)
             self._fuel += MAIN_FUEL * main + SIDE_FUEL * abs(side)

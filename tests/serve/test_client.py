@@ -103,6 +103,25 @@ def test_values_are_given_where_a_policy_goes_by_them(tmp_path: Path) -> None:
     assert (one.probabilities, one.mean, one.std) == (None, None, None)
 
 
+def test_actions_of_several_parts_come_as_the_environment_takes_them(tmp_path: Path) -> None:
+    policy = policy_for("tests.actors.fake_environments:Orders-v0")
+    service = Service(Policies({"one": save(policy, tmp_path)}), HttpConfig())
+    env = gymnasium.make("tests.actors.fake_environments:Orders-v0")
+    with running(service) as address, PolicyClient(address, **PATIENT) as client:
+        seen = [env.observation_space.sample() for _ in range(5)]
+        answers, many = [client.act(one) for one in seen], client.act_many(seen)
+    flown = policy.spec.action.unstack(policy.act(policy.spec.observation.stack(seen)))
+    for expected, *found in zip(flown, (answer.action for answer in answers), many.action, strict=True):
+        for action in found:
+            assert (action["lift"], action["gears"].tolist()) == (expected["lift"], expected["gears"].tolist())
+            np.testing.assert_allclose(action["arms"][0], expected["arms"][0], rtol=1e-6)
+            np.testing.assert_array_equal(action["arms"][1], expected["arms"][1])
+    assert answers[0].probabilities["lift"].shape == (3,)
+    assert many.probabilities["arms"]["1"].shape == (5, 2)
+    assert many.mean["arms"]["0"].shape == (5, 2)
+    np.testing.assert_allclose(answers[0].std["arms"]["0"], policy.distribution.shown_once["std"]["arms"]["0"])
+
+
 def test_asynchronous(address: str) -> None:
     async def fly() -> Any:
         async with AsyncPolicyClient(address, **PATIENT) as client:

@@ -462,10 +462,12 @@ def test_the_card_of_a_policy_of_float64_gives_it_float64(
     assert capsys.readouterr().out.split() == ["1.0", "1.0"]
 
 
-def test_the_cards_code_flies_where_observations_have_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("memory", ["none", "gru"])
+@pytest.mark.parametrize("name", ["Parts", "Orders"])
+def test_the_cards_code_flies_where_observations_and_actions_have_parts(
+    name: str, memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    policy = policy_for("tests.actors.fake_environments:Parts-v0")
+    policy = policy_for(f"tests.actors.fake_environments:{name}-v0", memory=memory)
     score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": True, **summarise(np.ones(2), None)}
     write_package(read_source(tmp_path, policy), score, None, None, tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -473,5 +475,6 @@ def test_the_cards_code_flies_where_observations_have_parts(
     for code in codes:
         exec(code, {})
     ours, onnx = capsys.readouterr().out.split()
-    assert ours == onnx
-    assert "np.asarray(observation['there'][1], np.float32)" in codes[1]
+    assert float(ours) == pytest.approx(float(onnx), abs=1e-6)
+    part = {"Parts": "observation['there'][1]", "Orders": "observation['arms'][0]"}[name]
+    assert f"np.asarray({part}, np.float32)" in codes[1]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from actors.distributions import EpsilonGreedy
+from actors.discrete import EpsilonGreedy
 from actors.environments import describe
 from actors.episode import Array
 from actors.errors import UserError

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from actors.distribution import Distribution
-from actors.distributions import Bernoulli, Categorical, EpsilonGreedy, MultiCategorical
 from actors.errors import UserError
 from actors.files import replacing
-from actors.gaussians import VARIANCE_FLOOR, Gaussian, SquashedGaussian, StateDependentGaussian
 from actors.layers import LAYER_NORM_EPS
 from actors.masks import FORBIDDEN, MASK
 from actors.parts import Parts
@@ -24,6 +20,7 @@ from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
 from actors.trunk_graph import Graph, add_trunk
 from serve.hub.formats.onnx_cores import CORES, acted
+from serve.hub.formats.onnx_heads import add_head
 
 _ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}
 
@@ -39,7 +36,8 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
 
     Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and,
     unless they are squashed, ``std`` [*act], or [batch, *act] where it depends on the observation, in the actions'
-    units; of others ``probabilities`` [batch, A], or ``q_values`` [batch, A] where these decide; float32.
+    units; of others ``probabilities`` [batch, A], or ``q_values`` [batch, A] where these decide; float32. Of actions of
+    several parts each of these for each part: ``action.part`` and so on.
 
     Returns:
         The model, checked.
@@ -49,10 +47,7 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     """
     spec, graph = policy.spec, Graph()
     parameters = _network(policy, graph)
-    head = _HEADS.get(type(policy.distribution))
-    if head is None:
-        raise UserError(f"{spec.distribution} actions have no form in ONNX yet")
-    outputs = head(policy, graph, parameters)
+    outputs = add_head(policy, graph, parameters)
     inputs = [
         helper.make_tensor_value_info(
             name, helper.np_dtype_to_tensor_dtype(np.dtype(space.dtype)), ["batch", *space.shape]
@@ -71,137 +66,6 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
     helper.set_model_props(model, {"env_id": spec.env_id, "version": str(spec.version)})
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _categorical(policy: Policy, graph: Graph, logits: str) -> list[onnx.ValueInfoProto]:
-    graph.add("Softmax", [logits], "probabilities", axis=1)
-    return _chosen(policy, graph, logits, "probabilities")
-
-
-def _epsilon_greedy(policy: Policy, graph: Graph, q_values: str) -> list[onnx.ValueInfoProto]:
-    graph.add("Identity", [q_values], "q_values")
-    return _chosen(policy, graph, q_values, "q_values")
-
-
-def _noisy(policy: Policy, graph: Graph, x: str, spread: str | None = None) -> str:
-    """Where a return is acted for, x and the noise, which is multiplied by the spread if there is one; else x."""
-    if policy.spec.target_return is None:
-        return x
-    return graph.add("Add", [x, graph.add("Mul", ["noise", spread], "spread_noise") if spread else "noise"], "noisy")
-
-
-def _chosen(policy: Policy, graph: Graph, parameters: str, shown: str) -> list[onnx.ValueInfoProto]:
-    """The action of the largest parameter, beside what is shown of all."""
-    assert isinstance(policy.spec.action, Discrete)
-    graph.add("ArgMax", [_noisy(policy, graph, parameters)], "choice", axis=1, keepdims=0)
-    graph.add("Add", ["choice", graph.constant("first", np.array(policy.spec.action.start, np.int64))], "action")
-    return [
-        helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"]),
-        helper.make_tensor_value_info(shown, TensorProto.FLOAT, ["batch", policy.spec.layer_sizes[-1]]),
-    ]
-
-
-def _gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
-    distribution = policy.distribution
-    assert isinstance(distribution, Gaussian)
-    sigma = distribution.bounds.scale * distribution.std
-    spread = graph.constant("spread", sigma) if policy.spec.target_return is not None else None
-    outputs = _placed(policy, graph, means, spread)
-    graph.add("Identity", [graph.constant("sigma", sigma.reshape(distribution.shape))], "std")
-    return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, [*distribution.shape])]
-
-
-def _state_dependent_gaussian(policy: Policy, graph: Graph, means: str) -> list[onnx.ValueInfoProto]:
-    distribution = policy.distribution
-    assert isinstance(distribution, StateDependentGaussian)
-    is_remembered = policy.spec.network.memory != "none"
-    hidden = "remembered" if is_remembered else f"hidden{len(policy.spec.network.hidden_sizes) - 1}"
-    graph.add("Mul", [hidden, hidden], "hidden_squared")
-    graph.add("MatMul", ["hidden_squared", graph.constant("noise_variances", distribution.variances)], "variances")
-    graph.add("Add", ["variances", graph.constant("floor", np.float32(VARIANCE_FLOOR))], "variance")
-    graph.add("Sqrt", ["variance"], "deviation")
-    graph.add("Mul", ["deviation", "scale"], "deviation_placed")
-    outputs = _placed(policy, graph, means, "deviation_placed")
-    graph.add("Reshape", ["deviation_placed", "action_shape"], "std")
-    return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, ["batch", *distribution.shape])]
-
-
-def _squashed_gaussian(policy: Policy, graph: Graph, parameters: str) -> list[onnx.ValueInfoProto]:
-    if policy.spec.target_return is not None:
-        raise UserError("squashed actions that are sampled have no form in ONNX yet")
-    components = policy.spec.action.inputs
-    ends = [graph.constant(name, np.array([place], np.int64)) for name, place in (("from", 0), ("to", components))]
-    axis = graph.constant("axis_of_components", np.array([1], np.int64))
-    graph.add("Slice", [parameters, *ends, axis], "unsquashed")
-    return _placed(policy, graph, graph.add("Tanh", ["unsquashed"], "squashed"))
-
-
-def _placed(policy: Policy, graph: Graph, means: str, spread: str | None = None) -> list[onnx.ValueInfoProto]:
-    """The action and the mean, in the action's units; so is the spread of what is sampled, [batch, A] or [A]."""
-    distribution = policy.distribution
-    assert isinstance(distribution, Gaussian | SquashedGaussian)
-    bounds, action_shape = distribution.bounds, distribution.shape
-    shape = graph.constant("action_shape", np.array([-1, *action_shape], np.int64))
-    for name in ("low", "high", "scale", "centre"):
-        graph.constant(name, getattr(bounds, name))
-    graph.add("Mul", [means, "scale"], "scaled")
-    graph.add("Add", ["scaled", "centre"], "placed")
-    graph.add("Reshape", ["placed", shape], "mean")
-    graph.add("Max", [_noisy(policy, graph, "placed", spread), "low"], "above_low")
-    graph.add("Min", ["above_low", "high"], "within_bounds")
-    graph.add("Reshape", ["within_bounds", shape], "action")
-    return [
-        helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", *action_shape]),
-        helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", *action_shape]),
-    ]
-
-
-def _multi_categorical(policy: Policy, graph: Graph, logits: str) -> list[onnx.ValueInfoProto]:
-    space = policy.spec.action
-    assert isinstance(space, MultiDiscrete)
-    ends = np.cumsum([0, *space.nvec])
-    axis = graph.constant("axis_of_choices", np.array([1], np.int64))
-    actions, probabilities, noisy = [], [], _noisy(policy, graph, logits)
-    for i, (start, end) in enumerate(itertools.pairwise(ends)):
-        cut = [
-            graph.constant(f"{name}{i}", np.array([place], np.int64)) for name, place in (("from", start), ("to", end))
-        ]
-        part = graph.add("Slice", [logits, *cut, axis], f"logits_of{i}")
-        sampled = part if noisy == logits else graph.add("Slice", [noisy, *cut, axis], f"noisy_of{i}")
-        actions.append(graph.add("ArgMax", [sampled], f"choice{i}", axis=1, keepdims=1))
-        probabilities.append(graph.add("Softmax", [part], f"probabilities_of{i}", axis=1))
-    graph.add("Concat", actions, "choices", axis=1)
-    graph.add("Add", ["choices", graph.constant("first", space.first)], "numbered")
-    graph.add("Reshape", ["numbered", graph.constant("action_shape", np.array([-1, *space.shape], np.int64))], "action")
-    graph.add("Concat", probabilities, "probabilities", axis=1)
-    return [
-        helper.make_tensor_value_info("action", TensorProto.INT64, ["batch", *space.shape]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", policy.spec.layer_sizes[-1]]),
-    ]
-
-
-def _bernoulli(policy: Policy, graph: Graph, log_odds: str) -> list[onnx.ValueInfoProto]:
-    shape = policy.spec.action.shape
-    graph.add("Greater", [_noisy(policy, graph, log_odds), graph.constant("even", np.float32(0))], "is_one")
-    graph.add("Cast", ["is_one"], "ones", to=TensorProto.INT8)
-    graph.add("Reshape", ["ones", graph.constant("action_shape", np.array([-1, *shape], np.int64))], "action")
-    graph.add("Sigmoid", [log_odds], "probabilities")
-    return [
-        helper.make_tensor_value_info("action", TensorProto.INT8, ["batch", *shape]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", policy.spec.layer_sizes[-1]]),
-    ]
-
-
-_HEADS: dict[type[Distribution], Callable[[Policy, Graph, str], list[onnx.ValueInfoProto]]] = {
-    Categorical: _categorical,
-    EpsilonGreedy: _epsilon_greedy,
-    MultiCategorical: _multi_categorical,
-    Bernoulli: _bernoulli,
-    Gaussian: _gaussian,
-    StateDependentGaussian: _state_dependent_gaussian,
-    SquashedGaussian: _squashed_gaussian,
-}
-"""Each adds a distribution's outputs to the graph, given the name of its parameters."""
 
 
 def _network(policy: Policy, graph: Graph) -> str:

@@ -19,7 +19,6 @@ export class Instruments {
     this.known = layout;
     this.bars = scene.actions.map((name, i) => this.bar(name, i));
     this.find(".bars").replaceChildren(...this.bars.map(({ row }) => row));
-    this.find(".bars").classList.toggle("signed", scene.bounds.length > 0);
     const names = scene.moon ? ["Return", "Fuel", "Speed", "Angle", "Altitude", "Step"] : ["Return", "Reward", "Step"];
     this.figures = Object.fromEntries(names.map((name) => [name, document.createElement("dd")]));
     this.find(".readouts").replaceChildren(...names.map((name) => {
@@ -37,6 +36,7 @@ export class Instruments {
     label.textContent = name;
     if (key) label.append(Object.assign(document.createElement("small"), { textContent: ` ${key[1]}` }));
     const fill = track.appendChild(document.createElement("i"));
+    row.classList.toggle("signed", Boolean(this.scene.bounds[i]));
     row.append(label, track, value);
     return { row, fill, value };
   }
@@ -51,15 +51,16 @@ export class Instruments {
   note(frame) {
     this.frame = frame;
     const { probabilities, q_values: values, mean: means } = frame.shown ?? {};
-    const kind = Object.keys(TITLES).find((name) => frame.shown?.[name]);
-    if (kind) {
-      set(this.find(".bars-title"), TITLES[kind]);
-      this.find(".bars").classList.toggle("values", kind === "q_values");
+    const kinds = Object.keys(TITLES).filter((name) => frame.shown?.[name]);
+    if (kinds.length) {
+      set(this.find(".bars-title"), kinds.length > 1 ? "Actions" : TITLES[kinds[0]]);
+      this.find(".bars").classList.toggle("values", kinds[0] === "q_values");
     }
     (probabilities ?? (values && between(values)))?.forEach((share, i) => {
-      this.bars[i].fill.style.transform = `scaleX(${share})`;
+      if (share !== null) this.bars[i].fill.style.transform = `scaleX(${share})`;
     });
     means?.forEach((mean, i) => {
+      if (mean === null) return;
       const [low, high] = this.scene.bounds[i];
       const bounded = low !== null && high !== null;
       const reach = bounded ? (high - low) / 2 || 1 : Math.abs(low ?? high ?? 1) || 1;
@@ -82,12 +83,17 @@ export class Instruments {
     for (const [name, figure] of Object.entries(figures)) set(figure, ...texts[name]);
     this.version(frame.version);
     const { probabilities, q_values: values, mean: means } = frame.shown ?? {};
-    const told = probabilities?.map((share) => `${Math.round(100 * share)}%`) ?? means?.map((mean) => mean.toFixed(2));
-    (told ?? (values && written(values)))?.forEach((value, i) => {
+    const told = this.bars.map((_, i) => percent(probabilities?.[i]) ?? means?.[i]?.toFixed(2));
+    (values ? written(values) : told).forEach((value, i) => {
+      if (value === undefined) return;
       this.bars[i].value.textContent = value;
       this.bars[i].row.classList.toggle("chosen", Boolean(frame.chosen?.includes(i)));
     });
   }
+}
+
+function percent(share) {
+  return typeof share === "number" ? `${Math.round(100 * share)}%` : undefined;
 }
 
 /** Where values lie from the smallest, 0, to the largest, 1; those that a mask forbids are nowhere. */

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.distributions import Categorical
+from actors.discrete import Categorical
 from actors.environments import describe
 from actors.policy import Policy
 from serve.service.batching import MOST_WAITING_OBSERVATIONS, Batcher

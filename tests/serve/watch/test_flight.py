@@ -146,6 +146,20 @@ def test_actions_of_every_kind_are_named_and_told(
         assert (frame.action, frame.chosen) == (held, [1])
 
 
+def test_actions_of_several_parts_are_told_side_by_side(tmp_path: Path) -> None:
+    policy = policy_for("tests.actors.fake_environments:Orders-v0")
+    flight = Flight(saved(tmp_path, {"one": policy}, ["tests.actors.fake_environments"]), "one", seed=0)
+    assert flight.scene.actions[2:5] == ["lift: action 1", "arms.0: component 0", "arms.0: component 1"]
+    assert flight.scene.bounds == [*[None] * 3, (3, 5), (3, 5), *[None] * 7]
+    frame = flight.step()
+    (flown,) = policy.spec.action.unstack(policy.act(policy.spec.observation.stack([flight._observation])))
+    numbers = [flown["lift"], *flown["arms"][0].ravel(), *flown["arms"][1], *flown["gears"]]
+    assert frame.action == pytest.approx(numbers, abs=1e-3)
+    assert [x is not None for x in frame.shown["mean"]] == [False] * 3 + [True] * 2 + [False] * 7
+    assert [x is not None for x in frame.shown["probabilities"]] == [True] * 3 + [False] * 2 + [True] * 7
+    assert len(frame.chosen) == 3 + flown["arms"][1].sum()
+
+
 def test_a_continuous_action_of_rank_0_is_told_as_it_is(tmp_path: Path) -> None:
     policy = policy_for("tests.actors.fake_environments:Scalar-v0")
     flight = Flight(saved(tmp_path, {"one": policy}, ["tests.actors.fake_environments"]), "one", seed=0)

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from actors.distributions import Categorical
+from actors.discrete import Categorical
 from actors.errors import UserError
 from actors.layers import ACTIVATIONS
 from actors.memory import restarted
@@ -183,6 +183,50 @@ def test_every_space_has_its_form(spec: PolicySpec, tmp_path: Path) -> None:
         differs = (action != step.actions).reshape(500, -1).any(axis=1)
         assert differs.mean() < 0.01, "but for ties"
     assert action.dtype == step.actions.dtype
+
+
+ORDERS = Parts(
+    {
+        "lift": Discrete(3, -1),
+        "arms": Parts({"0": FAR, "1": MultiBinary((2,))}, is_tuple=True),
+        "gears": MultiDiscrete((2, 3), (2,), (1, 0)),
+    }
+)
+
+
+@pytest.mark.parametrize("memory", ["none", "gru"])
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_actions_of_several_parts_have_outputs_of_their_own(
+    memory: Literal["none", "gru"], is_masked: bool, tmp_path: Path
+) -> None:
+    parts = ORDERS.spaces | ({"arms": MultiBinary((2,))} if is_masked else {})
+    observation = Parts({"a": Box((2,)), "action_mask": MultiBinary((10,))}) if is_masked else Box((2,))
+    network = PolicyNetwork((8,), memory=memory, memory_size=5)
+    policy = made(PolicySpec("Some-v0", observation, Parts(parts), "joint", not is_masked, network))
+    observations = policy.spec.observation.sample(np.random.default_rng(1), 500)
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    if is_masked:
+        observations["action_mask"][:, [0, 5, 7]] = 1  # something of each choice
+    inputs = dict(leaves(observations, "observation"))
+    if memory == "gru":
+        inputs["memory"] = np.zeros((500, 5), np.float32)
+    step = policy.step(observations, policy.start(500))
+    names = [given.name for given in session.get_outputs()]
+    found = dict(zip(names, session.run(None, inputs), strict=True))
+    actions, shown = dict(leaves(step.actions, "action")), dict(leaves(step.shown))
+    assert {*names} == {
+        *actions,
+        *shown,
+        *(["next_memory"] if memory == "gru" else []),
+        *([] if is_masked else ["std.arms.0"]),
+    }
+    for name, column in shown.items():
+        np.testing.assert_allclose(found[name].reshape(column.shape), column, rtol=1e-4, atol=1e-4)
+    for name, column in actions.items():
+        assert found[name].dtype == column.dtype
+        assert found[name].shape == column.shape
+        assert np.isclose(found[name], column, rtol=1e-4, atol=1e-4).mean() > 0.99, "but for ties"
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
