@@ -24,7 +24,7 @@ STARTS_RAY = {"ray_cluster", "stack"}
 LONG = {
     *("test_compare_losses", "test_search", "test_trainer", "test_faults", "test_signals", "test_app"),
     *("test_ray_up", "test_onprem", "test_compose", "test_lost_machines", "test_doom"),
-    *("test_course", "test_replay_faults"),
+    *("test_course", "test_replay_faults", "test_killed_processes"),
 }
 """Files of more than half a minute. They come first: what comes last is short, so that no process is left waiting."""
 

@@ -18,7 +18,7 @@ from learner.run.callback import Callback
 from learner.run.run_directory import RunDirectory
 from learner.run.trainer import Trainer
 from tests.learner.link import Link
-from tests.learner.run.test_trainer import Act, cartpole
+from tests.learner.run.short_runs import Act, cartpole
 
 
 @pytest.fixture(params=["disk", "s3"])

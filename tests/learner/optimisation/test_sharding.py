@@ -32,7 +32,7 @@ from learner.run.trainer import Trainer
 from tests.learner import make_batch, make_spec
 from tests.learner.algorithms.valued import small_dqn, value_learner, valued_spec
 from tests.learner.learners import make_learner
-from tests.learner.run.test_trainer import Act, cartpole, check_consistent
+from tests.learner.run.short_runs import Act, cartpole, check_consistent
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])  # torch is imported once, not by each of them

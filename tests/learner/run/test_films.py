@@ -10,7 +10,7 @@ import pytest
 
 from learner.run.films import Films
 from learner.run.trainer import Trainer
-from tests.learner.run.test_trainer import cartpole
+from tests.learner.run.short_runs import cartpole
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("kept_processes")]
 

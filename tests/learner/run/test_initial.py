@@ -20,7 +20,7 @@ from learner.train import main, read_command
 from tests.actors.examples import policy_for, random_policy
 from tests.learner import make_batch, make_spec
 from tests.learner.learners import make_learner
-from tests.learner.run.test_trainer import cartpole
+from tests.learner.run.short_runs import cartpole
 
 torch.set_num_threads(1)  # as LearnerActor does: a second thread costs small networks more than it brings
 

@@ -18,7 +18,7 @@ from learner.run.callback import Callback
 from learner.run.config import CheckpointConfig
 from learner.run.run_directory import RunDirectory
 from learner.run.trainer import Trainer
-from tests.learner.run.test_trainer import cartpole
+from tests.learner.run.short_runs import cartpole
 
 
 @pytest.mark.usefixtures("kept_processes")

@@ -17,8 +17,8 @@ from learner.run.presets import preset
 from learner.run.run_directory import RunDirectory
 from learner.run.trainer import Trainer
 from tests.learner.driver import FOR_EVER, Driver
+from tests.learner.run.short_runs import check_consistent, kill_actor, kill_learner
 from tests.learner.run.test_faults import check_goes_on, newest_checkpoint, start
-from tests.learner.run.test_trainer import check_consistent, kill_actor, kill_learner
 
 __all__ = ["start"]  # a fixture
 pytestmark = pytest.mark.usefixtures("kept_processes")

@@ -15,7 +15,7 @@ from learner.keeping.metrics_log import read_metrics
 from learner.run.callback import Callback
 from learner.run.telemetry import Telemetry
 from learner.run.trainer import Trainer
-from tests.learner.run.test_trainer import cartpole
+from tests.learner.run.short_runs import cartpole
 from tests.serve.served import PATIENCE, wait_for
 
 
