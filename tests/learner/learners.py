@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import types
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actors.episode import Array
 from actors.spec import PolicySpec
 from learner.algorithms.algorithm import Algorithm, Experience
 from learner.algorithms.ppo import PPO
 from learner.networks.actor_critic import ActorCritic, Outputs
 from learner.optimisation.config import OptimisationConfig
 from learner.run.learner import Learner
+from tests.learner import make_batch
 
 Metrics = dict[str, Tensor]
 Steps = types.SimpleNamespace
@@ -58,6 +61,7 @@ class OnAFailingDevice(PPO):
         return super().prepare(network, flown)
 
 
+ONE_SGD_STEP = {"n_epochs": 1, "batch_size": None, "optimizer": "sgd", "learning_rate": 1.0, "max_grad_norm": math.inf}
 OF_LEARNERS = ("seed", "critic", "device", "shard", "initial")
 
 
@@ -75,3 +79,14 @@ def make_learner(spec: PolicySpec, kind: type[Algorithm] | Algorithm = PPO, **op
     if isinstance(kind, type):
         return Learner(spec, kind(**{"n_epochs": 2, "batch_size": 16, **options}), optimisation, **own)
     return Learner(spec, dataclasses.replace(kind, **options), optimisation, **own)
+
+
+def weights(learner: Learner) -> Array:
+    return learner.state()["parameters"]
+
+
+def fly_and_update(learner: Learner, updates: int, first_seed: int = 0) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for i in range(updates):
+        _, metrics = learner.update(make_batch(learner.policy(), [20, 11, 7], seed=first_seed + i))
+    return metrics
