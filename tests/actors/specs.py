@@ -35,6 +35,19 @@ EPSILON_GREEDY = dataclasses.replace(CATEGORICAL, distribution="epsilon_greedy")
 BOUNDED = dataclasses.replace(ARM, high=(1.0, 3.0, 0.5, 9.0))
 SQUASHED = dataclasses.replace(GAUSSIAN, action=BOUNDED, distribution="squashed_gaussian")
 NESTED = PolicySpec("Odd-v0", PARTS, ARM, "gaussian", network=PolicyNetwork((8,), normalize_observations=True))
+ORDERS = PolicySpec(
+    "Odd-v0",
+    PARTS.form,
+    Parts(
+        {
+            "lift": Discrete(3, -1),
+            "arms": Parts({"0": ARM, "1": MultiBinary((2,))}, is_tuple=True),
+            "gears": MULTI.action,
+        }
+    ),
+    "joint",
+    network=SHALLOW,
+)
 SPECS = {
     "categorical": CATEGORICAL,
     "gaussian": GAUSSIAN,
@@ -44,6 +57,7 @@ SPECS = {
     "state_dependent_gaussian": STATE_DEPENDENT,
     "epsilon_greedy": EPSILON_GREEDY,
     "squashed_gaussian": SQUASHED,
+    "joint": ORDERS,
     "a cell of a grid": dataclasses.replace(
         CATEGORICAL, observation=Discrete(16, start=2), action=Discrete(3, start=-1)
     ),

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import UserError
+from actors.parts import leaf_spaces
 from actors.policy import Policy
 from actors.spec import MOST_BYTES, SPACES, PolicyNetwork, PolicySpec
+from actors.trees import leaves
 from tests.actors.examples import random_policy
 from tests.actors.specs import (
     BITS,
@@ -227,7 +229,9 @@ def test_whatever_a_spec_says_it_is_a_policy_or_one_printable_line(
     except UserError as error:
         refused = str(error)
     if refused is None:
-        assert policy.act(observations(policy.spec)).shape == (50, *policy.spec.action.shape)
+        actions = dict(leaves(policy.act(observations(policy.spec))))
+        shapes = {name: (50, *space.shape) for name, space in leaf_spaces(policy.spec.action)}
+        assert {name: column.shape for name, column in actions.items()} == shapes
         assert Policy.parse(policy.files()["policy.safetensors"], "it").spec == policy.spec
         json.dumps(dataclasses.asdict(policy.spec), ensure_ascii=False).encode()
     else:

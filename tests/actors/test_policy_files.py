@@ -1,6 +1,7 @@
 """A policy that is saved comes back the same, from files of any age, and is never half-written."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import pickle
@@ -13,6 +14,7 @@ import safetensors
 
 from actors.policy import Policy
 from actors.spec import PolicySpec
+from actors.trees import map_leaves
 from tests.actors.examples import random_policy
 from tests.actors.programs import run_python
 from tests.actors.specs import CATEGORICAL, GAUSSIAN, OLD_CATEGORICAL, OLD_GAUSSIAN, SPECS, observations, write_policy
@@ -37,9 +39,9 @@ def test_a_saved_policy_comes_back_the_same(tmp_path: Path, spec: PolicySpec) ->
     twin = Policy.load(tmp_path / "policy")
     assert twin.spec == spec
     o = observations(spec)
-    np.testing.assert_array_equal(twin.act(o), policy.act(o), strict=True)
-    sampled, expected = (each.act(o, np.random.default_rng(6)) for each in (twin, policy))
-    np.testing.assert_array_equal(sampled, expected, strict=True)
+    for rng in (None, 6):
+        acted, expected = (each.act(o, rng and np.random.default_rng(rng)) for each in (twin, policy))
+        map_leaves(functools.partial(np.testing.assert_array_equal, strict=True), acted, expected)
 
 
 def test_a_pickled_policy_comes_back_the_same() -> None:
