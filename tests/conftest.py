@@ -21,12 +21,29 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: beside other
 
 STARTS_RAY = {"ray_cluster", "stack"}
 """Fixtures; tests that start Ray, a browser or machines in another way have the mark ``slow`` of their own."""
-LONG = {
-    *("test_compare_losses", "test_search", "test_trainer", "test_faults", "test_signals", "test_app"),
-    *("test_ray_up", "test_onprem", "test_compose", "test_lost_machines", "test_doom"),
-    *("test_course", "test_replay_faults", "test_killed_processes"),
-}
-"""Files of more than half a minute. They come first: what comes last is short, so that no process is left waiting."""
+LONG = [
+    *(
+        "test_compare_losses",
+        "test_faults",
+        "test_lost_machines",
+        "test_onprem",
+        "test_page",
+        "test_app",
+        "test_compose",
+    ),
+    *(
+        "test_doom",
+        "test_ray_up",
+        "test_search",
+        "test_signals",
+        "test_publish",
+        "test_killed_processes",
+        "test_trainer",
+    ),
+    *("test_course", "test_actor_pool", "test_entry", "test_train_command", "test_atari", "test_hindrances"),
+    *("test_replay_faults", "test_sharding", "test_script"),
+]
+"""Files of half a minute and more, the longest first: what comes last is short, so that no process is left waiting."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,7 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STARTS_RAY & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 def start_node(cluster: Any, **options: Any) -> Any:
