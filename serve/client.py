@@ -33,7 +33,7 @@ class Action(NamedTuple):
 
     action: Any
     """A number of a discrete action, or components; of many observations an array. Where actions have parts a
-    dictionary or a tuple of these, of many observations a list of such.
+    dictionary or a tuple of these, of many observations a tuple of such.
 
     What follows is then by the names of the parts that have it."""
     probabilities: Any
@@ -109,7 +109,7 @@ def _plain(observations: Any, many: bool = False) -> Any:
     """Arrays as lists, in dictionaries and tuples too; pictures, of uint8, as their bytes, which become base64."""
     if isinstance(observations, Mapping):
         return {name: _plain(part) for name, part in observations.items()}
-    if isinstance(observations, tuple) or (isinstance(observations, list) and not _is_array(observations)):
+    if isinstance(observations, tuple) or (isinstance(observations, list) and _as_array(observations) is None):
         return [_plain(part) for part in observations]
     array = np.asarray(observations)
     if array.dtype == np.uint8 and array.ndim >= 2 + many:
@@ -122,12 +122,13 @@ def _number(value: Any) -> Any:
     return np.asarray(value, np.float64).tolist()
 
 
-def _is_array(values: list[Any]) -> bool:
-    """Whether a list, nested it may be, is of numbers in the shape of an array."""
+def _as_array(values: list[Any]) -> Array | None:
+    """A list of numbers, nested it may be, as an array; None: it has not the shape of one."""
     try:
-        return np.asarray(values).dtype.kind in "biuf"
+        array = np.asarray(values)
     except ValueError:
-        return False
+        return None
+    return array if array.dtype.kind in "biuf" else None
 
 
 def _wait_for(error: Exception) -> bool | float:
@@ -158,8 +159,7 @@ def _read(response: httpx2.Response) -> Any:
 
 def _action(data: Any, many: bool) -> Action:
     shown = {name: _arrays(data[name]) if name in data else None for name in _SHOWN}
-    actions = data["actions" if many else "action"]
-    action = [_arrays(one) for one in actions] if many and not _is_array(actions) else _arrays(actions)
+    action = _arrays(data["actions" if many else "action"])
     memory = data.get("memories" if many else "memory")
     return Action(action, **shown, policy=data["policy"], version=data["version"], memory=memory)
 
@@ -170,7 +170,8 @@ def _arrays(answer: Any) -> Any:
         return {name: _arrays(part) for name, part in answer.items()}
     if not isinstance(answer, list):
         return answer
-    return np.asarray(answer) if _is_array(answer) else (*map(_arrays, answer),)
+    array = _as_array(answer)
+    return (*map(_arrays, answer),) if array is None else array
 
 
 class PolicyClient(_Client):
