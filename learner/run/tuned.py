@@ -22,6 +22,7 @@ class Tuned:
 
 _NORMALIZED = {"normalize_observations": True}
 _TRIALS = "trials of two or three seeds a setting, November 2026"
+_ONE_SEED = "trials of one seed a setting, November 2026"
 _ONE_TRIAL = "a single trial, November 2026"
 _AS_IT_IS = "the preset itself, and a budget that is enough (trials, November 2026)"
 
@@ -104,6 +105,22 @@ TUNED: dict[tuple[str, str], Tuned] = {
         300_000, _ONE_TRIAL, network={"hidden_sizes": [128, 128]}, algorithm={"n_step": 1, "batch_size": 256}
     ),
     ("doom", "VizdoomBasic-v1"): _of(120_000, _AS_IT_IS),
+    ("doom", "VizdoomDefendCenter-v1"): _of(
+        400_000,
+        _ONE_SEED,
+        rollout={"n_steps": 128},
+        algorithm={"gamma": 0.99, "batch_size": 256, "reward_scale": 1.0},
+    ),
+    # Nobody sees their own health: what a step leads to is better told by rewards to the end than by the next value.
+    ("doom", "VizdoomHealthGathering-v1"): _of(
+        400_000,
+        _ONE_SEED,
+        rollout={"n_steps": 256},
+        algorithm={
+            **{"gamma": 0.99, "gae_lambda": 1.0, "batch_size": 512, "n_epochs": 8},
+            **{"reward_scale": 0.05, "ent_coef": 0.003},
+        },
+    ),
     ("atari", "PongNoFrameskip-v4"): _of(10_000_000, "a budget that is customary; not tried to its end"),
     ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),
     ("ppo", "Walker2d-v5"): _of(1_000_000, **_MUJOCO),

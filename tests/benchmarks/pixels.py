@@ -136,6 +136,8 @@ def peer(config: TrainConfig, trunk: str) -> Any:
         n_epochs=algorithm.n_epochs,
         learning_rate=config.optimisation.learning_rate,
         gamma=algorithm.gamma,
+        gae_lambda=algorithm.gae_lambda,
+        ent_coef=algorithm.ent_coef,
         policy_kwargs={"features_extractor_class": Trunk, "net_arch": []},
         seed=config.seed,
         device="cpu",

@@ -2,8 +2,9 @@
 
 python -m tests.benchmarks.scenarios --seeds 1
 
-Both get the same steps, network and settings, and no setting was chosen on these scenarios. Every so many steps the
-mean return of the last 100 episodes of training is noted; the last policies then fly 100 greedy episodes on Gymnasium.
+Both get the same steps, network and settings, those that ``learner.train`` takes for the scenario but for the reward
+scale, which is ours. Every so many steps the mean return of the last 100 episodes of training is noted; the last
+policies then fly 100 greedy episodes on Gymnasium.
 Writes tests/benchmarks/results/scenarios.json and the figure docs/course/doom.png.
 """
 
@@ -26,6 +27,7 @@ from learner.run.config import TrainConfig, overlay
 from learner.run.presets import preset
 from learner.run.spares import Spares
 from learner.run.trainer import Trainer
+from learner.run.tuned import tuned_for, with_tuned
 from tests.benchmarks.by_value import FIRST_RUN
 from tests.benchmarks.measures import measure
 from tests.benchmarks.pixels import peer
@@ -92,14 +94,11 @@ def _told(returns: Any) -> dict[str, float]:
 
 def learned(env: str, seed: int, spares: Spares) -> dict[str, Any]:
     """Both on one scenario."""
-    changes = {
-        "env": f"{env}{SCREEN}",
-        "seed": seed,
-        "algorithm": {"gamma": 0.99},
-        "stop": {"total_timesteps": STEPS},
-        "evaluation": {"eval_every": None},
-    }
-    config = overlay(preset("doom"), changes, "scenarios")
+    name = f"{env}{SCREEN}"
+    tuned = tuned_for("doom", name)
+    assert tuned
+    changes = {"seed": seed, "stop": {"total_timesteps": STEPS}, "evaluation": {"eval_every": None}}
+    config = overlay(with_tuned(preset("doom"), tuned, name), changes, "scenarios")
     with tempfile.TemporaryDirectory() as folder:
         return {"touchdown": ours(config, Path(folder), spares), "sb3": theirs(config)}
 
