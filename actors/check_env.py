@@ -24,6 +24,7 @@ from actors.gymnasium_spaces import action_space_of, space_of
 from actors.making import fault, make_gymnasium
 from actors.masks import MASK
 from actors.parts import Parts, num_continuous
+from actors.spaces import Space
 from actors.trees import leaves
 
 log = logging.getLogger("touchdown")
@@ -72,18 +73,18 @@ def _random_action(space: gymnasium.Space[Any], observation: Any) -> Any:
     mask, ours = observation.get(MASK) if isinstance(observation, dict) else None, action_space_of(space)
     if mask is None or ours is None or num_continuous(ours):
         return space.sample()
-    return _allowed_action(space, (np.ravel(mask) > 0).astype(np.int8))
+    return _allowed_action(space, ours, (np.ravel(mask) > 0).astype(np.int8))
 
 
-def _allowed_action(space: Any, allows: Any) -> Any:
+def _allowed_action(space: Any, ours: Space, allows: Any) -> Any:
     """A random one of what a mask allows, [A] int8: a number for each action, choice or switch."""
     spaces = gymnasium.spaces
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        named = dict(space.items() if isinstance(space, spaces.Dict) else enumerate(space))
-        sizes = [getattr(action_space_of(part), "inputs", 0) for part in named.values()]
-        own = np.split(allows, np.cumsum(sizes)[:-1])
-        chosen = {name: _allowed_action(named[name], mask) for name, mask in zip(named, own, strict=True)}
-        return chosen if isinstance(space, spaces.Dict) else (*chosen.values(),)
+    if isinstance(ours, Parts):
+        parts = [*ours.spaces.values()]
+        own = np.split(allows, np.cumsum([part.inputs for part in parts])[:-1])
+        theirs = [*space] if ours.is_tuple else [*space.values()]
+        chosen = [_allowed_action(*each) for each in zip(theirs, parts, own, strict=True)]
+        return (*chosen,) if ours.is_tuple else dict(zip(space, chosen, strict=True))
     if isinstance(space, spaces.Discrete):
         return space.sample(allows)
     if isinstance(space, spaces.MultiBinary):

@@ -56,7 +56,7 @@ def _parts_of(space: gymnasium.Space[Any], part_of: Callable[[Any], Space | None
         if isinstance(space, spaces.Dict) and not isinstance(name, str):
             raise UserError(f"parts must be named by text, not {name!r}")
     parts = {str(name): part_of(part) for name, part in named}
-    if not parts or None in parts.values():
+    if None in parts.values():
         return None
     return Parts(parts, isinstance(space, spaces.Tuple))  # type: ignore[arg-type]
 

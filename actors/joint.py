@@ -12,7 +12,6 @@ from actors import trees
 from actors.action_bounds import ActionBounds
 from actors.discrete import Bernoulli, Categorical, MultiCategorical
 from actors.distribution import Distribution
-from actors.errors import UserError
 from actors.gaussians import Gaussian
 from actors.parts import Parts, leaf_spaces, num_continuous
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
@@ -88,7 +87,7 @@ class Joint(Distribution):
         return np.concatenate([part.noise(rng, shape) for _, part in self.parts], axis=-1)
 
     def sample(self, parameters: Array, noise: Array | None) -> Array:
-        """[B, K] float32, which holds every choice that a network can have a number for."""
+        """[B, K] float32, which is exact for choices of less than 2**24."""
         sampled = [
             part.sample(parameters[:, place.parameters], None if noise is None else noise[:, place.parameters])
             for place, part in self.parts
@@ -131,16 +130,14 @@ class Joint(Distribution):
 
 def _distribution(space: Space, log_std: Array, scaled: bool) -> Distribution:
     """The distribution over a part."""
-    match space:
-        case Discrete():
-            return Categorical(space.n, space.start)
-        case MultiDiscrete():
-            return MultiCategorical(space)
-        case MultiBinary():
-            return Bernoulli(space.shape)
-        case Box():
-            return Gaussian(log_std, ActionBounds(space.low, space.high, scaled), space.shape)
-    raise UserError(f"no action has a part of kind {space.kind}")
+    if isinstance(space, Discrete):
+        return Categorical(space.n, space.start)
+    if isinstance(space, MultiDiscrete):
+        return MultiCategorical(space)
+    if isinstance(space, MultiBinary):
+        return Bernoulli(space.shape)
+    assert isinstance(space, Box)
+    return Gaussian(log_std, ActionBounds(space.low, space.high, scaled), space.shape)
 
 
 def _own(place: Place, actions: Array) -> Array:

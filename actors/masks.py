@@ -1,8 +1,9 @@
 """Action masks: an observation's part that is called ``action_mask`` says which of the actions are allowed now.
 
 It has a number for each of the distribution's parameters: for each action, for each choice of several, for each switch
-to be on. What it forbids has a logit of ``FORBIDDEN``: it is never sampled nor most likely, and entropies and gradients
-are those of the distribution over the rest (Huang & Ontañón 2022, arXiv:2006.14171). Networks do not see the mask.
+to be on; of actions with parts, none of which is continuous, for those of each part in the order of the space's own.
+What it forbids has a logit of ``FORBIDDEN``: it is never sampled nor most likely, and entropies and gradients are those
+of the distribution over the rest (Huang & Ontañón 2022, arXiv:2006.14171). Networks do not see the mask.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from actors.errors import UserError
 from actors.spaces import Box, Space
 from actors.trees import Array
 
+MOST_DEPTH = 16
+"""Of parts in parts."""
 _NOT_IN_NAMES = '."\\'
 """Paths to parts are written with dots, in JSON and ONNX."""
 
@@ -29,6 +31,8 @@ class Parts(Space):
     def __post_init__(self) -> None:
         if not self.spaces:
             raise UserError("a space of parts must have some")
+        if _depth(self) > MOST_DEPTH:
+            raise UserError(f"spaces are nested more than {MOST_DEPTH} deep")
         for name in self.spaces:
             if not name or not name.isprintable() or set(name) & set(_NOT_IN_NAMES):
                 raise UserError(
@@ -83,12 +87,6 @@ class Parts(Space):
             for name in names
         }
 
-    def unstack(self, values: Any) -> Sequence[Any]:
-        """The values of a column one by one, as an environment has them: dictionaries, or tuples, of parts."""
-        columns = [space.unstack(values[name]) for name, space in self.spaces.items()]
-        each = zip(*columns, strict=True)
-        return [*each] if self.is_tuple else [dict(zip(self.spaces, value, strict=True)) for value in each]
-
     def copied(self, values: Any) -> Any:
         """A copy of each part's column, in the part's types."""
         return {name: space.copied(values[name]) for name, space in self.spaces.items()}
@@ -135,6 +133,10 @@ class Parts(Space):
         """What each part of a value is, for a person."""
         parts = "; ".join(f"{name}: {space.in_words()}" for name, space in self.spaces.items())
         return f"{'a list' if self.is_tuple else 'an object'} of ({parts})"
+
+
+def _depth(space: Space) -> int:
+    return 1 + max(map(_depth, space.spaces.values())) if isinstance(space, Parts) else 1
 
 
 def leaf_spaces(space: Space, name: str = "") -> Iterator[tuple[str, Space]]:

@@ -203,8 +203,8 @@ class Policy:
             rng: the source of randomness; None takes the most likely actions.
 
         Returns:
-            [B, *act], as the environment takes them; of several parts a tree of these, of which
-            ``spec.action.unstack`` makes what an environment steps with.
+            [B, *act], as the environment takes them; of several parts a tree of these. ``environments.fitting`` makes
+            one by one of them what an environment steps with.
         """
         count = length(observations)
         noise = None if rng is None else self.distribution.noise(rng, (count,))

@@ -70,11 +70,6 @@ class Space(ABC):
             raise UserError(f"an {part} of {stacked[outside][0]}; its observation_space is {self.in_words()}")
         return stacked.astype(self.dtype, copy=False)
 
-    def unstack(self, values: Any) -> Sequence[Any]:
-        """The values of a column one by one, as an environment has them: ``stack`` makes a column of these."""
-        column: Sequence[Any] = values
-        return column
-
     def copied(self, values: Any) -> Any:
         """A copy of a column, in this space's types."""
         return values.astype(self.dtype)

@@ -18,7 +18,7 @@ from actors.files import INFINITIES
 from actors.gpt2 import GPT2
 from actors.layers import ACTIVATIONS
 from actors.masks import MASK, has_mask
-from actors.parts import Parts, leaf_spaces, num_continuous
+from actors.parts import MOST_DEPTH, Parts, leaf_spaces, num_continuous
 from actors.pictures import Picture, pictures_in
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.trunks import features_of, read_trunk, trunk_shapes
@@ -173,6 +173,8 @@ class PolicySpec:
                 raise UserError("actions are no pictures")
             if isinstance(leaf, Box) and not leaf.low:
                 raise UserError("continuous actions must have bounds, infinite ones maybe: low and high are missing")
+        if has_mask(self.observation) and isinstance(self.action, Parts) and num_continuous(self.action):
+            raise UserError(f"{MASK} says which actions are allowed, and a part of these is continuous")
         if not 0 <= self.version < 2**63:
             raise UserError("version must be zero or more, and below 2**63")
         if self.is_masked:
@@ -327,8 +329,8 @@ def _read(data: Any, kind: type[Any]) -> Any:
                 data[name] = [INFINITIES.get(x, x) if isinstance(x, str) else x for x in data[name]]
         nonlocal depth
         depth += 1
-        if depth > _MOST_DEPTH:
-            raise UserError(f"spaces are nested more than {_MOST_DEPTH} deep")
+        if depth > MOST_DEPTH:
+            raise UserError(f"spaces are nested more than {MOST_DEPTH} deep")
         space = convert(data, SPACES[data["kind"]])
         depth -= 1
         return space
@@ -336,7 +338,6 @@ def _read(data: Any, kind: type[Any]) -> Any:
     return convert(data, kind)
 
 
-_MOST_DEPTH = 16
 _MOVED = {"hidden_sizes", "activation", "normalize_observations"}
 _NEW = {"observation", "action", "distribution", "network"}
 

@@ -54,14 +54,14 @@ class Transformer(Core):
 
     @classmethod
     def require_fit(cls, spec: PolicySpec) -> None:
-        """Make sure that its actions have one part.
+        """Make sure that its actions have no parts.
 
         Raises:
-            UserError: they have several.
+            UserError: they have some.
         """
         if isinstance(spec.action, Parts):
             raise UserError(
-                "a transformer remembers actions of one part, and these have several: preset bc learns them"
+                "a transformer remembers actions without parts: a policy of these has another memory, or none"
             )
 
     @classmethod

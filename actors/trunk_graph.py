@@ -24,15 +24,23 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self._suffix = ""
+
+    def of_part(self, part: str) -> Graph:
+        """The same graph, in which each name that is used stands for itself with a dot and the part's after it."""
+        graph = Graph()
+        graph.nodes, graph.constants, graph._suffix = self.nodes, self.constants, f"{self._suffix}.{part}"
+        return graph
 
     def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Add a node; answers its output."""
-        self.nodes.append(helper.make_node(operation, inputs, [output], **attributes))
+        names = [name + self._suffix for name in inputs]
+        self.nodes.append(helper.make_node(operation, names, [output + self._suffix], **attributes))
         return output
 
     def constant(self, name: str, value: Any) -> str:
         """Add a constant; answers its name."""
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name + self._suffix))
         return name
 
     def model(

@@ -33,7 +33,7 @@ class Action(NamedTuple):
 
     action: Any
     """A number of a discrete action, or components; of many observations an array. Where actions have parts a
-    dictionary or a tuple of these, of many observations a tuple of such.
+    dictionary or a tuple of these, of many observations a list of such.
 
     What follows is then by the names of the parts that have it."""
     probabilities: Any
@@ -109,7 +109,7 @@ def _plain(observations: Any, many: bool = False) -> Any:
     """Arrays as lists, in dictionaries and tuples too; pictures, of uint8, as their bytes, which become base64."""
     if isinstance(observations, Mapping):
         return {name: _plain(part) for name, part in observations.items()}
-    if isinstance(observations, tuple) or (isinstance(observations, list) and _as_array(observations) is None):
+    if isinstance(observations, tuple) or (isinstance(observations, list) and not _is_array(observations)):
         return [_plain(part) for part in observations]
     array = np.asarray(observations)
     if array.dtype == np.uint8 and array.ndim >= 2 + many:
@@ -122,13 +122,12 @@ def _number(value: Any) -> Any:
     return np.asarray(value, np.float64).tolist()
 
 
-def _as_array(values: list[Any]) -> Array | None:
-    """A list of numbers, nested it may be, as an array; None: it has not the shape of one."""
+def _is_array(values: list[Any]) -> bool:
+    """Whether a list, nested it may be, is of numbers in the shape of an array."""
     try:
-        array = np.asarray(values)
+        return np.asarray(values).dtype.kind in "biuf"
     except ValueError:
-        return None
-    return array if array.dtype.kind in "biuf" else None
+        return False
 
 
 def _wait_for(error: Exception) -> bool | float:
@@ -159,19 +158,28 @@ def _read(response: httpx2.Response) -> Any:
 
 def _action(data: Any, many: bool) -> Action:
     shown = {name: _arrays(data[name]) if name in data else None for name in _SHOWN}
-    action = _arrays(data["actions" if many else "action"])
+    action = _action_of(_arrays(data["actions" if many else "action"]))
     memory = data.get("memories" if many else "memory")
     return Action(action, **shown, policy=data["policy"], version=data["version"], memory=memory)
 
 
 def _arrays(answer: Any) -> Any:
-    """Lists of numbers as arrays; those of parts, which have other shapes, as tuples."""
+    """Lists of numbers as arrays, in objects of parts too, and in lists of these."""
     if isinstance(answer, dict):
         return {name: _arrays(part) for name, part in answer.items()}
-    if not isinstance(answer, list):
+    if isinstance(answer, list):
+        return [_arrays(part) for part in answer] if isinstance(answer[0], dict) else np.asarray(answer)
+    return answer
+
+
+def _action_of(answer: Any) -> Any:
+    """An action as the environment takes it: with a tuple where parts are called 0, 1, …"""
+    if isinstance(answer, list):
+        return [*map(_action_of, answer)]
+    if not isinstance(answer, dict):
         return answer
-    array = _as_array(answer)
-    return (*map(_arrays, answer),) if array is None else array
+    parts = {name: _action_of(part) for name, part in answer.items()}
+    return (*parts.values(),) if [*parts] == [str(i) for i in range(len(parts))] else parts
 
 
 class PolicyClient(_Client):

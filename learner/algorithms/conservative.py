@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from actors.parts import Parts
 from actors.spaces import Space
 from learner.algorithms.algorithm import require_weight
 from learner.algorithms.dqn import QRegression
@@ -43,7 +44,8 @@ class CQL(QRegression, Offline):
         Raises:
             UserError: actions are not Discrete.
         """
-        require_values(action, "preset bc learns such from recordings")
+        others = "preset bc learns" if isinstance(action, Parts) else "presets bc and dt learn"
+        require_values(action, f"{others} such from recordings")
         return EPSILON_GREEDY
 
     def begin(self, network: QNetwork, steps: int) -> None:  # noqa: ARG002

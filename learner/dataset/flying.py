@@ -28,7 +28,7 @@ class Recorded(Policy):
         seed: decides which are random, and what they are.
 
     Raises:
-        UserError: ε is no share, or actions lack a bound.
+        UserError: ε is no share, or actions cannot be random.
     """
 
     def __init__(self, policy: Policy, epsilon: float, deterministic: bool, seed: Seed) -> None:
@@ -66,10 +66,10 @@ class Recorded(Policy):
 
 
 def require_random(policy: Policy, epsilon: float) -> tuple[Array, Array] | None:
-    """The bounds between which continuous actions can be random, [*act] each; None: they are discrete.
+    """The bounds between which continuous actions can be random, [*act] each; None: they are discrete, or none are.
 
     Raises:
-        UserError: ε is no share, or actions lack a bound.
+        UserError: ε is no share; or it is more than 0, and actions lack a bound or have a continuous part.
     """
     if not 0 <= epsilon <= 1:
         raise UserError(f"epsilon must lie between 0 and 1, not {epsilon:g}")

@@ -163,7 +163,7 @@ def _load(name: str) -> Any:
 
 def _known(ours: Space | None, theirs: Any, what: str) -> Space:
     if ours is None:
-        raise UserError(f"its {what} are of {type(theirs).__name__}: no policy of Touchdown's has such")
+        raise UserError(f"its {what} are {theirs}: no policy of Touchdown's has such")
     return ours
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from actors.gaussians import LOG_STD_RANGE, VARIANCE_FLOOR
 from actors.joint import places
 from actors.masks import FORBIDDEN
-from actors.parts import Parts
+from actors.parts import Parts, leaf_spaces, num_continuous
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from actors.spec import PolicySpec
 
@@ -24,21 +24,21 @@ class TorchDistribution(nn.Module, ABC):
 
     Args:
         action: what it is over.
-        features: numbers of the last hidden layer; 0 where it does not see them.
     """
 
-    max_entropy = 1.0
-    """The entropy of the uniform policy in nats; 1 where entropies have no bound."""
+    max_entropy: float
+    """The entropy of the uniform policy in nats; 1 where it is 0, or where entropies have no bound."""
     sees_hidden = False
     """Whether its parameters are those of ``complete``."""
 
-    def __init__(self, action: Space, features: int = 0) -> None:  # noqa: ARG002
+    def __init__(self, action: Space) -> None:
         super().__init__()
+        self.max_entropy = _uniform_entropy(action) or 1.0
 
     @classmethod
     def of(cls, spec: PolicySpec) -> Self:
         """That of a policy, with its own parameters where training begins."""
-        return cls(spec.action, spec.features if cls.sees_hidden else 0)
+        return cls(spec.action)
 
     def complete(self, outputs: Tensor, hidden: Tensor) -> Tensor:  # noqa: ARG002
         """Its parameters, [B, P], of the network's outputs, [B, A], and its last hidden layer, [B, H], activated."""
@@ -52,10 +52,6 @@ class TorchDistribution(nn.Module, ABC):
 class Categorical(TorchDistribution):
     """Discrete actions, [B] int64."""
 
-    def __init__(self, action: Space, features: int = 0) -> None:
-        super().__init__(action, features)
-        self.max_entropy = math.log(action.inputs) if action.inputs > 1 else 1.0
-
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """log π(a | o) and entropy of the softmax of the parameters: [B] each."""
         return _softmax(parameters, actions)
@@ -67,9 +63,8 @@ class EpsilonGreedy(TorchDistribution):
     epsilon: Tensor
     """[1]."""
 
-    def __init__(self, action: Space, features: int = 0) -> None:
-        super().__init__(action, features)
-        self.max_entropy = math.log(action.inputs) if action.inputs > 1 else 1.0
+    def __init__(self, action: Space) -> None:
+        super().__init__(action)
         self.register_buffer("epsilon", torch.zeros(1))
 
     def probabilities(self, q_values: Tensor) -> Tensor:
@@ -91,10 +86,9 @@ class MultiCategorical(TorchDistribution):
     places: Tensor
     """[K, options of the largest choice] int64: where each is among the parameters; past them where there is none."""
 
-    def __init__(self, action: Space, features: int = 0) -> None:
-        super().__init__(action, features)
+    def __init__(self, action: Space) -> None:
+        super().__init__(action)
         assert isinstance(action, MultiDiscrete)
-        self.max_entropy = sum(math.log(size) for size in action.nvec) or 1.0
         sizes = torch.tensor(action.nvec)
         options = torch.arange(int(sizes.max()))
         places = (sizes.cumsum(0) - sizes)[:, None] + options
@@ -110,10 +104,6 @@ class MultiCategorical(TorchDistribution):
 class Bernoulli(TorchDistribution):
     """Zeros and ones, [B, A] int8."""
 
-    def __init__(self, action: Space, features: int = 0) -> None:
-        super().__init__(action, features)
-        self.max_entropy = action.inputs * math.log(2)
-
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over independent components with the parameters as their log-odds."""
         one, zero = nn.functional.logsigmoid(parameters), nn.functional.logsigmoid(-parameters)
@@ -124,8 +114,8 @@ class Bernoulli(TorchDistribution):
 class Gaussian(TorchDistribution):
     """Continuous actions, [B, A], with one log σ for all states."""
 
-    def __init__(self, action: Space, features: int = 0) -> None:
-        super().__init__(action, features)
+    def __init__(self, action: Space) -> None:
+        super().__init__(action)
         self.log_std = nn.Parameter(torch.zeros(action.inputs))
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,9 +131,14 @@ class StateDependentGaussian(TorchDistribution):
 
     sees_hidden = True
 
-    def __init__(self, action: Space, features: int = 0) -> None:
-        super().__init__(action, features)
+    def __init__(self, action: Space, features: int) -> None:
+        super().__init__(action)
         self.log_std = nn.Parameter(torch.full((features, action.inputs), -2.0))
+
+    @classmethod
+    def of(cls, spec: PolicySpec) -> Self:
+        """That of a policy, with as many numbers of noise as its last hidden layer has units."""
+        return cls(spec.action, spec.features)
 
     def complete(self, outputs: Tensor, hidden: Tensor) -> Tensor:
         """Means and standard deviations, [B, 2A]."""
@@ -194,8 +189,8 @@ class Joint(TorchDistribution):
     components: Tensor
     """[C] int64: where continuous components are among an action's numbers."""
 
-    def __init__(self, action: Space, features: int = 0) -> None:
-        super().__init__(action, features)
+    def __init__(self, action: Space) -> None:
+        super().__init__(action)
         assert isinstance(action, Parts)
         self._discrete = [place for place in places(action) if not isinstance(place.space, Box)]
         continuous = [place for place in places(action) if isinstance(place.space, Box)]
@@ -205,8 +200,6 @@ class Joint(TorchDistribution):
             self.register_buffer(name, torch.tensor(columns, dtype=torch.int64), persistent=False)
         if continuous:
             self.log_std = nn.Parameter(torch.zeros(len(self.means)))
-        else:
-            self.max_entropy = sum(part.max_entropy for part in self._parts)  # type: ignore[misc]
 
     def evaluate(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over parts: [B] each."""
@@ -234,6 +227,19 @@ def _normal(means: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Te
     log_densities = (-0.5 * z.square() - log_std - _LOG_SQRT_2PI).sum(1)
     entropy = (log_std + _LOG_SQRT_2PI + 0.5).sum()
     return log_densities, entropy.expand_as(log_densities)
+
+
+def _uniform_entropy(action: Space) -> float:
+    """In nats; 0 where a part is continuous."""
+    if num_continuous(action):
+        return 0.0
+    entropy = 0.0
+    for _, leaf in leaf_spaces(action):
+        if isinstance(leaf, MultiBinary):
+            entropy += leaf.inputs * math.log(2)
+        else:
+            entropy += sum(map(math.log, leaf.nvec if isinstance(leaf, MultiDiscrete) else [leaf.inputs]))
+    return entropy
 
 
 def _softmax(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:

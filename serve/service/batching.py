@@ -131,13 +131,13 @@ class Batcher:
         numbers = [step.parameters, *(column for _, column in trees.leaves(columns))]
         finite = np.isfinite(np.concatenate(numbers, axis=1)).all(axis=1)
         is_well = finite.all() and (can_act is None or can_act.all())
-        actions = policy.spec.action.unstack(trees.map_leaves(np.ndarray.tolist, step.actions))
+        actions = _one_by_one(trees.map_leaves(np.ndarray.tolist, step.actions))
         shown = trees.map_leaves(np.ndarray.tolist, columns)
         for one, (start, end) in zip(group, spans, strict=True):
             if is_well or (finite[start:end].all() and (can_act is None or can_act[start:end].all())):
                 rows = trees.rows(shown, slice(start, end))
                 remembered = trees.rows(step.memory, slice(start, end))
-                one.answer.set_result(Answers([*actions[start:end]], rows, remembered))
+                one.answer.set_result(Answers(actions[start:end], rows, remembered))
             elif can_act is not None and not can_act[start:end].all():
                 one.answer.set_exception(Problem(422, f"{MASK} forbids every action", f"observation.{MASK}"))
             else:
@@ -154,3 +154,11 @@ class Batcher:
                 rng = self._rng if one.seed is None else np.random.default_rng(one.seed)
                 noise[start:end] = policy.distribution.noise(rng, (end - start,))
         return noise
+
+
+def _one_by_one(actions: Any) -> list[Any]:
+    """A list of actions, or lists in a tree of parts, as a list with an object of parts for each."""
+    if not isinstance(actions, dict):
+        return list(actions)
+    columns = map(_one_by_one, actions.values())
+    return [dict(zip(actions, action, strict=True)) for action in zip(*columns, strict=True)]

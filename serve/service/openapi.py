@@ -103,7 +103,7 @@ _ANSWER = {
         "version": {"type": "integer", "description": "How many updates made the policy."},
         "action": {
             "description": "For one observation: an action as the environment takes it, a number or nested lists; an "
-            "object where it is a Dict, a list where it is a Tuple."
+            "object of its parts where it is a Dict, or a Tuple, whose parts are called 0, 1, …"
         },
         "actions": {**_NUMBERS, "description": "For many: one for each observation."},
         "probabilities": {

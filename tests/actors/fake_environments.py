@@ -386,11 +386,15 @@ class Choosing(gymnasium.Env[Any, Any]):
 class Orders(gymnasium.Env[Any, Any]):
     """One step an episode, which pays 1 where an action of several parts is what was shown, part by part."""
 
-    observation_space = action_space = Dict(
-        lift=Discrete(3, start=-1),
-        arms=Tuple([Box(3, 5, (1, 2)), MultiBinary(2)]),
-        gears=MultiDiscrete([2, 3], start=[1, 0]),
-    )
+    def __init__(self) -> None:
+        self.observation_space, self.action_space = (
+            Dict(
+                lift=Discrete(3, start=-1),
+                arms=Tuple([Box(3, 5, (1, 2)), MultiBinary(2)]),
+                gears=MultiDiscrete([2, 3], start=[1, 0]),
+            )
+            for _ in range(2)
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)

@@ -15,6 +15,7 @@ from actors.environments import describe, fitting
 from actors.errors import NonFiniteError, UserError
 from actors.evaluation import fly_episodes
 from actors.gaussians import Gaussian
+from actors.gymnasium_spaces import action_space_of
 from actors.joint import Joint
 from actors.parts import Parts
 from actors.rollout import Rollout
@@ -110,8 +111,6 @@ def test_an_environment_gets_what_its_space_has() -> None:
     assert batch.actions.shape == (40, 7), "every other step begins an episode"
     assert np.isfinite(batch.notes["log_prob"]).all()
     seen = info.observation.stack([environments._envs[0].observation_space.sample()])  # type: ignore[attr-defined]
-    (action,) = info.action.unstack(policy.act(seen))
-    assert info.action_space.contains(action)
     (fitted,) = fitting(policy.act(seen), info.action_space)
     assert info.action_space.contains(fitted)
     for deterministic in (True, False):
@@ -123,12 +122,15 @@ def test_an_environment_gets_what_its_space_has() -> None:
 def test_parts_that_no_policy_gives_are_refused() -> None:
     spaces = gymnasium.spaces
     for part in (spaces.Text(3), spaces.Box(0, 255, (4, 4), np.uint8)):
-        gymnasium.register("Odd-v0", "tests.actors.fake_environments:Spaces", disable_env_checker=True)
-        whole = spaces.Dict(a=spaces.Discrete(2), b=part)
-        gymnasium.registry["Odd-v0"].kwargs.update(observation_space=spaces.Discrete(2), action_space=whole)
-        with pytest.raises(UserError, match=r"Odd-v0 has actions Dict.*supported are Box, Discrete"):
-            describe("Odd-v0")
-        del gymnasium.registry["Odd-v0"]
+        assert action_space_of(spaces.Dict(a=spaces.Discrete(2), b=part)) is None
+    with pytest.raises(UserError, match="a space of parts must have some"):
+        action_space_of(spaces.Dict(a=spaces.Tuple([])))
+    deep: gymnasium.Space[Any] = spaces.Discrete(2)
+    for _ in range(15):
+        deep = spaces.Tuple([deep])
+    assert action_space_of(deep) is not None
+    with pytest.raises(UserError, match="spaces are nested more than 16 deep"):
+        action_space_of(spaces.Tuple([deep]))
     boundless = Parts({"a": Discrete(2), "b": Box((1,))})
     with pytest.raises(UserError, match="low and high are missing"):
         PolicySpec("Odd-v0", Box((2,)), boundless, "joint")
@@ -138,8 +140,15 @@ def test_parts_that_no_policy_gives_are_refused() -> None:
 
 def test_a_transformer_does_not_remember_them() -> None:
     network = PolicyNetwork((8,), memory="transformer")
-    with pytest.raises(UserError, match="remembers actions of one part, and these have several: preset bc learns them"):
+    with pytest.raises(UserError, match="remembers actions without parts"):
         PolicySpec("Odd-v0", Box((2,)), Parts({"a": LIFT}), "joint", network=network, target_return=1.0)
+
+
+def test_a_mask_is_of_actions_without_a_continuous_part() -> None:
+    seen = Parts({"a": Box((1,)), "action_mask": MultiBinary((4,))})
+    assert PolicySpec("Odd-v0", seen, Parts({"a": Discrete(2), "b": BITS}), "joint").is_masked
+    with pytest.raises(UserError, match="says which actions are allowed, and a part of these is continuous"):
+        PolicySpec("Odd-v0", seen, Parts({"a": Discrete(2), "b": ARMS}), "joint")
 
 
 def test_a_policy_without_continuous_parts_has_no_deviations() -> None:

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from serve.client import AsyncPolicyClient, PolicyClient, RequestError, UnavailableError
+from actors.environments import fitting
+from serve.client import AsyncPolicyClient, PolicyClient, RequestError, UnavailableError, _action
 from serve.service.http import Service
 from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig
@@ -110,9 +111,10 @@ def test_actions_of_several_parts_come_as_the_environment_takes_them(tmp_path: P
     with running(service) as address, PolicyClient(address, **PATIENT) as client:
         seen = [env.observation_space.sample() for _ in range(5)]
         answers, many = [client.act(one) for one in seen], client.act_many(seen)
-    flown = policy.spec.action.unstack(policy.act(policy.spec.observation.stack(seen)))
+    flown = fitting(policy.act(policy.spec.observation.stack(seen)), env.action_space)
     for expected, *found in zip(flown, (answer.action for answer in answers), many.action, strict=True):
         for action in found:
+            assert isinstance(action["arms"], tuple)
             assert (action["lift"], action["gears"].tolist()) == (expected["lift"], expected["gears"].tolist())
             np.testing.assert_allclose(action["arms"][0], expected["arms"][0], rtol=1e-6)
             np.testing.assert_array_equal(action["arms"][1], expected["arms"][1])
@@ -120,6 +122,15 @@ def test_actions_of_several_parts_come_as_the_environment_takes_them(tmp_path: P
     assert many.probabilities["arms"]["1"].shape == (5, 2)
     assert many.mean["arms"]["0"].shape == (5, 2)
     np.testing.assert_allclose(answers[0].std["arms"]["0"], policy.distribution.shown_once["std"]["arms"]["0"])
+
+
+def test_parts_of_one_shape_stay_parts() -> None:
+    answer = {"policy": "p", "version": 1, "action": {"0": [0, 1], "1": {"0": 2, "1": [0.5, 0.25]}}}
+    first, (second, third) = _action(answer, many=False).action
+    assert (first.tolist(), second, third.tolist()) == ([0, 1], 2, [0.5, 0.25])
+    assert first.dtype.kind == "i"
+    answer = {"policy": "p", "version": 1, "actions": [{"b": 1, "a": 0.5}] * 2}
+    assert _action(answer, many=True).action == [{"b": 1, "a": 0.5}] * 2
 
 
 def test_asynchronous(address: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -170,37 +170,18 @@ def _bernoulli(head: Head, log_odds: str) -> list[onnx.ValueInfoProto]:
     ]
 
 
-class _PartGraph(Graph):
-    """A graph as one part of an action sees it, whose names it all gets with the part's after them."""
-
-    def __init__(self, graph: Graph, part: str) -> None:
-        self._graph, self._part = graph, part
-
-    def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Add a node; answers its output."""
-        names = [f"{name}.{self._part}" for name in inputs]
-        self._graph.add(operation, names, f"{output}.{self._part}", **attributes)
-        return output
-
-    def constant(self, name: str, value: Any) -> str:
-        """Add a constant; answers its name."""
-        self._graph.constant(f"{name}.{self._part}", value)
-        return name
-
-
 def _joint(head: Head, parameters: str) -> list[onnx.ValueInfoProto]:
     """Each part's outputs, of its own parameters."""
     assert isinstance(head.distribution, Joint)
     outputs = []
     axis = head.graph.constant("axis_of_parts", np.array([1], np.int64))
     for place, part in head.distribution.parts:
-        graph = _PartGraph(head.graph, place.name)
         ends = [
             head.graph.constant(f"{name}.{place.name}", np.array([end], np.int64))
             for name, end in (("begins", place.parameters.start), ("stops", place.parameters.stop))
         ]
         head.graph.add("Slice", [parameters, *ends, axis], f"parameters.{place.name}")
-        inner = head._replace(action=place.space, distribution=part, graph=graph)
+        inner = head._replace(action=place.space, distribution=part, graph=head.graph.of_part(place.name))
         for output in _HEADS[type(part)](inner, "parameters"):
             output.name = f"{output.name}.{place.name}"
             outputs.append(output)

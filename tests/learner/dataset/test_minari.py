@@ -184,7 +184,7 @@ def test_what_cannot_be_converted(home: Path) -> None:
     metadata = home / "minari" / "aa" / "text-v0" / "data" / "metadata.json"
     text = json.dumps({"type": "Text", "max_length": 5, "min_length": 5, "charset": "abc"})
     metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"action_space": text}))
-    with pytest.raises(UserError, match="its actions are of Text: no policy of Touchdown's has such"):
+    with pytest.raises(UserError, match=r"its actions are Text.*: no policy of Touchdown's has such"):
         from_minari("aa/text-v0", home / "b", "Some-v0")
     metadata.write_text("{")
     with pytest.raises(UserError, match="no dataset of Minari's named aa/text-v0, or it is damaged: "):

@@ -14,7 +14,8 @@ import actors.gaussians
 from actors.action_bounds import ActionBounds
 from actors.gaussians import LOG_STD_RANGE
 from actors.masks import FORBIDDEN
-from actors.spaces import Discrete
+from actors.parts import Parts
+from actors.spaces import Discrete, MultiBinary, MultiDiscrete
 from learner.networks.distributions import DISTRIBUTIONS, EpsilonGreedy, SquashedGaussian
 from tests.learner import make_spec
 
@@ -196,3 +197,7 @@ def test_squashed_actions_of_numpy_and_torch_agree() -> None:
 
 def test_one_choice_has_an_entropy_that_can_be_divided_by() -> None:
     assert DISTRIBUTIONS["categorical"].of(make_spec(action=Discrete(1))).max_entropy == 1
+    parts = {"a": Discrete(1), "b": Discrete(2), "c": MultiDiscrete((1, 1), (2,)), "d": MultiBinary((2,))}
+    joint = DISTRIBUTIONS["joint"].of(make_spec("joint", action=Parts(parts)))
+    assert joint.max_entropy == pytest.approx(math.log(8))
+    assert DISTRIBUTIONS["joint"].of(make_spec("joint")).max_entropy == 1, "a part is continuous"

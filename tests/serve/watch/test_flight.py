@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.box2d.lunar_lander import heuristic
 
-from actors.environments import describe
+from actors.environments import describe, fitting
 from actors.errors import UserError
 from actors.evaluation import fly_episodes
 from actors.policy import Policy
@@ -152,7 +152,8 @@ def test_actions_of_several_parts_are_told_side_by_side(tmp_path: Path) -> None:
     assert flight.scene.actions[2:5] == ["lift: action 1", "arms.0: component 0", "arms.0: component 1"]
     assert flight.scene.bounds == [*[None] * 3, (3, 5), (3, 5), *[None] * 7]
     frame = flight.step()
-    (flown,) = policy.spec.action.unstack(policy.act(policy.spec.observation.stack([flight._observation])))
+    actions = policy.act(policy.spec.observation.stack([flight._observation]))
+    (flown,) = fitting(actions, flight._env.action_space)
     numbers = [flown["lift"], *flown["arms"][0].ravel(), *flown["arms"][1], *flown["gears"]]
     assert frame.action == pytest.approx(numbers, abs=1e-3)
     assert [x is not None for x in frame.shown["mean"]] == [False] * 3 + [True] * 2 + [False] * 7
