@@ -116,11 +116,12 @@ def draw() -> None:
         for who, colour in (("touchdown", "#3b50c6"), ("sb3", "#c4622d")):
             for run in measured[name].values():
                 steps, returns = np.array(run[who]["curve"]).T
-                label = f"{who}: greedy {run[who]['mean']:.1f} ± {run[who]['std']:.1f}, {run[who]['seconds']:.0f} s"
+                label = f"{who}, {run[who]['seconds']:.0f} s; greedy {run[who]['mean']:.1f} ± {run[who]['std']:.1f}"
                 axis.plot(steps / 1000, returns, color=colour, label=label)
         axis.set(title=name, xlabel="thousand steps", ylabel="mean return of 100 episodes")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper left")
+        axis.set_ylim(top=1.25 * axis.get_ylim()[1])
     figure.savefig(FIGURE, dpi=110)
 
 
