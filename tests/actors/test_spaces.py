@@ -137,11 +137,14 @@ def test_spaces_are_told_in_words(space: Space, words: str) -> None:
     assert space.in_words() == words
 
 
-@pytest.mark.parametrize(
-    "theirs", [spaces.Text(3), spaces.Dict({"a": spaces.Text(3)}), spaces.Dict()], ids=["Text", "Dict of one", "empty"]
-)
+@pytest.mark.parametrize("theirs", [spaces.Text(3), spaces.Dict({"a": spaces.Text(3)})], ids=["Text", "Dict of one"])
 def test_others_are_none(theirs: gymnasium.Space[Any]) -> None:
     assert space_of(theirs) is None
+
+
+def test_a_space_has_parts_where_it_may_have_some() -> None:
+    with pytest.raises(UserError, match="a space of parts must have some"):
+        space_of(spaces.Dict())
 
 
 def test_numbers_outside_are_found_where_they_are() -> None:
