@@ -25,6 +25,8 @@ log = logging.getLogger("touchdown")
 
 _LOOK_SECONDS = 2.0
 """Between two looks at the cluster."""
+_LAST_LOOK_SECONDS = 1.0
+"""That a look which is under way has left when the fleet stops: without a head it takes a minute."""
 _FINISH_SECONDS = 60.0
 """That actors have, before they end, to write what is recorded."""
 
@@ -218,8 +220,9 @@ class ActorPool:
             else:
                 self._end(slot)
         self.slots.clear()
-        is_looking = self._looking.is_alive()  # for a lost head, it may be: then its note goes with the head
-        if self._config.actors == "auto" and not is_looking:
+        if self._config.actors == "auto":
+            if self._looking.is_alive():
+                self._looking.join(_LAST_LOOK_SECONDS)
             self._room.leave()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import threading
 import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping
@@ -51,11 +52,26 @@ class Room:
         self._prefix = f"{_PREFIX}{kind}/"  # who asks for other CPUs or nodes is none to share with
         self._key = self._prefix + uuid.uuid4().hex
         self._looks = 0
+        self._lock = threading.Lock()
+        self._is_looking = self._has_left = False
         self._seen: dict[str, tuple[bytes, float]] = {}
         """Notes of other fleets, and when they changed."""
 
     def look(self, mine: Claim) -> int:
-        """Actors that the fleet may have now."""
+        """Actors that the fleet may have now; none once it has left."""
+        with self._lock:
+            if self._has_left:
+                return 0
+            self._is_looking = True
+        try:
+            return self._look(mine)
+        finally:
+            with self._lock:
+                self._is_looking, has_left = False, self._has_left
+            if has_left:
+                self._forget()
+
+    def _look(self, mine: Claim) -> int:
         going = draining()
         nodes = [
             node
@@ -79,7 +95,14 @@ class Room:
         ]
 
     def leave(self) -> None:
-        """Let others have the fleet's share."""
+        """Let others have the fleet's share. Waits for nothing: a look that is under way takes the note away itself."""
+        with self._lock:
+            self._has_left = True
+            if self._is_looking:
+                return
+        self._forget()
+
+    def _forget(self) -> None:
         if self._looks and ray.is_initialized():
             _internal_kv_del(self._key)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import actors.room
-from actors.room import Room, share
+from actors.room import Claim, Room, share
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,34 @@ def test_the_ceiling_is_that_of_the_clusters_file(
     assert Room(cpus, labels)._ceiling() == expected
     monkeypatch.setattr(actors.room, "_CLUSTER_FILE", Path("/there/is/none.yaml"))
     assert Room(cpus, labels)._ceiling() == 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_who_has_left_claims_nothing_more() -> None:
+    """Not even by a look that was under way: others would take it to be there for a minute."""
+    kind: dict[str, str] = {"role": "head"}
+    first, second, claim = Room(1.0, kind), Room(1.0, kind), Claim(0, 8)
+    alone = first.look(claim)
+    assert alone > 1
+    assert second.look(claim) < alone
+    first.leave()
+    assert first.look(claim) == 0
+    assert second.look(claim) == alone
+    second.leave()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_look_that_is_under_way_when_its_fleet_leaves_takes_its_note_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, claim = Room(1.0, {"role": "head"}), Room(1.0, {"role": "head"}), Claim(0, 8)
+    alone = second.look(claim)
+    counting = Room._others
+
+    def left_meanwhile(room: Room) -> dict[str, Claim]:
+        first.leave()
+        return counting(room)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Room, "_others", left_meanwhile)
+        first.look(claim)
+    assert second.look(claim) == alone
+    second.leave()
