@@ -31,6 +31,7 @@ def dropped(env_id: str, column: int) -> gymnasium.Env[Any, Any]:
 def test_dynamics_are_envpools(env_id: str) -> None:
     info = describe(env_id)
     height, width = info.observation_space.shape
+    assert envpool_families.has("Catch-v0")
     there, _ = envpool_families.spaces("Catch-v0", height=height, width=width)
     assert there == info.observation_space
     environments = EnvPoolEnvironments(info, BALLS, 0)

@@ -1,3 +1,5 @@
+"""Room: how many actors a fleet may have, and what others are told of it."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,6 +8,8 @@ import pytest
 
 import actors.room
 from actors.room import Claim, Room, share
+
+CLAIM = Claim(0, 8)
 
 
 @pytest.mark.parametrize(
@@ -40,30 +44,26 @@ def test_the_ceiling_is_that_of_the_clusters_file(
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_who_has_left_claims_nothing_more() -> None:
-    """Not even by a look that was under way: others would take it to be there for a minute."""
-    kind: dict[str, str] = {"role": "head"}
-    first, second, claim = Room(1.0, kind), Room(1.0, kind), Claim(0, 8)
-    alone = first.look(claim)
-    assert alone > 1
-    assert second.look(claim) < alone
+    first, second = (Room(1.0, {"role": "head"}) for _ in range(2))
+    first.look(CLAIM)
+    assert [*second._others().values()] == [CLAIM]
     first.leave()
-    assert first.look(claim) == 0
-    assert second.look(claim) == alone
-    second.leave()
+    assert first.look(CLAIM) == 0
+    assert second._others() == {}
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_look_that_is_under_way_when_its_fleet_leaves_takes_its_note_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second, claim = Room(1.0, {"role": "head"}), Room(1.0, {"role": "head"}), Claim(0, 8)
-    alone = second.look(claim)
+    """Others would take the fleet to be there for a minute."""
+    first, second = (Room(1.0, {"role": "head"}) for _ in range(2))
     counting = Room._others
 
     def left_meanwhile(room: Room) -> dict[str, Claim]:
+        assert [*counting(second).values()] == [CLAIM]
         first.leave()
         return counting(room)
 
     with monkeypatch.context() as patch:
         patch.setattr(Room, "_others", left_meanwhile)
-        first.look(claim)
-    assert second.look(claim) == alone
-    second.leave()
+        first.look(CLAIM)
+    assert second._others() == {}
