@@ -8,47 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Self
 
 import httpx2
 import msgspec
-import numpy as np
-import numpy.typing as npt
 import stamina
 
 from actors.episode import Array
 from actors.errors import UserError
+from serve.answers import Action, Observation, action_of, number, plain
 
 _SERVER_ERRORS = (500, 502, 503, 504)
 """Not the service's own but for 503: those of what stands in front of it while a replica comes or goes. So is a 404
 that is no problem: it does not know the service yet."""
-
-
-_SHOWN = ("probabilities", "q_values", "mean", "std")
-
-
-class Action(NamedTuple):
-    """What a policy does, given one observation or, with a leading axis more, many."""
-
-    action: Any
-    """A number of a discrete action, or components; of many observations an array. Where actions have parts a
-    dictionary or a tuple of these, of many observations a list of such.
-
-    What follows is then by the names of the parts that have it."""
-    probabilities: Any
-    """[A] of discrete actions, or [n, A]; None: continuous ones, or a policy that goes by q-values."""
-    q_values: Array | None
-    """[A] of discrete actions, or [n, A], where a policy goes by them: the return that is expected of each, discounted
-    and in the units of the rewards that were learned from."""
-    mean: Any
-    """Means of continuous actions' components; None where actions are not continuous."""
-    std: Any
-    """Standard deviations of continuous actions' components; of many observations a row each where they differ."""
-    policy: str
-    version: int
-    memory: Any = None
-    """What to send with the same episode's next observation, of many a list; None: the policy remembers nothing."""
 
 
 class RequestError(UserError):
@@ -68,10 +41,6 @@ class UnavailableError(Exception):
             self.retry_after = float(response.headers.get("retry-after", "nan"))
         except ValueError:
             self.retry_after = float("nan")
-
-
-Observation = npt.ArrayLike | Mapping[str, Any] | Sequence[Any]
-"""Numbers, or where an environment's observations have parts a dictionary or a tuple of them."""
 
 
 class _Client:
@@ -100,34 +69,9 @@ class _Client:
         )
 
     def _body(self, observations: Observation, many: bool, **options: Any) -> bytes:
-        body = {"observations" if many else "observation": _plain(observations, many), "policy": self._policy}
+        body = {"observations" if many else "observation": plain(observations, many), "policy": self._policy}
         given = {name: value for name, value in (body | options).items() if value is not None}
-        return bytes(msgspec.json.encode(given, enc_hook=_number))
-
-
-def _plain(observations: Any, many: bool = False) -> Any:
-    """Arrays as lists, in dictionaries and tuples too; pictures, of uint8, as their bytes, which become base64."""
-    if isinstance(observations, Mapping):
-        return {name: _plain(part) for name, part in observations.items()}
-    if isinstance(observations, tuple) or (isinstance(observations, list) and not _is_array(observations)):
-        return [_plain(part) for part in observations]
-    array = np.asarray(observations)
-    if array.dtype == np.uint8 and array.ndim >= 2 + many:
-        return [picture.tobytes() for picture in array] if many else array.tobytes()
-    return array.astype(np.int8).tolist() if array.dtype == bool else array.tolist()
-
-
-def _number(value: Any) -> Any:
-    """A number of numpy's, such as the reward of many environments, as one of Python's; of an array a list."""
-    return np.asarray(value, np.float64).tolist()
-
-
-def _is_array(values: list[Any]) -> bool:
-    """Whether a list, nested it may be, is of numbers in the shape of an array."""
-    try:
-        return np.asarray(values).dtype.kind in "biuf"
-    except ValueError:
-        return False
+        return bytes(msgspec.json.encode(given, enc_hook=number))
 
 
 def _wait_for(error: Exception) -> bool | float:
@@ -154,32 +98,6 @@ def _read(response: httpx2.Response) -> Any:
         return data
     field = f" ({data['field']})" if "field" in data else ""
     raise RequestError(f"{response.status_code}: {data.get('detail', response.reason_phrase)}{field}")
-
-
-def _action(data: Any, many: bool) -> Action:
-    shown = {name: _arrays(data[name]) if name in data else None for name in _SHOWN}
-    action = _action_of(_arrays(data["actions" if many else "action"]))
-    memory = data.get("memories" if many else "memory")
-    return Action(action, **shown, policy=data["policy"], version=data["version"], memory=memory)
-
-
-def _arrays(answer: Any) -> Any:
-    """Lists of numbers as arrays, in objects of parts too, and in lists of these."""
-    if isinstance(answer, dict):
-        return {name: _arrays(part) for name, part in answer.items()}
-    if isinstance(answer, list):
-        return [_arrays(part) for part in answer] if isinstance(answer[0], dict) else np.asarray(answer)
-    return answer
-
-
-def _action_of(answer: Any) -> Any:
-    """An action as the environment takes it: with a tuple where parts are called 0, 1, …"""
-    if isinstance(answer, list):
-        return [*map(_action_of, answer)]
-    if not isinstance(answer, dict):
-        return answer
-    parts = {name: _action_of(part) for name, part in answer.items()}
-    return (*parts.values(),) if [*parts] == [str(i) for i in range(len(parts))] else parts
 
 
 class PolicyClient(_Client):
@@ -240,7 +158,7 @@ class PolicyClient(_Client):
             reward=reward,
             target_return=target_return,
         )
-        return _action(self._post(body), False)
+        return action_of(self._post(body), False)
 
     def act_many(
         self,
@@ -261,7 +179,7 @@ class PolicyClient(_Client):
             rewards=rewards,
             target_returns=target_returns,
         )
-        return _action(self._post(body), True)
+        return action_of(self._post(body), True)
 
     @contextlib.contextmanager
     def episode(self, target_return: float | None = None) -> Iterator[Episode]:
@@ -321,7 +239,7 @@ class AsyncPolicyClient(_Client):
             reward=reward,
             target_return=target_return,
         )
-        return _action(await self._post(body), False)
+        return action_of(await self._post(body), False)
 
     async def act_many(
         self,
@@ -342,7 +260,7 @@ class AsyncPolicyClient(_Client):
             rewards=rewards,
             target_returns=target_returns,
         )
-        return _action(await self._post(body), True)
+        return action_of(await self._post(body), True)
 
     @contextlib.asynccontextmanager
     async def episode(self, target_return: float | None = None) -> AsyncIterator[AsyncEpisode]:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from actors.environments import fitting
-from serve.client import AsyncPolicyClient, PolicyClient, RequestError, UnavailableError, _action
+from serve.answers import action_of
+from serve.client import AsyncPolicyClient, PolicyClient, RequestError, UnavailableError
 from serve.service.http import Service
 from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig
@@ -126,11 +127,11 @@ def test_actions_of_several_parts_come_as_the_environment_takes_them(tmp_path: P
 
 def test_parts_of_one_shape_stay_parts() -> None:
     answer = {"policy": "p", "version": 1, "action": {"0": [0, 1], "1": {"0": 2, "1": [0.5, 0.25]}}}
-    first, (second, third) = _action(answer, many=False).action
+    first, (second, third) = action_of(answer, many=False).action
     assert (first.tolist(), second, third.tolist()) == ([0, 1], 2, [0.5, 0.25])
     assert first.dtype.kind == "i"
     answer = {"policy": "p", "version": 1, "actions": [{"b": 1, "a": 0.5}] * 2}
-    assert _action(answer, many=True).action == [{"b": 1, "a": 0.5}] * 2
+    assert action_of(answer, many=True).action == [{"b": 1, "a": 0.5}] * 2
 
 
 def test_asynchronous(address: str) -> None:

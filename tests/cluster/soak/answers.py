@@ -10,7 +10,7 @@ import numpy as np
 
 from actors.episode import Array
 from actors.policy import Policy
-from serve.client import Action
+from serve.answers import Action
 
 _TOLERANCE = 1e-4
 """Of probabilities, which travel as text."""

@@ -13,7 +13,7 @@ import pytest
 
 from actors.policy import Policy
 from learner.keeping.storage import Disk
-from serve.client import Action
+from serve.answers import Action
 from tests.actors.examples import policy_for
 from tests.cluster.soak import footprint
 from tests.cluster.soak.answers import Answer, Answers
