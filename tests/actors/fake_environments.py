@@ -383,7 +383,7 @@ class Choosing(gymnasium.Env[Any, Any]):
         return self._shown, float(np.mean(action == asked)), True, False, {}
 
 
-class Orders(gymnasium.Env[Any, Any]):
+class Orders(Choosing):
     """One step an episode, which pays 1 where an action of several parts is what was shown, part by part."""
 
     def __init__(self) -> None:
@@ -395,13 +395,6 @@ class Orders(gymnasium.Env[Any, Any]):
             )
             for _ in range(2)
         )
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        if seed is not None:
-            self.observation_space.seed(seed)
-        self._shown = self.observation_space.sample()
-        return self._shown, {}
 
     def step(self, action: Any) -> Any:
         assert self.action_space.contains(action), action

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from actors.errors import UserError
 from actors.making import make_gymnasium
 from actors.rollout import RolloutConfig
 from tests.actors.examples import policy_for
+from tests.serve.served import wait_for
 
 pytest.importorskip("vizdoom")
 
@@ -61,14 +61,6 @@ def shared(game: psutil.Process) -> list[Path]:
     """Files of the memory that it shares, if they have names."""
     command = game.cmdline()
     return [*doom_keeper.SHARED.glob(f"ViZDoom*{command[command.index('+viz_instance_id') + 1]}")]
-
-
-def wait_for(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture
@@ -289,8 +281,8 @@ def test_games_end_with_the_command_that_trains(tmp_path: Path, number: int, pla
         start_new_session=True,
     ) as driver:
         try:
-            _, directory = wait_for(lambda: flown_by_an_actor(driver), 120)
-            wait_for(lambda: not plays or (tmp_path / "run" / "metrics.jsonl").exists(), 120)
+            _, directory = wait_for(lambda: flown_by_an_actor(driver))
+            wait_for(lambda: not plays or (tmp_path / "run" / "metrics.jsonl").exists())
             driver.send_signal(number)
             driver.wait(timeout=120)
             wait_for(lambda: are_gone(directory))
