@@ -25,7 +25,7 @@ class Place(NamedTuple):
     """Where a part of an action is. Parts of parts are parts of the whole."""
 
     name: str
-    """With dots between the names of parts and those of their parts."""
+    """The part's name, after those of the parts that it is in, with dots between them."""
     space: Space
     parameters: slice
     """Its own, among the A of all parts."""

@@ -13,7 +13,7 @@ from actors.spaces import Box, Space
 from actors.trees import Array
 
 MOST_DEPTH = 16
-"""Of parts in parts."""
+"""How many spaces may be nested in one another."""
 _NOT_IN_NAMES = '."\\'
 """Paths to parts are written with dots, in JSON and ONNX."""
 

@@ -44,7 +44,7 @@ from serve.service.policies import check
 
 _PROG = "python -m serve.import_transformers"
 _LOG_STD = -20.0
-"""Of what it explores with: it has learned none, so that sampled actions are its greedy ones."""
+"""The logarithm of σ that an imported policy gets: it has learned none, so that sampled actions are its greedy ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Told:
                 raise UserError(f"{name} must be positive, not {value}")
 
     def completed(self, card: str, state_dim: int) -> Told:
-        """With what the text of a model card says where nothing was given.
+        """What was given, and where nothing was what the text of a model card says.
 
         Raises:
             UserError: something is missing still, or of another length.

@@ -27,11 +27,11 @@ _COUNTS, _KEPT = 256, 4096
 
 
 class Answers(NamedTuple):
-    """Of one request: a list item for each observation."""
+    """What one request is answered: a list item for each of its observations."""
 
     actions: list[Any]
     shown: dict[str, Any]
-    """See ``Distribution.shown``; lists in place of arrays."""
+    """What the distribution shows of each choice, lists in place of arrays: see ``Distribution.shown``."""
     memory: Memory
     """What the policy remembers then, a row for each."""
 

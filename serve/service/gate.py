@@ -24,7 +24,7 @@ from serve.service.tokens import TOKEN_VARIABLE
 
 _OPEN = ("/", "/healthz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/page/", "/static-offline-docs/")
-"""For all to read: they tell nothing of the policies."""
+"""Paths that need no token: what they answer tells nothing of the policies."""
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::(\d{1,5}))?", re.ASCII | re.IGNORECASE)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from serve.service.supervisor import die_with_parent
 
 HEADER_SECONDS = 10
-"""For a request's headers to arrive, all of them."""
+"""How long all headers of a request may take to arrive."""
 _UNAVAILABLE = (
     '{"type":"about:blank","title":"Service Unavailable","status":503,'
     '"detail":"no replica answers now; try again in a second"}'
