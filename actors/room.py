@@ -15,19 +15,16 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 import ray
-import yaml
 from ray._private.state import actors, available_resources_per_node, state
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
+
+from actors.growth import Growth
 
 _PREFIX = "touchdown/fleet/"
 _SILENT_SECONDS = 60.0
 """After which a fleet whose note did not change is taken for gone."""
-_CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
-"""Where ``ray up`` puts the cluster's file on its head; Ray Tune looks there too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +48,7 @@ class Room:
         kind = json.dumps([cpus, sorted(self._labels.items())])
         self._prefix = f"{_PREFIX}{kind}/"  # who asks for other CPUs or nodes is none to share with
         self._key = self._prefix + uuid.uuid4().hex
+        self._growth = Growth()
         self._looks = 0
         self._lock = threading.Lock()
         self._is_looking = self._has_left = False
@@ -130,17 +128,7 @@ class Room:
 
     def _ceiling(self) -> int:
         """Actors that fit when the autoscaler has started all machines that it may; 0: there is none here."""
-        path = _CLUSTER_FILE.expanduser()
-        if not path.exists():
-            return 0
-        file: dict[str, Any] = yaml.safe_load(path.read_text())
-        count, left = 0, int(file.get("max_workers", 0))
-        for kind in file.get("available_node_types", {}).values():
-            if self._suits(kind.get("labels", {})):
-                machines = min(left, int(kind.get("max_workers", 0)))
-                left -= machines
-                count += machines * self._fits(kind.get("resources", {}))
-        return count
+        return sum(it.machines * self._fits(it.resources) for it in self._growth.kinds() if self._suits(it.labels))
 
 
 def draining() -> set[str]:

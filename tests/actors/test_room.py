@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-import actors.room
 from actors.room import Claim, Room, share
 
 CLAIM = Claim(0, 8)
@@ -27,19 +24,6 @@ def test_shares_are_fair_and_no_larger_than_wanted(
     wanted: dict[str, int], there: int, expected: dict[str, int]
 ) -> None:
     assert share(wanted, there) == expected
-
-
-@pytest.mark.parametrize(
-    ("cpus", "labels", "expected"),
-    [(1.0, {"role": "actor"}, 128), (8.0, {"role": "actor"}, 16), (1.0, {"role": "moon"}, 0), (1.0, {}, 4 + 128)],
-)
-def test_the_ceiling_is_that_of_the_clusters_file(
-    monkeypatch: pytest.MonkeyPatch, cpus: float, labels: dict[str, str], expected: int
-) -> None:
-    monkeypatch.setattr(actors.room, "_CLUSTER_FILE", Path(__file__).parents[2] / "cluster" / "gpu.yaml")
-    assert Room(cpus, labels)._ceiling() == expected
-    monkeypatch.setattr(actors.room, "_CLUSTER_FILE", Path("/there/is/none.yaml"))
-    assert Room(cpus, labels)._ceiling() == 0
 
 
 @pytest.mark.usefixtures("ray_cluster")
