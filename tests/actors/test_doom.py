@@ -126,6 +126,7 @@ def test_a_game_that_is_being_started_ends_too(player: subprocess.Popen[str]) ->
     assert player.stdout is not None
     directory = Path(player.stdout.readline().strip())
     (game,) = wait_for(lambda: games(directory))
+    player.send_signal(signal.SIGSTOP)  # it would take the name away as soon as it has found the game's memory
     command = game.cmdline()
     instance = command[command.index("+viz_instance_id") + 1]
     wait_for(lambda: [*doom_keeper.SHARED.glob(f"ViZDoom*{instance}")])
