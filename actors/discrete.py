@@ -16,7 +16,7 @@ from actors.spaces import Discrete, MultiBinary, MultiDiscrete
 if TYPE_CHECKING:
     from actors.spec import PolicySpec
 
-_BEYOND_VALUES = np.float32(1e20)
+BEYOND_VALUES = np.float32(1e20)
 """More than any q-value, and less than what a mask takes off."""
 
 
@@ -112,7 +112,7 @@ class EpsilonGreedy(Categorical):
         """Zeros, and for a share ε numbers beside which no q-value counts: arg max(q + noise) is then a sample."""
         noise = np.zeros((*shape, self.num_actions), np.float32)
         explores = rng.random(shape, np.float32) < self.epsilon
-        noise[explores] = _BEYOND_VALUES * rng.random((int(explores.sum()), self.num_actions), np.float32)
+        noise[explores] = BEYOND_VALUES * rng.random((int(explores.sum()), self.num_actions), np.float32)
         return noise
 
     def log_prob(self, parameters: Array, actions: Array) -> Array:

@@ -54,6 +54,7 @@ class EnvironmentInfo:
         trained: dict[str, Any] | None = None,
         distribution: str | None = None,
         target_return: float | None = None,
+        sampled: bool = False,
         **network: Any,
     ) -> PolicySpec:
         """The spec of a policy for this environment; ``network`` are fields of PolicyNetwork.
@@ -67,7 +68,7 @@ class EnvironmentInfo:
         scales = scale_actions and num_continuous(self.action) > 0
         family = distribution or distribution_for(self.action)
         return PolicySpec(
-            self.env_id, observation, self.action, family, scales, shape, version, trained or {}, target_return
+            self.env_id, observation, self.action, family, scales, shape, version, trained or {}, target_return, sampled
         )
 
 

@@ -157,6 +157,8 @@ class PolicySpec:
     """How it was trained: preset, seed, steps, library version."""
     target_return: float | None = None
     """The return that it acts for where nobody asks for another; None: it acts for none in particular."""
+    sampled: bool = False
+    """It samples its actions where nobody says how it acts: it was made to be flown so."""
 
     def __post_init__(self) -> None:
         try:
@@ -215,10 +217,10 @@ class PolicySpec:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether it samples its actions where nobody says how it acts: taking the most likely ones, a policy that
-        acts for a return soon repeats itself. Continuous ones it does not: their means are no repetition, and the noise
-        of whom it learned from was theirs."""
-        return self.target_return is not None and not num_continuous(self.action)
+        """Whether it samples its actions where nobody says how it acts: if it says so, or acts for a return, since
+        taking the most likely actions it would soon repeat itself. Continuous ones it does not: their means are no
+        repetition, and the noise of whom it learned from was theirs."""
+        return self.sampled or (self.target_return is not None and not num_continuous(self.action))
 
     @functools.cached_property
     def seen(self) -> Space:

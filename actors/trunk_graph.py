@@ -43,6 +43,12 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(value), name + self._suffix))
         return name
 
+    def columns(self, x: str, which: slice, output: str) -> str:
+        """Add the cut of these columns out of [batch, n]; answers its output."""
+        ends = (("first", which.start), ("end", which.stop), ("axis", 1))
+        cut = [self.constant(f"{output}_{name}", np.array([end], np.int64)) for name, end in ends]
+        return self.add("Slice", [x, *cut], output)
+
     def model(
         self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:

@@ -79,8 +79,11 @@ class EvaluationConfig:
     eval_share: float = 0.1
     """The share of the time that those evaluations may take: Gymnasium's steps are slower than EnvPool's."""
     eval_episodes: int = 100
-    """Episodes of an evaluation, flown by the actors on Gymnasium from seeds of their own; greedy, but for a policy
-    that acts for a return, which is sampled."""
+    """Episodes of an evaluation, flown by the actors on Gymnasium from seeds of their own."""
+    sampled: bool = False
+    """The policy samples its actions wherever nobody says how it acts: in evaluations, for the target, in /act and in
+    the package. Better than greedy where it sees too little to tell states apart. One that acts for a return does so
+    anyway where actions are discrete."""
 
     def __post_init__(self) -> None:
         if self.eval_every is not None and self.eval_every < 1:

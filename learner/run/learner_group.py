@@ -84,7 +84,13 @@ class LearnerGroup:
             trained |= dataset.summary()
         distribution = config.algorithm.distribution(environment.action)
         target = (dataset.asked if dataset else 0.0) if network["memory"] == "transformer" else None
-        spec = environment.policy_spec(**network, trained=trained, distribution=distribution, target_return=target)
+        spec = environment.policy_spec(
+            **network,
+            trained=trained,
+            distribution=distribution,
+            target_return=target,
+            sampled=config.evaluation.sampled,
+        )
         config.algorithm.require_fit(spec)
         self._arguments = {
             "critic": config.network.critic(bool(spec.network.trunk)),

@@ -166,6 +166,8 @@ class ProgressDisplay(Callback):
     @staticmethod
     def _is_sampled(trainer: Trainer) -> bool:
         """As ``PolicySpec.is_sampled``."""
+        if trainer.config.evaluation.sampled:
+            return True
         return trainer.config.network.memory == "transformer" and not num_continuous(trainer.environment.action)
 
     def _table(self, trainer: Trainer) -> Table:

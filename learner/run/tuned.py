@@ -120,6 +120,7 @@ TUNED: dict[tuple[str, str], Tuned] = {
             **{"gamma": 0.99, "gae_lambda": 1.0, "batch_size": 512, "n_epochs": 8},
             **{"reward_scale": 0.05, "ent_coef": 0.003},
         },
+        evaluation={"sampled": True},
     ),
     ("atari", "PongNoFrameskip-v4"): _of(10_000_000, "a budget that is customary; not tried to its end"),
     ("ppo", "Hopper-v5"): _of(500_000, **_MUJOCO),

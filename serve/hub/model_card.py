@@ -12,13 +12,18 @@ import gymnasium
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
+from actors.discrete import BEYOND_VALUES, Bernoulli, Categorical, EpsilonGreedy, MultiCategorical
+from actors.distribution import Distribution
 from actors.environment_name import EnvironmentName, parse
 from actors.errors import printable
 from actors.files import write_text
+from actors.joint import Joint
 from actors.parts import Parts, leaf_spaces
+from actors.policy import Policy
 from actors.spaces import Space
 from learner.run.run_directory import versions
 from serve.hub.formats.onnx import inputs_of
+from serve.hub.formats.onnx_heads import takes_noise
 from serve.hub.source import Source
 
 _TEMPLATES = jinja2.Environment(
@@ -32,7 +37,7 @@ _TEMPLATES.filters["printable"] = lambda value: printable(str(value))
 _TEMPLATES.filters["repr"] = repr
 _OURS = ("Beresheet-v2", "Catch-v0")
 """Environments that Gymnasium does not know before actors.environments is imported."""
-_NOISE = {"categorical": "gumbel", "multi_categorical": "gumbel", "bernoulli": "logistic"}
+_NOISE = {Categorical: "gumbel", MultiCategorical: "gumbel", Bernoulli: "logistic"}
 """What numpy calls the noise of distributions; of the others it is normal."""
 _PACKAGES = {"doom": ["vizdoom"], "atari": ["ale-py", "opencv-python-headless"]}
 """What extras of ours bring that environments need."""
@@ -84,11 +89,11 @@ def write_card(
         packages=_packages(name),
         modules=name.modules,
         make=name.code(),
-        inputs=_inputs(spec.observation),
+        inputs=_inputs(source.policy),
         has_parts=isinstance(spec.action, Parts),
         outputs=[name for name, _ in leaf_spaces(spec.action, "action")],
         taken=_taken(spec.action, itertools.count()),
-        noise=_NOISE.get(spec.distribution, "standard_normal"),
+        noise=_noise(source.policy.distribution) if takes_noise(spec) else "",
         noises=len(source.policy.distribution.labels),
         pull=shlex.join([*pull, "--to", "runs/theirs"]),
     )
@@ -102,13 +107,30 @@ def _packages(name: EnvironmentName) -> list[str]:
     return ["box2d", "pygame"] if "box2d" in str(gymnasium.spec(name.id).entry_point) else []
 
 
-def _inputs(space: Space) -> str:
-    """The inputs of policy.onnx, of a variable ``observation``, as Python writes them."""
+def _inputs(policy: Policy) -> str:
+    """The inputs of policy.onnx, of variables ``observation``, ``memory``, ``to_come`` and ``noise``, as Python writes
+    them."""
     arrays = []
-    for name, path, part in inputs_of(space):
+    for name, path, part in inputs_of(policy.spec.observation):
         variable = "observation" + "".join(f"[{key!r}]" for key in path)
         arrays.append(f"{name!r}: np.asarray({variable}, np.{part.dtype})[None]")
+    if policy.start(1):
+        arrays.append("'memory': memory")
+    if policy.spec.target_return is not None:
+        arrays.append("'return_to_come': np.array([to_come], np.float32)")
+    if takes_noise(policy.spec):
+        arrays.append("'noise': noise.astype(np.float32)")
     return f"{{{', '.join(arrays)}}}"
+
+
+def _noise(distribution: Distribution) -> str:
+    """``Distribution.noise`` of one action, of a variable ``rng``, as Python writes it."""
+    if isinstance(distribution, Joint):
+        return f"np.concatenate([{', '.join(_noise(part) for _, part in distribution.parts)}], axis=1)"
+    size = f"(1, {len(distribution.labels)})"
+    if isinstance(distribution, EpsilonGreedy):
+        return f"{BEYOND_VALUES:g} * (rng.random() < {distribution.epsilon:g}) * rng.random({size})"
+    return f"rng.{_NOISE.get(type(distribution), 'standard_normal')}(size={size})"
 
 
 def _taken(space: Space, places: Iterator[int]) -> str:

@@ -21,10 +21,11 @@ QUICK_THRESHOLD = 120.0
 
 
 def fly(policy: Policy, episodes: int, seed: int = SEED, cores: int = 2) -> Array:
-    """Undiscounted returns of greedy Gymnasium episodes, [episodes], flown by ``cores`` processes."""
+    """Undiscounted returns of Gymnasium episodes, [episodes], flown by ``cores`` processes; greedy ones, unless the
+    policy is made to be sampled."""
     parts = [part.tolist() for part in np.array_split(np.arange(seed, seed + episodes), cores)]
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
-        flown = list(pool.map(fly_episodes, [policy] * cores, parts))
+        flown = list(pool.map(fly_episodes, [policy] * cores, parts, [not policy.spec.is_sampled] * cores))
     return np.concatenate([returns for returns, *_ in flown])
 
 

@@ -272,6 +272,38 @@ def test_the_cards_code_acts_for_a_return(
     assert (ours, onnx > 0) == (expected, True), "their noise is drawn otherwise"
 
 
+@pytest.mark.parametrize(
+    ("env_id", "shape"),
+    [
+        ("CartPole-v1", {}),
+        ("CartPole-v1", {"memory": "gru"}),
+        ("CartPole-v1", {"distribution": "epsilon_greedy"}),
+        ("Pendulum-v1", {"distribution": "squashed_gaussian"}),
+        ("tests.actors.fake_environments:Orders-v0", {}),
+    ],
+    ids=["as it is", "remembers", "by value", "squashed", "parts"],
+)
+def test_the_cards_code_samples_if_the_policy_is_made_for_that(
+    env_id: str,
+    shape: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    policy = policy_for(env_id, sampled=True, **shape)
+    score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": False, **summarise(np.ones(2), None)}
+    write_package(read_source(tmp_path, policy), score, None, None, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL):
+        exec(code, {})
+    ours, onnx = (float(total) for total in capsys.readouterr().out.split())
+    if policy.spec.distribution in ("categorical", "squashed_gaussian"):  # others draw two numbers for a step
+        (expected,), _, _ = fly_episodes(policy, [score["first_seed"]], deterministic=False)
+        assert ours == pytest.approx(expected, abs=1e-4)
+    assert ours != 0
+    assert onnx != 0, "its noise is drawn otherwise"
+
+
 def test_the_card_of_a_run_that_went_on_lists_its_commands(trained: Path, bare: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)

@@ -20,7 +20,7 @@ from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
 from actors.trunk_graph import Graph, add_trunk
 from serve.hub.formats.onnx_cores import CORES, acted
-from serve.hub.formats.onnx_heads import add_head
+from serve.hub.formats.onnx_heads import add_head, takes_noise
 
 _ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}
 
@@ -30,9 +30,9 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
 
     Input ``observation`` [batch, *obs] of ``spec.observation.dtype``; for each part of one that has some, an
     ``observation.part``. Of a policy that remembers also ``memory`` [batch, M] float32: the output ``next_memory`` of
-    the episode's step before, zeros for its first. Of one that acts for a return moreover ``return_to_come`` [batch]
-    float32, what is asked for less the rewards so far, and ``noise`` [batch, A] float32, see ``Distribution.noise``, by
-    which its actions are samples; zeros: the most likely ones.
+    the episode's step before, zeros for its first. Of one that acts for a return ``return_to_come`` [batch] float32,
+    what is asked for less the rewards so far. Of that and of one that is made to be sampled ``noise`` [batch, A]
+    float32, see ``Distribution.noise``, by which its actions are samples; zeros: the most likely ones.
 
     Outputs: ``action`` [batch, *act] as the environment takes it; of continuous actions ``mean`` [batch, *act] and,
     unless they are squashed, ``std`` [*act], or [batch, *act] where it depends on the observation, in the actions'
@@ -60,8 +60,10 @@ def to_onnx(policy: Policy) -> onnx.ModelProto:
         for values, name in ((inputs, "memory"), (outputs, "next_memory")):
             values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", rows.shape[1]]))
     if spec.target_return is not None:
-        for name, numbers in (("return_to_come", []), ("noise", [len(policy.distribution.labels)])):
-            inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *numbers]))
+        inputs.append(helper.make_tensor_value_info("return_to_come", TensorProto.FLOAT, ["batch"]))
+    if takes_noise(spec):
+        components = len(policy.distribution.labels)
+        inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["batch", components]))
     model = graph.model("policy", inputs, outputs)
     helper.set_model_props(model, {"env_id": spec.env_id, "version": str(spec.version)})
     onnx.checker.check_model(model, full_check=True)

@@ -13,10 +13,11 @@ from onnx import TensorProto, helper
 from actors.discrete import Bernoulli, Categorical, EpsilonGreedy, MultiCategorical
 from actors.distribution import Distribution
 from actors.errors import UserError
-from actors.gaussians import VARIANCE_FLOOR, Gaussian, SquashedGaussian, StateDependentGaussian
+from actors.gaussians import LOG_STD_RANGE, VARIANCE_FLOOR, Gaussian, SquashedGaussian, StateDependentGaussian
 from actors.joint import Joint
 from actors.policy import Policy
 from actors.spaces import Discrete, MultiDiscrete, Space
+from actors.spec import PolicySpec
 from actors.trunk_graph import Graph
 
 
@@ -42,8 +43,13 @@ def add_head(policy: Policy, graph: Graph, parameters: str) -> list[onnx.ValueIn
     if type(policy.distribution) not in _HEADS:
         raise UserError(f"{spec.distribution} actions have no form in ONNX yet")
     hidden = "remembered" if spec.network.memory != "none" else f"hidden{len(spec.network.hidden_sizes) - 1}"
-    head = Head(spec.action, policy.distribution, graph, spec.target_return is not None, hidden)
+    head = Head(spec.action, policy.distribution, graph, takes_noise(spec), hidden)
     return _HEADS[type(policy.distribution)](head, parameters)
+
+
+def takes_noise(spec: PolicySpec) -> bool:
+    """Whether a policy's graph has the input ``noise``: it acts for a return, or is made to be sampled."""
+    return spec.target_return is not None or spec.is_sampled
 
 
 def _categorical(head: Head, logits: str) -> list[onnx.ValueInfoProto]:
@@ -57,7 +63,7 @@ def _epsilon_greedy(head: Head, q_values: str) -> list[onnx.ValueInfoProto]:
 
 
 def _noisy(head: Head, x: str, spread: str | None = None) -> str:
-    """Where a return is acted for, x and the noise, which is multiplied by the spread if there is one; else x."""
+    """x and the noise, where there is some, which is multiplied by the spread if that is given."""
     if not head.is_sampled:
         return x
     return head.graph.add(
@@ -77,57 +83,63 @@ def _chosen(head: Head, parameters: str, shown: str) -> list[onnx.ValueInfoProto
 
 
 def _gaussian(head: Head, means: str) -> list[onnx.ValueInfoProto]:
-    distribution = head.distribution
+    distribution, graph = head.distribution, head.graph
     assert isinstance(distribution, Gaussian)
     sigma = distribution.bounds.scale * distribution.std
-    spread = head.graph.constant("spread", sigma) if head.is_sampled else None
-    outputs = _placed(head, means, spread)
-    head.graph.add("Identity", [head.graph.constant("sigma", sigma.reshape(distribution.shape))], "std")
-    return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, [*distribution.shape])]
+    placed = _placed(head, means, "placed")
+    noisy = _noisy(head, placed, graph.constant("spread", sigma)) if head.is_sampled else placed
+    graph.add("Identity", [graph.constant("sigma", sigma.reshape(distribution.shape))], "std")
+    std = helper.make_tensor_value_info("std", TensorProto.FLOAT, [*distribution.shape])
+    return [*_within_bounds(head, placed, noisy), std]
 
 
 def _state_dependent_gaussian(head: Head, means: str) -> list[onnx.ValueInfoProto]:
-    distribution = head.distribution
+    distribution, graph = head.distribution, head.graph
     assert isinstance(distribution, StateDependentGaussian)
-    head.graph.add("Mul", [head.hidden, head.hidden], "hidden_squared")
-    head.graph.add(
-        "MatMul", ["hidden_squared", head.graph.constant("noise_variances", distribution.variances)], "variances"
-    )
-    head.graph.add("Add", ["variances", head.graph.constant("floor", np.float32(VARIANCE_FLOOR))], "variance")
-    head.graph.add("Sqrt", ["variance"], "deviation")
-    head.graph.add("Mul", ["deviation", "scale"], "deviation_placed")
-    outputs = _placed(head, means, "deviation_placed")
-    head.graph.add("Reshape", ["deviation_placed", "action_shape"], "std")
+    graph.add("Mul", [head.hidden, head.hidden], "hidden_squared")
+    graph.add("MatMul", ["hidden_squared", graph.constant("noise_variances", distribution.variances)], "variances")
+    graph.add("Add", ["variances", graph.constant("floor", np.float32(VARIANCE_FLOOR))], "variance")
+    graph.add("Sqrt", ["variance"], "deviation")
+    placed = _placed(head, means, "placed")
+    graph.add("Mul", ["deviation", "scale"], "deviation_placed")
+    outputs = _within_bounds(head, placed, _noisy(head, placed, "deviation_placed"))
+    graph.add("Reshape", ["deviation_placed", "action_shape"], "std")
     return [*outputs, helper.make_tensor_value_info("std", TensorProto.FLOAT, ["batch", *distribution.shape])]
 
 
 def _squashed_gaussian(head: Head, parameters: str) -> list[onnx.ValueInfoProto]:
-    if head.is_sampled:
-        raise UserError("squashed actions that are sampled have no form in ONNX yet")
-    components = head.action.inputs
-    ends = [head.graph.constant(name, np.array([place], np.int64)) for name, place in (("from", 0), ("to", components))]
-    axis = head.graph.constant("axis_of_components", np.array([1], np.int64))
-    head.graph.add("Slice", [parameters, *ends, axis], "unsquashed")
-    return _placed(head, head.graph.add("Tanh", ["unsquashed"], "squashed"))
+    graph, components = head.graph, head.action.inputs
+    unsquashed = graph.columns(parameters, slice(0, components), "unsquashed")
+    placed = _placed(head, graph.add("Tanh", [unsquashed], "squashed"), "placed")
+    if not head.is_sampled:
+        return _within_bounds(head, placed, placed)
+    log_std = graph.columns(parameters, slice(components, 2 * components), "log_std")
+    ends = [graph.constant(name, np.float32(end)) for name, end in zip(("least", "most"), LOG_STD_RANGE, strict=True)]
+    std = graph.add("Exp", [graph.add("Clip", [log_std, *ends], "log_std_clipped")], "std")
+    squashed = graph.add("Tanh", [_noisy(head, unsquashed, std)], "squashed_sample")
+    graph.add("Mul", [squashed, "scale"], "sample_scaled")
+    return _within_bounds(head, placed, graph.add("Add", ["sample_scaled", "centre"], "sample_placed"))
 
 
-def _placed(head: Head, means: str, spread: str | None = None) -> list[onnx.ValueInfoProto]:
-    """The action and the mean, in the action's units; so is the spread of what is sampled, [batch, A] or [A]."""
-    distribution = head.distribution
+def _placed(head: Head, means: str, output: str) -> str:
+    """What the network has for the actions' means, in the actions' units; ``scale`` and ``centre`` are there then."""
+    bounds = head.distribution.bounds  # type: ignore[attr-defined]
+    scale, centre = (head.graph.constant(name, getattr(bounds, name)) for name in ("scale", "centre"))
+    return head.graph.add("Add", [head.graph.add("Mul", [means, scale], "scaled"), centre], output)
+
+
+def _within_bounds(head: Head, means: str, actions: str) -> list[onnx.ValueInfoProto]:
+    """The actions, clipped to their bounds, and the means; both in the actions' units."""
+    distribution, graph = head.distribution, head.graph
     assert isinstance(distribution, Gaussian | SquashedGaussian)
-    bounds, action_shape = distribution.bounds, distribution.shape
-    shape = head.graph.constant("action_shape", np.array([-1, *action_shape], np.int64))
-    for name in ("low", "high", "scale", "centre"):
-        head.graph.constant(name, getattr(bounds, name))
-    head.graph.add("Mul", [means, "scale"], "scaled")
-    head.graph.add("Add", ["scaled", "centre"], "placed")
-    head.graph.add("Reshape", ["placed", shape], "mean")
-    head.graph.add("Max", [_noisy(head, "placed", spread), "low"], "above_low")
-    head.graph.add("Min", ["above_low", "high"], "within_bounds")
-    head.graph.add("Reshape", ["within_bounds", shape], "action")
+    shape = graph.constant("action_shape", np.array([-1, *distribution.shape], np.int64))
+    low, high = (graph.constant(name, getattr(distribution.bounds, name)) for name in ("low", "high"))
+    graph.add("Reshape", [means, shape], "mean")
+    graph.add("Min", [graph.add("Max", [actions, low], "above_low"), high], "within_bounds")
+    graph.add("Reshape", ["within_bounds", shape], "action")
     return [
-        helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", *action_shape]),
-        helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", *action_shape]),
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *distribution.shape])
+        for name in ("action", "mean")
     ]
 
 
@@ -135,15 +147,10 @@ def _multi_categorical(head: Head, logits: str) -> list[onnx.ValueInfoProto]:
     space = head.action
     assert isinstance(space, MultiDiscrete)
     ends = np.cumsum([0, *space.nvec])
-    axis = head.graph.constant("axis_of_choices", np.array([1], np.int64))
     actions, probabilities, noisy = [], [], _noisy(head, logits)
     for i, (start, end) in enumerate(itertools.pairwise(ends)):
-        cut = [
-            head.graph.constant(f"{name}{i}", np.array([place], np.int64))
-            for name, place in (("from", start), ("to", end))
-        ]
-        part = head.graph.add("Slice", [logits, *cut, axis], f"logits_of{i}")
-        sampled = part if noisy == logits else head.graph.add("Slice", [noisy, *cut, axis], f"noisy_of{i}")
+        part = head.graph.columns(logits, slice(start, end), f"logits_of{i}")
+        sampled = part if noisy == logits else head.graph.columns(noisy, slice(start, end), f"noisy_of{i}")
         actions.append(head.graph.add("ArgMax", [sampled], f"choice{i}", axis=1, keepdims=1))
         probabilities.append(head.graph.add("Softmax", [part], f"probabilities_of{i}", axis=1))
     head.graph.add("Concat", actions, "choices", axis=1)
@@ -174,13 +181,10 @@ def _joint(head: Head, parameters: str) -> list[onnx.ValueInfoProto]:
     """Each part's outputs, of its own parameters."""
     assert isinstance(head.distribution, Joint)
     outputs = []
-    axis = head.graph.constant("axis_of_parts", np.array([1], np.int64))
     for place, part in head.distribution.parts:
-        ends = [
-            head.graph.constant(f"{name}.{place.name}", np.array([end], np.int64))
-            for name, end in (("begins", place.parameters.start), ("stops", place.parameters.stop))
-        ]
-        head.graph.add("Slice", [parameters, *ends, axis], f"parameters.{place.name}")
+        for name in ("parameters", "noise") if head.is_sampled else ("parameters",):
+            whole = parameters if name == "parameters" else name
+            head.graph.columns(whole, place.parameters, f"{name}.{place.name}")
         inner = head._replace(action=place.space, distribution=part, graph=head.graph.of_part(place.name))
         for output in _HEADS[type(part)](inner, "parameters"):
             output.name = f"{output.name}.{place.name}"

@@ -59,6 +59,19 @@ def test_a_run_whose_last_policy_reaches_the_target_has_reached_it(tmp_path: Pat
     )
 
 
+def test_a_policy_that_is_made_to_be_sampled_is_scored_so(tmp_path: Path) -> None:
+    config = cartpole(
+        stop={"target_return": 9.0, "window": 10_000, "total_timesteps": 2_000},
+        evaluation={"sampled": True, "eval_episodes": 10},
+    )
+    policy = Trainer(config, tmp_path / "run").run().policy
+    kept = json.loads((tmp_path / "run" / "best" / "evaluation.json").read_text())
+    assert find_policy(tmp_path / "run" / "best").spec.sampled
+    assert not kept["is_deterministic"]
+    assert kept["mean_reward"] == evaluate(policy, 10, kept["first_seed"])["mean_reward"]
+    assert kept["mean_reward"] != evaluate(policy, 10, kept["first_seed"], deterministic=True)["mean_reward"]
+
+
 def test_a_target_that_the_policy_does_not_reach_is_not_reached_by_training(tmp_path: Path) -> None:
     lost = stubborn_policy("CartPole-v1", 0)  # what one large step may leave: greedily nine steps, whatever was flown
     stop = {"target_return": 15.0, "window": 5, "total_timesteps": 6_000}

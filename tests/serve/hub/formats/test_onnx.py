@@ -229,6 +229,41 @@ def test_actions_of_several_parts_have_outputs_of_their_own(
         assert np.isclose(found[name], column, rtol=1e-4, atol=1e-4).mean() > 0.99, "but for ties"
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        CATEGORICAL,
+        GAUSSIAN,
+        SCALED,
+        STATE_DEPENDENT,
+        SQUASHED,
+        VALUES,
+        OTHERS["choices"],
+        OTHERS["masked"],
+        OTHERS["switches"],
+        PolicySpec("Some-v0", Box((2,)), ORDERS, "joint", True),
+    ],
+    ids=lambda spec: spec.distribution,
+)
+def test_who_is_made_to_be_sampled_acts_by_noise(spec: PolicySpec, tmp_path: Path) -> None:
+    policy = made(dataclasses.replace(spec, sampled=True))
+    rng = np.random.default_rng(1)
+    observations = policy.spec.observation.sample(rng, 500)
+    if spec.is_masked:
+        observations["action_mask"][:, 0] = 1
+    noise = policy.distribution.noise(rng, (500,))
+    export(policy, tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+    names = [name.name for name in session.get_outputs()]
+    inputs = dict(leaves(observations, "observation")) | {"noise": noise}
+    found = dict(zip(names, session.run(None, inputs), strict=True))
+    greedy = dict(leaves(policy.step(observations, policy.start(500)).actions, "action"))
+    for name, column in leaves(policy.step(observations, policy.start(500), noise).actions, "action"):
+        assert found[name].dtype == column.dtype
+        assert np.isclose(found[name], column, rtol=1e-4, atol=1e-4).mean() > 0.99, "but for ties"
+        assert not np.isclose(greedy[name], column, rtol=1e-4, atol=1e-4).mean() > 0.99
+
+
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 @pytest.mark.parametrize(
     "spec",
