@@ -62,6 +62,8 @@ log = logging.getLogger("touchdown")
 
 _PROG = "python -m learner.train"
 _MORE = "a larger budget, such as --total-timesteps, or another --target-return has it go on"
+_MAY_CHANGE = ("stop", "evaluation", "checkpoint", "placement")
+"""Groups of options that a run may go on with others of: they change nothing of how it learns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +89,8 @@ class TrainCommand:
     run_dir: str | None = None
     """Where the run is kept: a path, s3://… or gs://…; None: runs/<preset>-<env>-<time>."""
     resume: str | None = None
-    """Go on with the run in this directory; its own configuration holds, but for --stop options given here, and
-    --dataset where the recordings were moved."""
+    """Go on with the run in this directory; its own configuration holds, but for options of stop, evaluation,
+    checkpoint and placement given here, and --dataset where the recordings were moved."""
     init_from: str | None = None
     """Start from the policy in this directory (a run, a package, an imported one), its network, and its critic if there
     is one; everything else is as the options say, another environment of the same spaces too."""
@@ -180,7 +182,8 @@ def _settings(name: str, algorithm: str, env: str) -> Tuned | None:
 
 
 def _going_on(asked: TrainConfig, stored: TrainConfig) -> TrainConfig:
-    """What a run goes on with: its own configuration, the stop options that are asked for, and where its dataset is.
+    """What a run goes on with: its own configuration, but for what is asked for that changes nothing of how it learns,
+    and where its dataset is.
 
     Raises:
         UserError: something else is asked for than it was begun with.
@@ -192,11 +195,12 @@ def _going_on(asked: TrainConfig, stored: TrainConfig) -> TrainConfig:
     changed = [
         field.name
         for field in dataclasses.fields(stored)
-        if field.name != "stop" and getattr(asked, field.name) != getattr(stored, field.name)
+        if field.name not in _MAY_CHANGE and getattr(asked, field.name) != getattr(stored, field.name)
     ]
     if changed:
         raise UserError(
-            f"--resume keeps the run's configuration; only stop options can change, not {', '.join(changed)}"
+            f"--resume keeps the run's configuration; options of {', '.join(_MAY_CHANGE)} can change, "
+            f"not {', '.join(changed)}"
         )
     return asked
 

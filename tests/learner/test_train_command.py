@@ -165,7 +165,7 @@ def test_a_job_that_is_started_again_goes_on(tmp_path: Path, capsys: pytest.Capt
     assert rows[-1]["time/total_timesteps"] >= 4000
     with pytest.raises(UserError, match="--go-on needs --run-dir"):
         read_command(["--go-on"])
-    with pytest.raises(UserError, match="only stop options can change, not env"):
+    with pytest.raises(UserError, match="can change, not env"):
         read_command(["--run-dir", str(run_dir), "--go-on", "--env", "Acrobot-v1"])
     assert read_command(["--run-dir", str(run_dir), "--go-on", "--env", "CartPole"]).options.env == config.env
     assert read_command(["--run-dir", str(tmp_path / "other"), "--go-on"]).resume is None
@@ -196,8 +196,16 @@ def test_the_same_command_goes_on_whatever_its_file_and_its_wrappers(tmp_path: P
 def test_a_file_changes_no_run_that_goes_on(tmp_path: Path) -> None:
     RunDirectory(tmp_path / "run").create(read_command([]).options, "ppo")
     (tmp_path / "mine.json").write_text(json.dumps({"algorithm": {"name": "policy_gradient"}, "seed": 3}))
-    with pytest.raises(UserError, match="only stop options can change, not seed, algorithm"):
+    with pytest.raises(UserError, match="can change, not seed, algorithm"):
         read_command(["--resume", str(tmp_path / "run"), "--config", str(tmp_path / "mine.json")])
+
+
+def test_a_run_goes_on_with_other_options_that_change_nothing_of_how_it_learns(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "run").create(read_command(["--preset", "dqn"]).options, "dqn")
+    others = ["--checkpoint-memory", "--eval-every", "7000", "--device", "cpu", "--max-seconds", "60"]
+    options = read_command(["--resume", str(tmp_path / "run"), *others]).options
+    assert options.checkpoint.checkpoint_memory
+    assert (options.evaluation.eval_every, options.placement.device, options.stop.max_seconds) == (7_000, "cpu", 60)
 
 
 def test_underscores_are_dashes(tmp_path: Path) -> None:
@@ -273,7 +281,7 @@ def test_resume_refuses_another_configuration(
 ) -> None:
     RunDirectory(tmp_path / "run").create(read_command(SHORT).options, "ppo")
     said = refused(capsys, monkeypatch, "--resume", tmp_path / "run", "--gamma", "0.5")
-    assert "only stop options can change, not algorithm" in said
+    assert "can change, not algorithm" in said
 
 
 @pytest.mark.usefixtures("own_log")
