@@ -23,7 +23,7 @@ from actors.errors import EnvironmentFault, UserError
 from actors.gymnasium_spaces import action_space_of, space_of
 from actors.making import fault, make_gymnasium
 from actors.masks import MASK
-from actors.parts import Parts, num_continuous
+from actors.parts import Parts, num_choices
 from actors.spaces import Space
 from actors.trees import leaves
 
@@ -71,20 +71,22 @@ def try_out(env_id: str, steps: int = 1) -> list[int]:
 def _random_action(space: gymnasium.Space[Any], observation: Any) -> Any:
     """One that the observation's mask allows, if it has one."""
     mask, ours = observation.get(MASK) if isinstance(observation, dict) else None, action_space_of(space)
-    if mask is None or ours is None or num_continuous(ours):
+    if mask is None or ours is None or not num_choices(ours):
         return space.sample()
     return _allowed_action(space, ours, (np.ravel(mask) > 0).astype(np.int8))
 
 
 def _allowed_action(space: Any, ours: Space, allows: Any) -> Any:
-    """A random one of what a mask allows, [A] int8: a number for each action, choice or switch."""
+    """A random one of what a mask allows, int8: a number for each action, choice or switch."""
     spaces = gymnasium.spaces
     if isinstance(ours, Parts):
         parts = [*ours.spaces.values()]
-        own = np.split(allows, np.cumsum([part.inputs for part in parts])[:-1])
+        own = np.split(allows, np.cumsum([num_choices(part) for part in parts])[:-1])
         theirs = [*space] if ours.is_tuple else [*space.values()]
         chosen = [_allowed_action(*each) for each in zip(theirs, parts, own, strict=True)]
         return (*chosen,) if ours.is_tuple else dict(zip(space, chosen, strict=True))
+    if isinstance(space, spaces.Box):
+        return space.sample()
     if isinstance(space, spaces.Discrete):
         return space.sample(allows)
     if isinstance(space, spaces.MultiBinary):

@@ -151,3 +151,8 @@ def leaf_spaces(space: Space, name: str = "") -> Iterator[tuple[str, Space]]:
 def num_continuous(space: Space) -> int:
     """How many continuous components an action has, in all its parts."""
     return sum(leaf.inputs for _, leaf in leaf_spaces(space) if isinstance(leaf, Box))
+
+
+def num_choices(space: Space) -> int:
+    """How many numbers say which of an action's choices and switches are allowed, in all its parts."""
+    return sum(leaf.inputs for _, leaf in leaf_spaces(space) if not isinstance(leaf, Box))

@@ -127,7 +127,7 @@ class Policy:
                 memory, hidden = {CORE: remembered}, remembered[:, : self._core.units]
             x = self.distribution.complete(hidden @ w + b, hidden)
         parameters = np.asarray(x)
-        return (masked(parameters, allowed(observations)) if self._is_masked else parameters), memory
+        return (masked(parameters, allowed(observations, self.spec)) if self._is_masked else parameters), memory
 
     def _activated(self, layer: int) -> Callable[[Array], Array]:
         """What becomes of a hidden layer's sums, [B, units]: normalised where the network does so, and activated."""
@@ -143,7 +143,7 @@ class Policy:
         Raises:
             UserError: the mask of one forbids all.
         """
-        if self._is_masked and not self.distribution.can_act(allowed(observations)).all():
+        if self._is_masked and not self.distribution.can_act(allowed(observations, self.spec)).all():
             raise UserError(f"{self.spec.env_id}: {MASK} forbids every action")
 
     def start(self, slots: int, target_returns: Array | None = None) -> Memory:

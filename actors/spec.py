@@ -17,10 +17,11 @@ from actors.errors import UserError, unknown
 from actors.files import INFINITIES
 from actors.gpt2 import GPT2
 from actors.layers import ACTIVATIONS
-from actors.masks import MASK, has_mask
-from actors.parts import MOST_DEPTH, Parts, leaf_spaces, num_continuous
+from actors.masks import MASK, chooses, has_mask
+from actors.parts import MOST_DEPTH, Parts, leaf_spaces, num_choices, num_continuous
 from actors.pictures import Picture, pictures_in
 from actors.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from actors.trees import Array
 from actors.trunks import features_of, read_trunk, trunk_shapes
 
 MOST_BYTES = 256 * 1024**2
@@ -175,14 +176,12 @@ class PolicySpec:
                 raise UserError("actions are no pictures")
             if isinstance(leaf, Box) and not leaf.low:
                 raise UserError("continuous actions must have bounds, infinite ones maybe: low and high are missing")
-        if has_mask(self.observation) and isinstance(self.action, Parts) and num_continuous(self.action):
-            raise UserError(f"{MASK} says which actions are allowed, and a part of these is continuous")
         if not 0 <= self.version < 2**63:
             raise UserError("version must be zero or more, and below 2**63")
         if self.is_masked:
             numbers = math.prod(self.observation.spaces[MASK].shape)  # type: ignore[attr-defined]
-            if numbers != kind.size(self):
-                raise UserError(f"{MASK} has {numbers} numbers, one for each of {kind.size(self)} is needed")
+            if numbers != num_choices(self.action):
+                raise UserError(f"{MASK} has {numbers} numbers, one for each of {num_choices(self.action)} is needed")
         pictures = [*pictures_in(self.seen)]
         if self.network.trunk and not pictures:
             raise UserError(f"convolutions are for pictures, and observations are {self.seen.in_words()}: network mlp")
@@ -213,7 +212,12 @@ class PolicySpec:
     @property
     def is_masked(self) -> bool:
         """Whether its observations say which actions are allowed: see ``actors.masks``."""
-        return has_mask(self.observation) and not num_continuous(self.action)
+        return has_mask(self.observation) and num_choices(self.action) > 0
+
+    @functools.cached_property
+    def chooses(self) -> Array | None:
+        """[A] bool: which of the distribution's parameters a mask is of; None: all."""
+        return chooses(self.action)
 
     @property
     def is_sampled(self) -> bool:

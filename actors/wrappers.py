@@ -13,7 +13,7 @@ from actors.episode import Array
 from actors.errors import UserError
 from actors.gymnasium_spaces import action_space_of
 from actors.masks import MASK
-from actors.parts import num_continuous
+from actors.parts import num_choices
 
 _MOST_ROWS = 10_000_000
 
@@ -22,7 +22,7 @@ class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordCo
     """Puts what says which actions are allowed into the observations, where policies heed it: see ``actors.masks``.
 
     Args:
-        env: without continuous actions.
+        env: with actions that are not all continuous.
         method: of the environment, which answers the mask, as sb3-contrib's ``action_masks``; None: it is
             ``info["action_mask"]``, as Taxi's.
 
@@ -34,9 +34,9 @@ class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordCo
         gymnasium.utils.RecordConstructorArgs.__init__(self, method=method)
         gymnasium.Wrapper.__init__(self, env)
         actions = action_space_of(env.action_space)
-        if actions is None or num_continuous(actions):
+        self._method, self._size = method, num_choices(actions) if actions else 0
+        if not self._size:
             raise UserError(f"actions {env.action_space} cannot be masked")
-        self._method, self._size = method, actions.inputs
         self._is_dict = isinstance(env.observation_space, gymnasium.spaces.Dict)
         parts = self._parts(env.observation_space)
         if MASK in parts:

@@ -83,7 +83,7 @@ class Transitions:
             "discounts": (self._discounts[summed] * ~(has_ended & batch.terminated[segments])).astype(np.float32),
         }
         if self._spec.is_masked:
-            steps |= {"allows": allowed(seen), "next_allows": allowed(following)}
+            steps |= {"allows": allowed(seen, self._spec), "next_allows": allowed(following, self._spec)}
         return steps
 
     def _observed(self, batch: Any, rows: Array, firsts: Array, segments: Array) -> tuple[Tree, Tree]:

@@ -81,7 +81,7 @@ class Windows:
             "is_step": np.ones(len(rows), bool),
         }
         if self._spec.is_masked:
-            steps["allows"] = allowed(seen)
+            steps["allows"] = allowed(seen, self._spec)
         return steps
 
     def observed(self) -> Iterator[Array]:

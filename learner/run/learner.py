@@ -260,7 +260,7 @@ class Learner:
             columns = self.spec.observation.restored(*kept)
             encoded = [upload(self.algorithm.encode(self.spec.seen, column)) for column in columns]
             standard = [upload(self._normalized(column)) for column in columns] if self._normalizer else encoded
-            allows = [upload(allowed(column)) if self.spec.is_masked else None for column in columns]
+            allows = [upload(allowed(column, self.spec)) if self.spec.is_masked else None for column in columns]
         return Experience(
             observations=standard[0],
             final_observations=standard[1],

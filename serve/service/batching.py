@@ -127,7 +127,7 @@ class Batcher:
         with np.errstate(all="ignore"):  # outputs that are not finite are told below
             step = policy.step(observations, memory, self._noise(group, spans))
             columns = step.shown
-        can_act = policy.distribution.can_act(allowed(observations)) if policy.spec.is_masked else None
+        can_act = policy.distribution.can_act(allowed(observations, policy.spec)) if policy.spec.is_masked else None
         numbers = [step.parameters, *(column for _, column in trees.leaves(columns))]
         finite = np.isfinite(np.concatenate(numbers, axis=1)).all(axis=1)
         is_well = finite.all() and (can_act is None or can_act.all())

@@ -427,11 +427,14 @@ class Forbidding(gymnasium.Env[Any, Any]):
     def _sizes(self) -> Any:
         """How many numbers of the mask each choice has, of which one at least is allowed."""
         parts = self.action_space.values() if isinstance(self.action_space, Dict) else [self.action_space]
-        return [size for part in parts for size in (part.nvec if isinstance(part, MultiDiscrete) else [part.n])]
+        choices = [part for part in parts if not isinstance(part, Box)]
+        return [size for part in choices for size in (part.nvec if isinstance(part, MultiDiscrete) else [part.n])]
 
     def _flags(self, action: Any, space: Any = None) -> Array:
-        """Which parameters an action stands for."""
+        """Which numbers of the mask an action stands for."""
         space = space or self.action_space
+        if isinstance(space, Box):
+            return np.zeros(0, bool)
         if isinstance(space, Dict):
             return np.concatenate([self._flags(action[name], part) for name, part in space.items()])
         if isinstance(space, MultiBinary):
@@ -542,6 +545,7 @@ for name, space, size in (
     ("SomeOf", MultiBinary(3), 3),
     ("EachOf", MultiDiscrete([2, 3]), 5),
     ("PartsOf", Dict(one=Discrete(2, start=1), more=MultiDiscrete([2, 3])), 7),
+    ("SteeredOf", Dict(one=Discrete(2, start=1), steer=Box(-1, 1, (2,)), more=MultiDiscrete([2, 3])), 7),
     ("Unfit", Discrete(4), 5),
 ):
     of = {"space": space, "size": size}

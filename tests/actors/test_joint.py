@@ -144,11 +144,32 @@ def test_a_transformer_does_not_remember_them() -> None:
         PolicySpec("Odd-v0", Box((2,)), Parts({"a": LIFT}), "joint", network=network, target_return=1.0)
 
 
-def test_a_mask_is_of_actions_without_a_continuous_part() -> None:
-    seen = Parts({"a": Box((1,)), "action_mask": MultiBinary((4,))})
-    assert PolicySpec("Odd-v0", seen, Parts({"a": Discrete(2), "b": BITS}), "joint").is_masked
-    with pytest.raises(UserError, match="says which actions are allowed, and a part of these is continuous"):
-        PolicySpec("Odd-v0", seen, Parts({"a": Discrete(2), "b": ARMS}), "joint")
+def test_a_mask_is_of_choices_and_switches() -> None:
+    action = Parts({"a": Discrete(2), "b": ARMS, "c": BITS})
+    seen = Parts({"a": Box((1,)), "action_mask": MultiBinary((2 + BITS.inputs,))})
+    policy = random_policy(PolicySpec("Odd-v0", seen, action, "joint"))
+    assert policy.spec.is_masked
+    rng = np.random.default_rng(0)
+    observations = seen.sample(rng, 200)
+    observations["action_mask"][:, 0] = 0
+    observations["action_mask"][:, 1] = 1
+    step = policy.step(observations, {}, policy.distribution.noise(rng, (200,)))
+    assert set(step.actions["a"]) == {1}
+    switches = step.actions["c"].reshape(200, -1)
+    assert not switches[observations["action_mask"][:, 2:] == 0].any()
+    assert switches.any()
+    greedy = policy.step(observations, {}).parameters
+    free = policy.spec.chooses
+    assert free is not None
+    assert (np.abs(greedy[:, ~free]) < 1e6).all(), "means are as they were"
+    policy.require_actions(observations)
+    observations["action_mask"][3] = 0
+    with pytest.raises(UserError, match="forbids every action"):
+        policy.require_actions(observations)
+    with pytest.raises(UserError, match="action_mask has 3 numbers, one for each of"):
+        PolicySpec("Odd-v0", Parts({"a": Box((1,)), "action_mask": MultiBinary((3,))}), action, "joint")
+    alone = Parts({"a": Box((1,)), "action_mask": MultiBinary((3,))})
+    assert not PolicySpec("Odd-v0", alone, Parts({"b": ARMS}), "joint").is_masked
 
 
 def test_a_policy_without_continuous_parts_has_no_deviations() -> None:

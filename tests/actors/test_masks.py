@@ -20,7 +20,7 @@ from actors.vectors import GymnasiumEnvironments
 from tests.actors import fake_environments
 from tests.actors.examples import policy_for, random_policy
 
-KINDS = ["OneOf-v0", "SomeOf-v0", "EachOf-v0", "PartsOf-v0"]
+KINDS = ["OneOf-v0", "SomeOf-v0", "EachOf-v0", "PartsOf-v0", "SteeredOf-v0"]
 SPEC = PolicySpec("Some-v0", Parts({"a": Box((2,)), MASK: MultiBinary((3,))}), Discrete(3), "categorical")
 
 

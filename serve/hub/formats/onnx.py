@@ -18,6 +18,7 @@ from actors.parts import Parts
 from actors.pictures import Picture
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spaces import Box, Discrete, MultiDiscrete, Space
+from actors.spec import PolicySpec
 from actors.trunk_graph import Graph, add_trunk
 from serve.hub.formats.onnx_cores import CORES, acted
 from serve.hub.formats.onnx_heads import add_head, takes_noise
@@ -103,13 +104,17 @@ def _network(policy: Policy, graph: Graph) -> str:
             x = graph.add("LayerNormalization", [x, scale, shift], f"normalized{i}", axis=-1, epsilon=LAYER_NORM_EPS)
         if i < last:
             x = graph.add(_ACTIVATIONS[spec.network.activation], [x], f"hidden{i}")
-    return _masked(x, graph) if spec.is_masked else x
+    return _masked(x, spec, graph) if spec.is_masked else x
 
 
-def _masked(parameters: str, graph: Graph) -> str:
+def _masked(parameters: str, spec: PolicySpec, graph: Graph) -> str:
     """As actors.masks.masked."""
     flat = graph.add("Flatten", [f"observation.{MASK}"], "mask", axis=1)
     numbers = graph.add("Cast", [flat], "mask_numbers", to=TensorProto.FLOAT)
+    if spec.chooses is not None:
+        places = graph.constant("choices", np.eye(len(spec.chooses), dtype=np.float32)[spec.chooses])
+        placed = graph.add("MatMul", [numbers, places], "mask_of_choices")
+        numbers = graph.add("Add", [placed, graph.constant("continuous", np.float32(~spec.chooses))], "mask_of_all")
     allows = graph.add("Greater", [numbers, graph.constant("zero", np.float32(0))], "allows")
     return graph.add("Where", [allows, parameters, graph.constant("forbidden", np.float32(FORBIDDEN))], "masked")
 

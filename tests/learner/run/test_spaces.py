@@ -22,7 +22,7 @@ UPDATE = {"n_epochs": 4, "batch_size": 128, "learning_rate": 1e-2}
     [
         *((name, 1) for name in ("Cells-v0", "Choices-v0", "Switches-v0", "Parts-v0")),  # who does what is shown
         # who does the best of what is allowed
-        *((name, 3) for name in ("OneOf-v0", "SomeOf-v0", "EachOf-v0", "PartsOf-v0")),
+        *((name, 3) for name in ("OneOf-v0", "SomeOf-v0", "EachOf-v0", "PartsOf-v0", "SteeredOf-v0")),
     ],
 )
 def test_the_best_is_learned_in_every_space(env_id: str, best: int) -> None:

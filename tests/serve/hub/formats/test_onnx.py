@@ -196,13 +196,14 @@ ORDERS = Parts(
 
 @pytest.mark.parametrize("memory", ["none", "gru"])
 @pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("is_continuous", [False, True])
 def test_actions_of_several_parts_have_outputs_of_their_own(
-    memory: Literal["none", "gru"], is_masked: bool, tmp_path: Path
+    memory: Literal["none", "gru"], is_masked: bool, is_continuous: bool, tmp_path: Path
 ) -> None:
-    parts = ORDERS.spaces | ({"arms": MultiBinary((2,))} if is_masked else {})
+    parts = ORDERS.spaces | ({} if is_continuous else {"arms": MultiBinary((2,))})
     observation = Parts({"a": Box((2,)), "action_mask": MultiBinary((10,))}) if is_masked else Box((2,))
     network = PolicyNetwork((8,), memory=memory, memory_size=5)
-    policy = made(PolicySpec("Some-v0", observation, Parts(parts), "joint", not is_masked, network))
+    policy = made(PolicySpec("Some-v0", observation, Parts(parts), "joint", is_continuous, network))
     observations = policy.spec.observation.sample(np.random.default_rng(1), 500)
     export(policy, tmp_path / "policy.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
@@ -219,7 +220,7 @@ def test_actions_of_several_parts_have_outputs_of_their_own(
         *actions,
         *shown,
         *(["next_memory"] if memory == "gru" else []),
-        *([] if is_masked else ["std.arms.0"]),
+        *(["std.arms.0"] if is_continuous else []),
     }
     for name, column in shown.items():
         np.testing.assert_allclose(found[name].reshape(column.shape), column, rtol=1e-4, atol=1e-4)
