@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from actors.action_bounds import ActionBounds
 from actors.errors import UserError
-from actors.pictures import pictures_in
 from actors.spaces import Box, Discrete, Space
 from learner.algorithms.algorithm import require_positive
 from learner.algorithms.off_policy import OffPolicy
@@ -61,16 +60,6 @@ class SAC(OffPolicy):
         if not ActionBounds(action.low, action.high, True).all_scaled:
             raise UserError("sac's actions lie between bounds, and a component of these lacks one: take preset ppo")
         return "squashed_gaussian"
-
-    def require_fit(self, spec: PolicySpec) -> None:
-        """Make sure that it can learn such a policy.
-
-        Raises:
-            UserError: it sees pictures, or has a memory.
-        """
-        super().require_fit(spec)
-        if any(pictures_in(spec.seen)):
-            raise UserError("sac's critics see no pictures yet: take preset ppo")
 
     def make_network(self, spec: PolicySpec, critic: Critic) -> SoftActorCritic:
         """A policy, its critics and their targets."""

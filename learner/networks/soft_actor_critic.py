@@ -8,27 +8,31 @@ import math
 import torch
 from torch import Tensor, nn
 
+from actors.pictures import pictures_in
 from actors.spec import PolicySpec
 from learner.networks.config import Critic
+from learner.networks.encoder import Encoder
 from learner.networks.torch_policy import TorchPolicy, perceptron
 
 
 class TwinCritics(nn.Module):
-    """q(o, a), twice: two networks that share nothing.
+    """q(o, a), twice: two networks that share nothing but what they see of pictures, which is not the policy's.
 
     Args:
-        sizes: units of each from input to output, (inputs + A, …, 1).
-        activation: a key of the policy's activations.
-        layer_norm: normalise each hidden layer before its activation.
+        spec: of the policy.
+        hidden: units of each one's hidden layers.
     """
 
-    def __init__(self, sizes: tuple[int, ...], activation: str, layer_norm: bool) -> None:
+    def __init__(self, spec: PolicySpec, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        self.twins = nn.ModuleList(perceptron(sizes, activation, 1.0, layer_norm) for _ in range(2))
+        self.encoder = Encoder(spec) if any(pictures_in(spec.seen)) else None
+        network, sizes = spec.network, (spec.layer_sizes[0] + spec.action.inputs, *hidden, 1)
+        self.twins = nn.ModuleList(perceptron(sizes, network.activation, 1.0, network.layer_norm) for _ in range(2))
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """[B, 2] for observations [B, inputs] and actions [B, A] from -1 to 1."""
-        inputs = torch.cat([observations, actions], dim=1)
+        """[B, 2] for observations [B, inputs], or pictures, and actions [B, A] from -1 to 1."""
+        seen = observations if self.encoder is None else self.encoder(observations)
+        inputs = torch.cat([seen, actions], dim=1)
         return torch.cat([twin(inputs) for twin in self.twins], dim=1)
 
 
@@ -52,9 +56,7 @@ class SoftActorCritic(TorchPolicy):
 
     def __init__(self, spec: PolicySpec, critic: Critic, ent_coef_init: float, learns_ent_coef: bool) -> None:
         super().__init__(spec)
-        hidden = spec.network.hidden_sizes if critic.sizes is None else critic.sizes
-        sizes = (spec.layer_sizes[0] + spec.action.inputs, *hidden, 1)
-        self.critics = TwinCritics(sizes, spec.network.activation, spec.network.layer_norm)
+        self.critics = TwinCritics(spec, spec.network.hidden_sizes if critic.sizes is None else critic.sizes)
         self.temperature = Temperature(ent_coef_init, learns_ent_coef)
         self.target = copy.deepcopy(self.critics).requires_grad_(False)
 

@@ -358,6 +358,22 @@ class Painted(gymnasium.Env[Any, Any]):
         return np.repeat(np.repeat(self._picture(), 2, axis=0), 2, axis=1)
 
 
+class Glow(gymnasium.Env[Array, Any]):
+    """Shows how bright it is to be; one step an episode, which costs the square of what the action is off."""
+
+    observation_space = Box(0, 255, (8, 8), np.uint8)
+    action_space = Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._shown = np.full((8, 8), self.np_random.integers(256), np.uint8)
+        return self._shown, {}
+
+    def step(self, action: Any) -> Step:
+        off = float(action[0]) - (float(self._shown[0, 0]) / 127.5 - 1)
+        return self._shown, -off * off, True, False, {}
+
+
 class Choosing(gymnasium.Env[Any, Any]):
     """Shows a value at random; the share of numbers that are as it says in the action earns that much.
 
@@ -491,6 +507,7 @@ class Faint(gymnasium.Env[Array, Any]):
         return self._observation(), reward, self._step == 10, False, {}
 
 
+gymnasium.register("Glow-v0", entry_point=f"{__name__}:Glow", disable_env_checker=True)
 gymnasium.register("Orders-v0", entry_point=f"{__name__}:Orders", disable_env_checker=True)
 gymnasium.register("Obedient-v0", entry_point=f"{__name__}:Obedient", disable_env_checker=True)
 gymnasium.register("Coin-v0", entry_point=f"{__name__}:Coin", disable_env_checker=True)

@@ -239,7 +239,6 @@ def test_arguments_and_wrappers_join_the_environments_name(tmp_path: Path) -> No
     [
         (["--preset", "pp"], "unknown preset 'pp'; did you mean ppo?"),
         (["--env", "LunarLandr-v3"], "unknown environment 'LunarLandr-v3'; did you mean LunarLander-v3"),
-        (["--env", "CarRacing-v3", "--preset", "sac"], "sac's critics see no pictures yet: take preset ppo"),
         (["--env", "CarRacing-v3", "--network", "natur"], "unknown network 'natur'; did you mean nature?"),
         (["--network", "small"], "convolutions are for pictures, and observations are 8 numbers: network mlp"),
         (["--env-kwargs", "wind"], "env_kwargs takes name=value, such as enable_wind=True, not 'wind'"),
