@@ -131,7 +131,7 @@ def test_an_environment_that_raises_is_replaced_until_it_has_raised_too_often_in
     with pytest.raises(EnvironmentFault) as caught:
         fly(RAISE)
     assert str(caught.value) == f"{OBEDIENT}: step raised RuntimeError: the lander is on fire"
-    assert "fake_environments.py" in caught.value.details  # the traceback leads to the line
+    assert "fake_environments/wrong.py" in caught.value.details  # the traceback leads to the line
     assert fleet.restarts == 2
 
 

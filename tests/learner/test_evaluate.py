@@ -145,7 +145,7 @@ def test_an_environment_that_raises_is_one_line() -> None:
     with pytest.raises(EnvironmentFault) as caught:
         evaluate(stubborn_policy(f"{FAKE}:Obedient-v0", RAISE), 3, seed=0)
     assert str(caught.value) == f"{FAKE}:Obedient-v0: step raised RuntimeError: the lander is on fire"
-    assert "fake_environments.py" in caught.value.details
+    assert "fake_environments/wrong.py" in caught.value.details
 
 
 @pytest.mark.parametrize(
