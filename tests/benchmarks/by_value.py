@@ -2,10 +2,12 @@
 
 python -m tests.benchmarks.by_value --seeds 5
 python -m tests.benchmarks.by_value --parts tables --seeds 5
+python -m tests.benchmarks.by_value --parts sb3 --seeds 5
 
 The runs' seeds are others than those that settings were chosen on. A run has solved an environment with the first of
 its policies whose 100 greedy Gymnasium episodes average the threshold (see ``solving``); a table has with the first
-policy that is worth the best stationary one, worked out from the environment's transitions.
+policy that is worth the best stationary one, worked out from the environment's transitions. Stable-Baselines3's DQN
+and SAC, with the zoo's settings and torch on one thread, are judged by the same rule.
 """
 
 from __future__ import annotations
@@ -14,14 +16,19 @@ import dataclasses
 import functools
 import math
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import tyro
+from stable_baselines3 import SAC
+from stable_baselines3.common.env_util import make_vec_env
 
 from actors.evaluation import fly_episodes
+from actors.making import make_gymnasium
 from actors.policy import Policy
 from learner.run.callback import Callback
 from learner.run.config import overlay
@@ -33,6 +40,8 @@ from learner.run.tuned import tuned_for, with_tuned
 from tests.benchmarks.exact import Model, greedy_actions
 from tests.benchmarks.measures import Measure, measure
 from tests.benchmarks.solving import QUICK_EPISODES, SEED, fly
+from tune_configs import recipe
+from tune_configs.peers import sb3 as peers
 
 RESULTS = Path(__file__).parent / "results" / "by_value.json"
 FIRST_RUN = 100
@@ -52,6 +61,12 @@ MINUTE: dict[str, Any] = {
 }
 """What lasts longer pays off over a minute, and the last steps are small."""
 LANDINGS = 1_000
+ZOO_STEPS = 500_000
+"""Over which the learning rate of the zoo's SAC falls on LunarLanderContinuous."""
+SB3_STEPS = {"dqn": 150_000, "sac": 100_000, "sac on Pendulum": 10_000}
+"""Of Stable-Baselines3's runs at most: hours would be needed for as many as ours take."""
+SB3_SPACING = {"dqn": 2_500, "sac": 2_500, "sac on Pendulum": 500}
+"""Steps between its policies that are flown."""
 Kept = list[tuple[float, int, Policy]]
 """(seconds of training, steps, policy) of each update."""
 
@@ -63,7 +78,7 @@ class ByValue:
     seeds: int = 5
     """Runs of each."""
     parts: tuple[str, ...] = ("tables", "discrete", "continuous", "minute")
-    """Which."""
+    """Which; also sb3."""
 
 
 class Keep(Callback):
@@ -123,15 +138,48 @@ def _worth(model: Model, policy: Policy) -> float:
 
 def solving(goals: dict[str, tuple[str, float]], seed: int, spares: Spares) -> dict[str, Any]:
     """When each algorithm had solved its environment."""
+    return {
+        name: _reached(train(name.split()[0], env, seed, {}, spares)[1], threshold, SPACING)
+        for name, (env, threshold) in goals.items()
+    }
+
+
+def _reached(kept: Kept, threshold: float, spacing: float = 0.0) -> dict[str, Any]:
+    """When a run's policies had solved their environment, and how fast it was."""
+
+    def has(policy: Policy) -> bool:
+        quick, *_ = fly_episodes(policy, range(SEED, SEED + QUICK_EPISODES))
+        return bool(quick.mean() >= QUICK[threshold]) and bool(fly(policy, 100).mean() >= threshold)
+
+    return {"reached": first(kept, has, spacing), "steps_per_second": kept[-1][1] / kept[-1][0]}
+
+
+def sb3(seed: int, _: Spares) -> dict[str, Any]:
+    """When Stable-Baselines3's algorithms had solved the same environments."""
+    torch.set_num_threads(1)  # matrices are too small to share out
+
+    def falling(envs: Any) -> Any:
+        model = peers.sac_model(envs, seed, lambda: 1 - model.num_timesteps / ZOO_STEPS)
+        return model
+
+    models: dict[str, Callable[[Any], Any]] = {
+        "dqn": lambda envs: peers.dqn_model(envs, seed, recipe.DQN_STEPS),
+        "sac": falling,
+        "sac on Pendulum": lambda envs: SAC("MlpPolicy", envs, learning_rate=1e-3, seed=seed, device="cpu"),
+    }
     found = {}
-    for name, (env, threshold) in goals.items():
-        _, kept, _ = train(name.split()[0], env, seed, {}, spares)
-
-        def has(policy: Policy, threshold: float = threshold) -> bool:
-            quick, *_ = fly_episodes(policy, range(SEED, SEED + QUICK_EPISODES))
-            return bool(quick.mean() >= QUICK[threshold]) and bool(fly(policy, 100).mean() >= threshold)
-
-        found[name] = {"reached": first(kept, has, SPACING), "steps_per_second": kept[-1][1] / kept[-1][0]}
+    for name, make in models.items():
+        env, threshold = {**DISCRETE, **CONTINUOUS}[name]
+        model = make(make_vec_env(lambda env=env: make_gymnasium(env)))
+        policy_of = peers.dqn_policy if name == "dqn" else peers.sac_policy
+        kept: Kept = []
+        seconds = 0.0
+        while model.num_timesteps < SB3_STEPS[name]:
+            begun = time.perf_counter()
+            model.learn(SB3_SPACING[name], reset_num_timesteps=model.num_timesteps == 0)
+            seconds += time.perf_counter() - begun
+            kept.append((seconds, model.num_timesteps, policy_of(model, env)))
+        found[name] = _reached(kept, threshold)
     return found
 
 
@@ -155,6 +203,7 @@ def main() -> None:
         "discrete": functools.partial(solving, DISCRETE),
         "continuous": functools.partial(solving, CONTINUOUS),
         "minute": minute,
+        "sb3": sb3,
     }
     measure(RESULTS, measures, options.parts, range(FIRST_RUN, FIRST_RUN + options.seeds))
 
