@@ -11,29 +11,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import gymnasium
 import huggingface_hub
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import ray
-from gymnasium.envs.registration import EnvSpec
 from huggingface_hub import ModelCard
 
 from actors.environments import describe
-from actors.evaluation import fly_episodes
 from actors.policy import Policy
 from learner.keeping.policies import find_policy
 from learner.run.evaluation import summarise
 from learner.run.presets import preset
 from learner.run.run_directory import RunDirectory
-from serve.hub.model_card import write_card
-from serve.hub.package import is_package, write_package
+from serve.hub.package import write_package
 from serve.hub.source import read_source
 from serve.publish import main
-from tests.actors.examples import policy_for, random_policy
 from tests.serve.hub_server import Hub, running_hub
 from tests.serve.served import PATIENCE
 
@@ -213,97 +206,6 @@ def test_the_best_policy_of_a_run_is_told_of_as_the_run(bare: Path) -> None:
     assert find_policy(run / "best").spec == policy.spec
 
 
-def test_the_card_says_what_a_policy_gives_and_how_its_network_is_made(tmp_path: Path) -> None:
-    shape = {"hidden_sizes": (8,), "layer_norm": True}
-    spec = describe("Pendulum-v1").policy_spec(distribution="squashed_gaussian", **shape)
-    write_card(read_source(tmp_path, random_policy(spec)), SCORE, None, None, tmp_path)
-    card = (tmp_path / "README.md").read_text()
-    assert "3 × 8 × 2 units with `tanh`\n(squashed_gaussian actions, hidden layers normalised)." in card
-
-
-def test_the_card_says_what_a_game_needs_and_its_code_flies_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("vizdoom")
-    options = "frame_skip=4, screen_resolution='RES_160X120', screen_format='GRAY8'"
-    policy = policy_for(f"VizdoomBasic-v1({options}) | Screen(height=30, width=45)", trunk="16x8/4 32x4/2")
-    write_package(read_source(tmp_path, policy), SCORE, None, None, tmp_path)
-    card = (tmp_path / "README.md").read_text()
-    assert "a network of convolutions `16x8/4 32x4/2` and " in card
-    assert "`pip install onnxruntime gymnasium vizdoom` and Touchdown for its Screen:" in card
-    assert imageio_ffmpeg.count_frames_and_secs(tmp_path / "replay.mp4")[0] > 3
-    assert next(imageio_ffmpeg.read_frames(tmp_path / "replay.mp4"))["fps"] == 8.75
-    monkeypatch.chdir(tmp_path)
-    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
-        exec(code, {})
-    ours, onnx = capsys.readouterr().out.split()
-    assert ours == onnx
-
-
-def test_the_cards_code_remembers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    policy = policy_for("CartPole-v1", memory="lstm", memory_size=8)
-    first_seed = SCORE["first_seed"]
-    write_package(read_source(tmp_path, policy), SCORE, None, None, tmp_path)
-    card = (tmp_path / "README.md").read_text()
-    assert "a LSTM of 8 units stands before its output layer" in card
-    monkeypatch.chdir(tmp_path)
-    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
-        exec(code, {})
-    returns, _, _ = fly_episodes(policy, [first_seed])
-    assert [float(total) for total in capsys.readouterr().out.split()] == [*returns, *returns]
-
-
-def test_the_cards_code_acts_for_a_return(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    network: dict[str, Any] = {"memory": "transformer", "memory_size": 8, "memory_window": 5}
-    policy = policy_for("CartPole-v1", target_return=40.0, **network)
-    write_package(read_source(tmp_path, policy), SCORE, None, None, tmp_path)
-    card = (tmp_path / "README.md").read_text()
-    assert "It acts for a return that it is asked for, 40 unless it is another: a Decision Transformer" in card
-    assert "attends to its last 5 steps. Its actions are sampled" in card
-    monkeypatch.chdir(tmp_path)
-    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
-        exec(code, {})
-    (expected,), _, _ = fly_episodes(policy, [SCORE["first_seed"]], deterministic=False)
-    ours, onnx = (float(total) for total in capsys.readouterr().out.split())
-    assert (ours, onnx > 0) == (expected, True), "their noise is drawn otherwise"
-
-
-@pytest.mark.parametrize(
-    ("env_id", "shape"),
-    [
-        ("CartPole-v1", {}),
-        ("CartPole-v1", {"memory": "gru"}),
-        ("CartPole-v1", {"distribution": "epsilon_greedy"}),
-        ("Pendulum-v1", {"distribution": "squashed_gaussian"}),
-        ("tests.actors.fake_environments:Orders-v0", {}),
-    ],
-    ids=["as it is", "remembers", "by value", "squashed", "parts"],
-)
-def test_the_cards_code_samples_if_the_policy_is_made_for_that(
-    env_id: str,
-    shape: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    policy = policy_for(env_id, sampled=True, **shape)
-    score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": False, **summarise(np.ones(2), None)}
-    write_package(read_source(tmp_path, policy), score, None, None, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for code in re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL):
-        exec(code, {})
-    ours, onnx = (float(total) for total in capsys.readouterr().out.split())
-    if policy.spec.distribution in ("categorical", "squashed_gaussian"):  # others draw two numbers for a step
-        (expected,), _, _ = fly_episodes(policy, [score["first_seed"]], deterministic=False)
-        assert ours == pytest.approx(expected, abs=1e-4)
-    assert ours != 0
-    assert onnx != 0, "its noise is drawn otherwise"
-
-
 def test_the_card_of_a_run_that_went_on_lists_its_commands(trained: Path, bare: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
@@ -443,70 +345,3 @@ def test_an_environment_of_a_users_module_is_published(publish: Publish, tmp_pat
     assert f"gymnasium.make({env_id!r})" in card.text
     assert "--seed 10000 --module tests.actors.fake_environments" in card.text
     assert json.loads((tmp_path / "package" / "results.json").read_text())["env_id"] == env_id
-
-
-class Blind(gymnasium.Env[np.ndarray, int]):
-    """One step, and nothing to see."""
-
-    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        return np.zeros(2, self.observation_space.dtype), {}
-
-    def step(self, action: int) -> Any:
-        return np.zeros(2, self.observation_space.dtype), 1.0, True, False, {}
-
-
-def test_an_environment_without_pictures_is_published_without_a_replay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(gymnasium.registry, "Blind-v0", EnvSpec("Blind-v0", Blind))
-    spec = describe("Blind-v0").policy_spec(hidden_sizes=(), trained={"preset": "vpg"})
-    policy = Policy(spec, {"w0": np.zeros((2, 2), np.float32), "b0": np.zeros(2, np.float32)})
-    returns, *_ = fly_episodes(policy, [1, 2])
-    score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": True, **summarise(returns, None)}
-    notes = write_package(read_source(tmp_path, policy), score, REPO, None, tmp_path)
-    assert any("no replay: Blind-v0 renders no pictures" in note for note in notes)
-    assert not (tmp_path / "replay.mp4").exists()
-    card = ModelCard((tmp_path / "README.md").read_text())
-    assert "1.00 +/- 0.00" in card.text
-    assert "replay.mp4" not in card.text
-    assert is_package(tmp_path)
-
-
-def test_the_card_of_a_policy_of_float64_gives_it_float64(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exact = type("Exact", (Blind,), {"observation_space": gymnasium.spaces.Box(-1, 1, (2,), np.float64)})
-    monkeypatch.setitem(gymnasium.registry, "Exact-v0", EnvSpec("Exact-v0", exact))
-    spec = describe("Exact-v0").policy_spec(hidden_sizes=(), normalize_observations=True)
-    weights = {name: np.ones(shape, np.float32) for name, shape in spec.weight_shapes().items()}
-    statistics = {name: np.ones(2) for name in ("observation_mean", "observation_std")}
-    policy = Policy(spec, weights | statistics)
-    score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": True, **summarise(np.ones(2), None)}
-    write_package(read_source(tmp_path, policy), score, None, None, tmp_path)
-    card = (tmp_path / "README.md").read_text()
-    monkeypatch.chdir(tmp_path)
-    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
-        assert "policy.act(" in code or "np.asarray(observation, np.float64)" in code
-        exec(code, {})
-    assert capsys.readouterr().out.split() == ["1.0", "1.0"]
-
-
-@pytest.mark.parametrize("memory", ["none", "gru"])
-@pytest.mark.parametrize("name", ["Parts", "Orders"])
-def test_the_cards_code_flies_where_observations_and_actions_have_parts(
-    name: str, memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    policy = policy_for(f"tests.actors.fake_environments:{name}-v0", memory=memory)
-    score = {"n_eval_episodes": 2, "first_seed": 1, "is_deterministic": True, **summarise(np.ones(2), None)}
-    write_package(read_source(tmp_path, policy), score, None, None, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    codes = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
-    for code in codes:
-        exec(code, {})
-    ours, onnx = capsys.readouterr().out.split()
-    assert float(ours) == pytest.approx(float(onnx), abs=1e-6)
-    part = {"Parts": "observation['there'][1]", "Orders": "observation['arms'][0]"}[name]
-    assert f"np.asarray({part}, np.float32)" in codes[1]
