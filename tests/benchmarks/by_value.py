@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks.by_value --seeds 5
 python -m tests.benchmarks.by_value --parts tables --seeds 5
-python -m tests.benchmarks.by_value --parts sb3 --seeds 5
+python -m tests.benchmarks.by_value --parts "sb3 dqn" --seeds 5
 
 The runs' seeds are others than those that settings were chosen on. A run has solved an environment with the first of
 its policies whose 100 greedy Gymnasium episodes average the threshold (see ``solving``); a table has with the first
@@ -78,7 +78,7 @@ class ByValue:
     seeds: int = 5
     """Runs of each."""
     parts: tuple[str, ...] = ("tables", "discrete", "continuous", "minute")
-    """Which; also sb3."""
+    """Which; also sb3 dqn, sb3 sac, sb3 sac on Pendulum."""
 
 
 class Keep(Callback):
@@ -154,33 +154,26 @@ def _reached(kept: Kept, threshold: float, spacing: float = 0.0) -> dict[str, An
     return {"reached": first(kept, has, spacing), "steps_per_second": kept[-1][1] / kept[-1][0]}
 
 
-def sb3(seed: int, _: Spares) -> dict[str, Any]:
-    """When Stable-Baselines3's algorithms had solved the same environments."""
+def sb3(name: str, seed: int, _: Spares) -> dict[str, Any]:
+    """When Stable-Baselines3's algorithm had solved the same environment, by its process's CPU time: it never waits."""
     torch.set_num_threads(1)  # matrices are too small to share out
-
-    def falling(envs: Any) -> Any:
+    env, threshold = {**DISCRETE, **CONTINUOUS}[name]
+    envs = make_vec_env(lambda: make_gymnasium(env))
+    if name == "dqn":
+        model = peers.dqn_model(envs, seed, recipe.DQN_STEPS)
+    elif name == "sac":
         model = peers.sac_model(envs, seed, lambda: 1 - model.num_timesteps / ZOO_STEPS)
-        return model
-
-    models: dict[str, Callable[[Any], Any]] = {
-        "dqn": lambda envs: peers.dqn_model(envs, seed, recipe.DQN_STEPS),
-        "sac": falling,
-        "sac on Pendulum": lambda envs: SAC("MlpPolicy", envs, learning_rate=1e-3, seed=seed, device="cpu"),
-    }
-    found = {}
-    for name, make in models.items():
-        env, threshold = {**DISCRETE, **CONTINUOUS}[name]
-        model = make(make_vec_env(lambda env=env: make_gymnasium(env)))
-        policy_of = peers.dqn_policy if name == "dqn" else peers.sac_policy
-        kept: Kept = []
-        seconds = 0.0
-        while model.num_timesteps < SB3_STEPS[name]:
-            begun = time.perf_counter()
-            model.learn(SB3_SPACING[name], reset_num_timesteps=model.num_timesteps == 0)
-            seconds += time.perf_counter() - begun
-            kept.append((seconds, model.num_timesteps, policy_of(model, env)))
-        found[name] = _reached(kept, threshold)
-    return found
+    else:
+        model = SAC("MlpPolicy", envs, learning_rate=1e-3, seed=seed, device="cpu")
+    policy_of = peers.dqn_policy if name == "dqn" else peers.sac_policy
+    kept: Kept = []
+    seconds = 0.0
+    while model.num_timesteps < SB3_STEPS[name]:
+        begun = time.process_time()
+        model.learn(SB3_SPACING[name], reset_num_timesteps=model.num_timesteps == 0)
+        seconds += time.process_time() - begun
+        kept.append((seconds, model.num_timesteps, policy_of(model, env)))
+    return _reached(kept, threshold)
 
 
 def minute(seed: int, spares: Spares) -> dict[str, Any]:
@@ -203,7 +196,7 @@ def main() -> None:
         "discrete": functools.partial(solving, DISCRETE),
         "continuous": functools.partial(solving, CONTINUOUS),
         "minute": minute,
-        "sb3": sb3,
+        **{f"sb3 {name}": functools.partial(sb3, name) for name in SB3_STEPS},
     }
     measure(RESULTS, measures, options.parts, range(FIRST_RUN, FIRST_RUN + options.seeds))
 
