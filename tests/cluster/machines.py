@@ -199,7 +199,10 @@ class Network:
             addresses: of its interface, eth0; any, there is no router. Other machines find the first by the name.
             mounts: files and directories to see in other places: {where: what}. The places must exist.
         """
-        assert name not in self.machines or not self.machines[name].alive, f"there is a machine {name} already"
+        if before := self.machines.get(name):
+            assert not before.alive, f"there is a machine {name} already"
+            # Where much goes on the kernel keeps a dead machine's network for a while, which answers for its addresses.
+            self._in_switch(f"! ip link show {_port(before)} &> /dev/null || ip link delete {_port(before)}")
         disk = self.directory / name
         machine = Machine(name, addresses, disk, [*self._switch.enter, *_UNSHARE])
         self.machines[name] = machine
