@@ -8,7 +8,7 @@ Either way the loss stays an ordinary function, which nobody differentiates by h
 
 A recording repeats the operations of one minibatch. A loss that does others for other minibatches (it reads a tensor's
 value, or keeps something in Python or in a tensor) is called for each, as if there were no recording: the first step
-is watched, and steps 2, 4, 8, … are taken both ways and compared.
+is watched, steps 2, 4, 8, … are taken both ways and compared, and what the loss can see is looked at between updates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from learner.optimisation.folding import fold
 from learner.optimisation.operations import Recording, Watch, record_operations
-from learner.optimisation.remembered import remembered
+from learner.optimisation.remembered import Drawn, remembered
 
 Gradient = Callable[..., tuple[Tensor, Tensor]]
 Descend = Callable[[Tensor, Tensor], Tensor]
@@ -49,22 +49,35 @@ class RecordedStep:
         self._steps = 0
         self._replay: Gradient | None = None
         self._graph: _CudaGraph | None = None
+        self._kept: dict[str, Any] | None = None
+        """What the loss could see after the last step that was looked at; None: none was."""
         self.obstacle: str | None = None
         """Why steps are not replayed; None: they are."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """One step; answers the metrics."""
         self._steps += 1
+        is_watched = not self._steps & (self._steps - 1)
+        if is_watched:
+            self.look()
         if self.obstacle is not None:
             return self._descend(*self._gradient(*inputs))
-        if self._steps & (self._steps - 1):
+        if not is_watched:
             return self._graph.step(*inputs) if self._graph else self._descend(*self._replayed(*inputs))
-        before = remembered(self._loss)
         metrics = self._first(inputs) if self._steps == 1 else self._compared(inputs)
-        changed = [name for name, value in remembered(self._loss).items() if before.get(name) != value]
-        if changed and self.obstacle is None:
-            self.obstacle = f"{changed[-1]} changes from minibatch to minibatch"
+        self.look(in_step=True)
         return metrics
+
+    def look(self, in_step: bool = False) -> None:
+        """Notice whether what the loss can see has changed since the last look; between steps others may draw."""
+        if self.obstacle is not None:
+            return
+        before, self._kept = self._kept, remembered(self._loss)
+        if before is None:
+            return
+        for name, value in self._kept.items():
+            if before.get(name) != value and (in_step or not isinstance(value, Drawn)):
+                self.obstacle = f"{name} changes from minibatch to minibatch"
 
     def _replayed(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         assert self._replay is not None
@@ -127,6 +140,7 @@ def flat_operations(recording: Recording, example: Sequence[Tensor]) -> Gradient
         RuntimeError: TorchScript has no form for one of its operations.
     """
     module, fixed = recording.module, list(recording.elsewhere)
+    assert module is not None
     fixed += fold(module, fixed)
     example = [tensor.clone() for tensor in example]
     with warnings.catch_warnings(), torch.no_grad(), _same_random_numbers(example[0].device):

@@ -31,8 +31,9 @@ class Recording:
     """What it returned."""
     obstacle: str | None
     """Why another call with other inputs might do other operations; None: nothing was seen."""
-    module: fx.GraphModule
-    """Runs the same operations on such inputs. Each node's ``meta["value"]`` is what it was this time."""
+    module: fx.GraphModule | None
+    """Runs the same operations on such inputs; None if there is an obstacle. Each node's ``meta["value"]`` is what it
+    was this time."""
     elsewhere: list[Tensor]
     """Tensors from elsewhere (a network's parameters, say) that the module takes before the inputs."""
 
@@ -49,7 +50,8 @@ def record_operations(function: Callable[..., Any], inputs: Sequence[Tensor]) ->
         outputs = function(*inputs)
     recorder = watch.operations
     recorder.graph.output(recorder.nodes_for(outputs))
-    return Recording(outputs, watch.obstacle, fx.GraphModule(nn.Module(), recorder.graph), recorder.elsewhere)
+    module = None if watch.obstacle else fx.GraphModule(nn.Module(), recorder.graph)
+    return Recording(outputs, watch.obstacle, module, recorder.elsewhere)
 
 
 class Watch(TorchFunctionMode):
@@ -118,6 +120,8 @@ class _Recorder(TorchDispatchMode):
             self._notice(f"{func} gives a tensor whose size depends on values")
         elif any(_memory(tensor) in self._lasting for tensor in _written(func, args, kwargs)):
             self._notice(f"{func} changes a tensor that outlives the minibatch")
+        elif any(isinstance(leaf, torch.Generator) for leaf in (*args, *kwargs.values())):
+            self._notice(f"{func} draws from a generator of its own")
         value = func(*args, **kwargs)
         self._keep(self.graph.call_function(func, *arguments), value)
         return value

@@ -79,7 +79,7 @@ class GradientStep:
         self._steps = 0
         """In the last minibatch."""
         self._tells_errors = False
-        self._notes: list[str] = []
+        self._has_told = False
 
     @property
     def errors(self) -> Tensor | None:
@@ -95,8 +95,14 @@ class GradientStep:
 
     def notes(self) -> list[str]:
         """What a person who trains should know, a line each, since the last call."""
-        notes, self._notes = self._notes, []
-        return notes
+        obstacle = self._recorded.obstacle if self._recorded else None
+        if obstacle is None or self._has_told:
+            return []
+        self._has_told = True
+        return [
+            f"the loss of {self._name!r} runs unrecorded, so that a minibatch takes two to six times as long: "
+            f"{obstacle}; what depends on values can be written with torch.where"
+        ]
 
     def __call__(self, minibatch: Columns) -> Tensor:
         """Take a step; answers the metrics, [len(metric_names)], which the next call may overwrite.
@@ -118,14 +124,12 @@ class GradientStep:
             names, state = tuple(minibatch), [self.parameters, *self._memory.values()]
             by_place = lambda *columns: gradient(dict(zip(names, columns, strict=True)))  # noqa: E731
             self._recorded = RecordedStep(by_place, finish, state, self._users)
-        known = self._recorded.obstacle
-        terms = self._recorded(*minibatch.values())
-        if self._recorded.obstacle != known:
-            self._notes.append(
-                f"the loss of {self._name!r} runs unrecorded, so that a minibatch takes two to six times as long: "
-                f"{self._recorded.obstacle}; what depends on values can be written with torch.where"
-            )
-        return self._answered(terms, minibatch, steps)
+        return self._answered(self._recorded(*minibatch.values()), minibatch, steps)
+
+    def look(self) -> None:
+        """Notice before an update whether something that the loss can see has changed since the last."""
+        if self._recorded:
+            self._recorded.look()
 
     def _answered(self, terms: Tensor, mine: Columns, steps: int) -> Tensor:
         """The metrics of what a step gave; keeps the errors that come before them."""

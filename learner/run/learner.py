@@ -92,7 +92,7 @@ class Learner:
                 module.in_bfloat16 = optimisation.bfloat16
         if self.network.encoder is not None and self.device.type == "cpu":
             optimisation = dataclasses.replace(optimisation, compile=False)  # convolutions gain nothing by a recording
-        self._step = GradientStep(self.network, loss, optimisation, size, self._shard, name, algorithm.loss)
+        self._step = GradientStep(self.network, loss, optimisation, size, self._shard, name, loss)
         self._normalizer = (
             Normalizer(spec.seen.inputs, spec.statistics_dtype) if spec.network.normalize_observations else None
         )
@@ -199,6 +199,7 @@ class Learner:
 
     def _descend(self, columns: Columns) -> dict[str, float]:
         """Take all steps of an update; answers the means of their metrics, and how many there were."""
+        self._step.look()
         sums: Tensor | None = None
         steps = passes = 0
         for minibatches in self._memory.draw():

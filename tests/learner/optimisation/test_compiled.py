@@ -21,7 +21,7 @@ from learner.networks.actor_critic import Outputs
 from learner.networks.distributions import DISTRIBUTIONS
 from learner.optimisation.compiled import RecordedStep
 from learner.run.presets import preset
-from tests.learner import make_batch, make_spec, unrecordable
+from tests.learner import make_batch, make_spec, unrecordable, unrecordable_methods
 from tests.learner.algorithms.valued import small_dqn, value_learner, valued_spec
 from tests.learner.learners import Metrics, OwnFunction, OwnLoss, Steps, make_learner
 
@@ -243,6 +243,25 @@ def test_what_cannot_be_recorded_is_not_and_one_line_says_so(kind: str) -> None:
     (note,) = notes
     assert note.startswith("the loss of 'tests.learner.learners:OwnLoss' runs unrecorded, so that a minibatch takes")
     assert "\n" not in note
+
+
+def by_methods(kind: str, compile_it: bool) -> tuple[Array, list[str]]:
+    """Weights and notes after 36 minibatches of an algorithm that people wrote their own into."""
+    unrecordable_methods.forget()
+    update = {"n_epochs": 3, "batch_size": 16, "learning_rate": 0.01, "seed": 3, "compile": compile_it}
+    learner = make_learner(make_spec(), unrecordable_methods.Own, kind_=kind, **update)
+    policy = learner.policy()
+    for i in range(6):
+        policy, _ = learner.update(make_batch(policy, [20, 11, 7], seed=i))
+    return learner.state()["parameters"], [note for _, note in learner.notes()]
+
+
+@pytest.mark.parametrize("kind", ["", *unrecordable_methods.KINDS])
+def test_methods_and_modules_are_looked_into(kind: str) -> None:
+    weights, notes = by_methods(kind, compile_it=True)
+    expected, _ = by_methods(kind, compile_it=False)
+    np.testing.assert_array_equal(weights, expected)
+    assert len(notes) == (kind != "")
 
 
 def test_the_note_names_the_operation_and_where_it_is() -> None:
