@@ -21,7 +21,7 @@ from gymnasium.utils.env_checker import check_env
 from actors.environments import describe, stacked
 from actors.errors import EnvironmentFault, UserError
 from actors.gymnasium_spaces import action_space_of, space_of
-from actors.making import fault, make_gymnasium
+from actors.making import close, fault, make_gymnasium
 from actors.masks import MASK
 from actors.parts import Parts, num_choices
 from actors.spaces import Space
@@ -59,12 +59,12 @@ def try_out(env_id: str, steps: int = 1) -> list[int]:
                 observation = _check_reset(env_id, env, env.reset())
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         found = fault(env_id, method, error)
         log.debug("%s", found.details)
         raise UserError(f"{found}; python -m actors.check_env {shlex.quote(env_id)} shows where") from error
     finally:
-        env.close()
+        close(env, env_id)
     return lengths
 
 
@@ -156,10 +156,11 @@ def main(arguments: list[str] | None = None) -> None:
             warnings.simplefilter("always")
             check_env(env.unwrapped, skip_render_check=True)
     except Exception as error:
-        if error.__cause__ or not isinstance(error, UserError | EnvironmentFault):
+        is_unknown = isinstance(error.__cause__, gymnasium.error.Error | ModuleNotFoundError)
+        if not is_unknown and (error.__cause__ or not isinstance(error, UserError | EnvironmentFault)):
             traceback.print_exception(error.__cause__ or error)
         print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if is_unknown else 1)
     print(
         f"{options.env} keeps to Gymnasium's interface; {len(lengths)} episodes ended in {options.steps} random steps"
     )

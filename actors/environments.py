@@ -13,7 +13,7 @@ from actors.distributions import distribution_for
 from actors.environment_name import parse
 from actors.errors import UserError
 from actors.gymnasium_spaces import action_space_of, space_of
-from actors.making import make_gymnasium
+from actors.making import close, make_gymnasium
 from actors.parts import num_continuous
 from actors.spaces import Space
 from actors.spec import PolicyNetwork, PolicySpec
@@ -110,7 +110,7 @@ def describe(env_id: str) -> EnvironmentInfo:
     """
     env = make_gymnasium(env_id)
     spec, observation_space, action_space = env.spec, env.observation_space, env.action_space
-    env.close()
+    close(env, env_id)
     threshold = spec.reward_threshold if spec else None
     limit = spec.max_episode_steps if spec else None
     name = parse(env_id)

@@ -16,7 +16,7 @@ from actors.environments import MAX_EPISODE_STEPS, fitting, stacked
 from actors.episode import Array
 from actors.errors import UserError
 from actors.files import replacing
-from actors.making import fault, make_gymnasium, make_several
+from actors.making import close, fault, make_gymnasium, make_several
 from actors.memory import restarted
 from actors.pace import steps_a_second
 from actors.policy import Policy
@@ -65,7 +65,7 @@ def fly_episodes(
         return _fly(policy, envs, seeds, deterministic, env_id)
     finally:
         for env in envs:  # those that an exception left flying
-            env.close()
+            close(env, env_id)
 
 
 def _fly(
@@ -95,7 +95,7 @@ def _fly(
             try:
                 observations[slot], reward, terminated, truncated, _ = env.step(actions[slot])
                 rewards[slot] = float(reward)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise fault(env_id, "step", error) from error
             returns[flying[slot]] += rewards[slot]
             lengths[flying[slot]] += 1
@@ -111,7 +111,7 @@ def _fly(
                 landed.append(slot)
         memory = restarted(policy.rewarded(step.memory, rewards), begins, policy)
         for slot in reversed(landed):
-            envs.pop(slot).close()
+            close(envs.pop(slot), env_id)
             observations.pop(slot)
             noises.pop(slot)
         if landed:
@@ -130,7 +130,7 @@ def _noise(policy: Policy, seed: int) -> Iterator[Array]:
 def _reset(env: gymnasium.Env[Any, Any], env_id: str, seed: int) -> Any:
     try:
         observation, _ = env.reset(seed=int(seed))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise fault(env_id, "reset", error) from error
     return observation
 

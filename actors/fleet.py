@@ -43,8 +43,9 @@ log = logging.getLogger("touchdown")
 
 _STRAGGLER = 3.0
 """An actor that needs this many times the median time for a rollout is not waited for."""
-_MAX_DEATHS = 30
-"""An actor slot that dies this often without landing a rollout stops the run: something kills it as it starts."""
+_MAX_DEATHS, _MAX_EARLY_DEATHS = 30, 5
+"""An actor slot that dies this often without landing a rollout stops the run: something kills it as it starts. Where no
+rollout of any has ever landed it is what it flies."""
 
 
 @dataclasses.dataclass
@@ -125,6 +126,7 @@ class Fleet:
         self._again: list[int] = []
         """Tickets of whole episodes that were lost, as a heap: they are flown before new ones."""
         self._fly_again(unlearned)
+        self._env_id = env_id
         self._pool = ActorPool(env_id, rollout, config, seed, spares, recorder)
         self._flights: dict[ray.ObjectRef[Any], _Flight] = {}
         self._landed: list[Landed] = []
@@ -223,7 +225,8 @@ class Fleet:
             PolicyLostError: the newest policy is lost; the actors are well.
             NonFiniteError: an observation, reward or action was not finite.
             UserError: the actor cannot fly this environment as told.
-            EnvironmentFault: the environment raised, ``max_failures`` times in a row; carries its traceback.
+            EnvironmentFault: the environment raised, ``max_failures`` times in a row, or ends its process; carries its
+                traceback, or what Ray says.
             RayTaskError: the actor itself did.
         """
         if slot := self._pool.starting.pop(ref, None):
@@ -277,8 +280,10 @@ class Fleet:
             raise cause
         if isinstance(error, RayActorError) or not isinstance(error, RayTaskError):
             slot.deaths += 1
-            if slot.deaths >= _MAX_DEATHS:
-                raise error
+            if slot.deaths >= (_MAX_DEATHS if self.flown else _MAX_EARLY_DEATHS):
+                raise EnvironmentFault(
+                    f"{self._env_id}: the processes that fly it have died {slot.deaths} times in a row", str(error)
+                )
             log.warning("actor %d died; replacing it", slot.index)
             if flight and not (flight.void or flight.again):
                 self._fly_again([flight.ticket])

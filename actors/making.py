@@ -53,7 +53,7 @@ def make_gymnasium(env_id: str, max_episode_steps: int | None = None, **kwargs: 
         raise UserError(f"{hint}; one that a module of yours registers is package.module:{name.id}") from error
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"environment {env_id!r} cannot be made: {_one_line(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.debug("environment %r", env_id, exc_info=True)
         raise UserError(
             f"environment {env_id!r} cannot be made: __init__ raised {type(error).__name__}: {_one_line(error)}"
@@ -125,11 +125,19 @@ def _wrapped(env: gymnasium.Env[Any, Any], wrapper: WrapperName) -> gymnasium.En
     return around
 
 
-def fault(env_id: str, method: str, error: Exception) -> EnvironmentFault:
+def close(env: gymnasium.Env[Any, Any], env_id: str) -> None:
+    """Close an environment. If it raises, that is a line in the log: nothing depends on it any more."""
+    try:
+        env.close()
+    except (Exception, SystemExit) as error:
+        log.warning("%s", fault(env_id, "close", error))
+
+
+def fault(env_id: str, method: str, error: BaseException) -> EnvironmentFault:
     """The error that a method of an environment raised, or what it gave back, as one line with the traceback apart."""
     details = "".join(traceback.format_exception(error))
     return EnvironmentFault(f"{env_id}: {method} raised {type(error).__name__}: {_one_line(error)}", details)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())

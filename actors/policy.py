@@ -258,7 +258,8 @@ class Policy:
             spec = read_json(data[8 : 8 + header], "its header")["__metadata__"]["spec"]
             return Policy(read_spec(read_json(spec, "its spec")), weights)
         except (safetensors.SafetensorError, LookupError, TypeError, ValueError, ArithmeticError) as error:
-            raise UserError(f"{origin} is damaged: {error}") from error
+            said = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise UserError(f"{origin} is damaged: {said}") from error
 
 
 def policy_directory(path: str | Path) -> Path:

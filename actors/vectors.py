@@ -14,7 +14,7 @@ from actors.environment_name import EnvironmentName, parse
 from actors.environments import EnvironmentInfo, describe, fitting, observation_of, stacked
 from actors.episode import Array
 from actors.errors import UserError, unknown
-from actors.making import fault, make_several
+from actors.making import close, fault, make_several
 from actors.pictures import Picture
 from actors.seeds import Seed, derive
 from actors.spaces import Box, Discrete
@@ -82,7 +82,7 @@ class GymnasiumEnvironments:
     def _reset(self, slot: int) -> Any:
         try:
             observation, _ = self._envs[slot].reset(seed=self._seeds[slot])
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise fault(self._env_id, "reset", error) from error
         self._seeds[slot] = None  # seeded once; later episodes continue its random stream
         return observation
@@ -103,7 +103,7 @@ class GymnasiumEnvironments:
             try:
                 observation, reward, terminated[i], truncated[i], _ = self._envs[slot].step(flown[i])
                 rewards[i] = reward
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise fault(self._env_id, "step", error) from error
             observations.append(observation)
             self._done[slot] = terminated[i] or truncated[i]
@@ -112,7 +112,7 @@ class GymnasiumEnvironments:
     def close(self) -> None:
         """Close every environment."""
         for env in self._envs:
-            env.close()
+            close(env, self._env_id)
 
 
 class EnvPoolEnvironments:

@@ -37,7 +37,7 @@ from actors.environments import describe
 from actors.errors import UserError
 from actors.evaluation import record_video
 from learner.algorithms.registry import name_of
-from learner.commands.command_line import fail, one_line_errors, parse
+from learner.commands.command_line import fail, one_line_errors, parse, require_text
 from learner.commands.console import say
 from learner.commands.signals import EndedBySignal, ended_by, keeping
 from learner.dataset.card import write_card
@@ -108,6 +108,10 @@ class TrainCommand:
     options: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
     """The run itself."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.missed_status <= 255:
+            raise UserError(f"missed_status must lie between 0 and 255, not {self.missed_status}")
+
 
 def read_command(arguments: list[str]) -> TrainCommand:
     """The command line, over its ``--config`` file, over its ``--preset`` or the run it resumes.
@@ -115,6 +119,7 @@ def read_command(arguments: list[str]) -> TrainCommand:
     Raises:
         UserError: something in them is wrong.
     """
+    require_text(arguments)
     arguments = [re.sub(r"^--[\w-]+", lambda option: option[0].replace("_", "-"), word) for word in arguments]
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--preset", "--algorithm", "--config", "--env", "--resume", "--run-dir", "--init-from", "--dataset"):

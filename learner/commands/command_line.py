@@ -85,8 +85,9 @@ def parse(make: type[T] | Callable[..., T], arguments: Sequence[str], default: T
     ``text`` introduces the help; its examples, lines that begin with ``python -m``, keep lines of their own.
 
     Raises:
-        UserError: an unknown option or a value that does not fit.
+        UserError: an unknown option or a value that does not fit, or one that is no text.
     """
+    require_text(arguments)
     told = io.StringIO()
     text = re.sub(r"\n+(?=python -m)", "\n\n", text)
     try:
@@ -103,6 +104,17 @@ def parse(make: type[T] | Callable[..., T], arguments: Sequence[str], default: T
             if name and re.search(rf"^\W*{name}\s", _help(make, default), re.MULTILINE):
                 said += f"; did you mean {name}?"
         raise UserError(said) from None
+
+
+def require_text(arguments: Sequence[str]) -> None:
+    """Make sure that arguments can be written down, and told to other processes.
+
+    Raises:
+        UserError: one is not text in the locale's encoding.
+    """
+    for word in arguments:
+        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UserError(f"{word!a} is no text here: give names in UTF-8, where the locale is (LC_ALL=C.UTF-8)")
 
 
 def _help(make: Any, default: Any) -> str:

@@ -15,7 +15,7 @@ from actors.doom import is_doom
 from actors.environments import MAX_EPISODE_STEPS, describe, fitting, stacked
 from actors.episode import Array, EpisodeBatch
 from actors.errors import UserError
-from actors.making import fault, make_gymnasium
+from actors.making import close, fault, make_gymnasium
 from actors.pace import steps_a_second
 from actors.spaces import Discrete
 from actors.trees import Tree, leaves
@@ -156,7 +156,7 @@ class Flight:
         except UserError as error:
             log.warning("%s is shown as lines: %s", self._spec.env_id, error)
             return
-        self._env.close()
+        close(self._env, self._spec.env_id)
         self._env, self._pictures = drawing, Pictures(drawing)
 
     def begin(self, seed: int | None = None) -> Scene:
@@ -333,7 +333,7 @@ class Flight:
 
     def close(self) -> None:
         """Free what the environment holds."""
-        self._env.close()
+        close(self._env, self._spec.env_id)
 
 
 def _rounded(array: Array, digits: int) -> list[float]:

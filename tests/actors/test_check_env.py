@@ -11,6 +11,8 @@ import pytest
 from actors.check_env import main, try_out
 from actors.environments import describe
 from actors.errors import UserError
+from actors.evaluation import fly_episodes
+from tests.actors.examples import policy_for
 from tests.actors.fake_environments import Wrong, old_step
 
 
@@ -32,6 +34,15 @@ def crash(_: Any) -> Any:
     raise RuntimeError("the lander\nis on fire")
 
 
+def leave(_: Any) -> Any:
+    raise SystemExit(0)
+
+
+class Clinging(Wrong):
+    def close(self) -> None:
+        raise RuntimeError("the door is stuck")
+
+
 def at(index: int, value: Any) -> Any:
     return lambda result: (*result[:index], value, *result[index + 1 :])
 
@@ -41,6 +52,7 @@ FAULTS = [
     (Spaceless, {}, "environment 'Odd-v0' cannot be made: ", "observation space"),
     (Seedless, {}, "Odd-v0: reset raised TypeError: ", "unexpected keyword argument 'seed'"),
     (Wrong, {"on_reset": crash}, "Odd-v0: reset raised RuntimeError: the lander is on fire", ""),
+    (Wrong, {"on_step": leave}, "Odd-v0: step raised SystemExit: 0", ""),
     (
         Wrong,
         {"on_step": crash},
@@ -106,6 +118,24 @@ def test_a_dtype_that_can_be_cast_is_a_word_in_the_log(odd: Any, caplog: pytest.
     odd(Wrong, {"on_reset": at(0, np.zeros(3))})
     try_out("Odd-v0")
     assert "Odd-v0: reset gives float64; its observation_space is of float32" in caplog.text
+
+
+def test_closing_that_raises_is_a_line_in_the_log(odd: Any, caplog: pytest.LogCaptureFixture) -> None:
+    odd(Clinging, {"on_step": at(2, True)})
+    inspect("Odd-v0")
+    fly_episodes(policy_for("Odd-v0"), [1, 2])
+    assert {record.getMessage() for record in caplog.records} == {
+        "Odd-v0: close raised RuntimeError: the door is stuck"
+    }
+
+
+@pytest.mark.parametrize("name", ["Nope-v0", "no_such_module:Nope-v0"])
+def test_an_unknown_name_is_one_line_of_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([name])
+    assert end.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "Nope-v0" in said or "no_such_module" in said
 
 
 def test_the_command_praises_what_is_right(capsys: pytest.CaptureFixture[str]) -> None:

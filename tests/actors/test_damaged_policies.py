@@ -81,7 +81,7 @@ def test_a_flipped_bit_is_damaged_or_leaves_a_whole_policy(tmp_path: Path) -> No
 @pytest.mark.parametrize("spec", [None, "", "{", "[]", "null", "{}", "[" * 100_000])
 def test_a_spec_that_is_none_is_damaged(tmp_path: Path, spec: str | None) -> None:
     write_policy(tmp_path, None if spec is None else {"spec": spec}, random_policy(CATEGORICAL).weights)
-    assert_refused_in_one_line(tmp_path, "damaged")
+    assert_refused_in_one_line(tmp_path, "damaged: '(__metadata__|spec)' is missing" if spec is None else "damaged")
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,9 @@ def test_an_environment_that_takes_its_process_down_is_replaced(make_fleet: Make
 def test_an_environment_that_always_takes_its_process_down_stops_the_run(
     make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actors.fleet, "_MAX_DEATHS", 2)
+    monkeypatch.setattr(actors.fleet, "_MAX_EARLY_DEATHS", 2)
     fleet, policy = make_fleet(actors=1), ordered(DIE)
-    with pytest.raises(RayActorError):
+    with pytest.raises(EnvironmentFault, match="Obedient-v0: the processes that fly it have died 2 times in a row"):
         drive(fleet, until=lambda: False, between=lambda: fleet.launch(policy, 0))
     assert fleet.restarts == 1
 

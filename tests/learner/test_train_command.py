@@ -238,6 +238,8 @@ def test_arguments_and_wrappers_join_the_environments_name(tmp_path: Path) -> No
     ("arguments", "said"),
     [
         (["--preset", "pp"], "unknown preset 'pp'; did you mean ppo?"),
+        (["--missed-status", "256"], "missed_status must lie between 0 and 255, not 256"),
+        (["--run-dir", "bad\udcff"], r"'bad\udcff' is no text here: give names in UTF-8"),
         (["--env", "LunarLandr-v3"], "unknown environment 'LunarLandr-v3'; did you mean LunarLander-v3"),
         (["--env", "CarRacing-v3", "--network", "natur"], "unknown network 'natur'; did you mean nature?"),
         (["--network", "small"], "convolutions are for pictures, and observations are 8 numbers: network mlp"),
