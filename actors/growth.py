@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("touchdown")
 
 _CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` puts the cluster's file on its head; Ray Tune looks there too."""

@@ -38,6 +38,9 @@ def _visit(name: str, value: Any, depth: int, seen: set[int]) -> Iterator[tuple[
     if (drawn := _drawn(value)) is not None:
         yield name, Drawn(drawn)
         return
+    if isinstance(value, _Same):
+        yield name, value
+        return
     yield name, _Same(value, _contents(value))
     if id(value) in seen or depth > _DEPTH or isinstance(value, Tensor | np.ndarray):
         return
@@ -110,7 +113,8 @@ def _of_class(kind: type, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_usual(name: str) -> bool:
-    return name[:2] == "__" and name not in ("__call__", "__init__")
+    """Whether every class has something of that name."""
+    return name[:2] == "__" and name != "__call__"
 
 
 def _of_network(network: nn.Module) -> Iterator[tuple[str, Any]]:

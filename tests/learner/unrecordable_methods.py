@@ -99,6 +99,8 @@ class Own(PPO):
     def begin(self, network: Any, steps: int) -> None:
         """Sets the coefficient by a schedule."""
         super().begin(network, steps)
+        if not hasattr(network, "own"):
+            network.own = torch.ones(3)  # which stays as it is
         if self.kind_ == "a schedule in begin":
             network.coefficient = 1 + steps / 100
 
