@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from actors.check_env import try_out
 from actors.environments import EnvironmentInfo, describe
 from actors.errors import UserError
+from actors.pictures import pictures_in
 from actors.registration import registration
 from actors.vectors import require_envpool
 from learner.keeping.checkpoint import has_checkpoint, load_checkpoint
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from learner.dataset.dataset import Dataset
 
 log = logging.getLogger("touchdown")
+
+_LARGE = 50_000
+"""Bytes of a picture that is seldom meant: Atari's is 210×160×3 as it comes, Doom's 240×320×3."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +75,15 @@ def begin(config: TrainConfig, run_dir: str | Path, resume: bool, initial: Initi
             "set total_timesteps, max_episodes, max_seconds or max_updates too, or schedule 'constant'"
         )
     try_out(config.env)
+    for _, picture in pictures_in(environment.observation):
+        if picture.inputs > _LARGE:
+            log.warning(
+                "pictures of %s, %s bytes a step, take long to learn from: '%s | Screen(height=30, width=45)' is gray "
+                "and small",
+                "×".join(map(str, picture.shape)),
+                f"{picture.inputs:,}",
+                config.env,
+            )
     registration(config.env)  # says now if the actors cannot have it
     if config.rollout.backend == "envpool":
         require_envpool(environment)
