@@ -27,7 +27,7 @@ _RESPONSE = (
 UNREAD = {401: "www-authenticate Bearer", 403: "", 405: "allow POST", 408: "", 413: "", 415: ""}
 """Statuses of refusals that come before a request's body is read, with a header that belongs to each."""
 UNREAD_HEADER = "x-body-unread"
-"""By which a replica marks them."""
+"""Header by which a replica marks an answer that it gave before it had read the request's body."""
 _IF_UNREAD = f"if {{ status {' '.join(map(str, UNREAD))} }} {{ res.hdr({UNREAD_HEADER}) -m found }}"
 _ANSWERS = "".join(
     f"    {line}\n"

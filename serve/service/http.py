@@ -43,7 +43,7 @@ _RELOAD_SECONDS = 0.5
 _FLUSH_SECONDS = 1.0
 _MOST_DETAIL = 200
 _MOST_LETTERS = 6
-"""For a number of a picture in nested lists, commas, spaces and brackets included."""
+"""Bytes that a number of a picture takes at most in nested lists, commas, spaces and brackets included."""
 
 
 class Service:

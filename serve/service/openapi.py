@@ -94,7 +94,7 @@ _REQUEST = {
 }
 _NUMBERS = {"type": "array", "items": {}}
 _OF_PARTS = {"anyOf": [_NUMBERS, {"type": "object"}]}
-"""Of actions that are a Dict or a Tuple an object, of the parts that have some."""
+"""Schema of what is shown of actions: numbers, or of those that are a Dict or a Tuple an object, by part."""
 _ANSWER = {
     "type": "object",
     "required": ["policy", "version"],

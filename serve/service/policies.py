@@ -39,7 +39,7 @@ class ServedPolicy:
     """A run directory, or a directory with a policy: a path, or a URI such as s3://bucket/runs/first."""
     policy: Policy
     stamp: Stamp
-    """Of the file that was looked at last: what was refused is not tried again until it changes."""
+    """Stamp of the file that was looked at last: what was refused is not tried again until it changes."""
     loaded_at: float
     """Seconds since the epoch."""
     reloads: int = 0

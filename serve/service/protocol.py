@@ -152,7 +152,7 @@ def _pixels(value: Any, space: Picture) -> Array:
 
 @functools.cache
 def _decoders(space: Space) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
-    """For one observation of this space, and for a list of them."""
+    """Decoders of JSON: of one observation of this space, and of a list of them."""
     kind = _kind(space)
     several = Annotated[list[kind], msgspec.Meta(min_length=1, max_length=MOST_OBSERVATIONS)]  # type: ignore[valid-type]
     return msgspec.json.Decoder(kind), msgspec.json.Decoder(several)

@@ -26,10 +26,10 @@ from serve.service.policies import Policies
 from serve.service.request_limits import HttpConfig
 
 BUSY_TARGET = 0.6
-"""Of a core, in the mean over replicas; more is scaled away, less scaled down."""
+"""Share of a core that replicas are to be busy, in the mean; above it more are started, below it some are ended."""
 
 _services: list[Service] = []
-"""Of this process: one in a replica, none elsewhere."""
+"""The services of this process: one in a replica, none elsewhere."""
 
 
 class Shortcut:
@@ -62,7 +62,7 @@ def send_without_delay() -> None:
 
 
 def shortcut() -> list[Middleware]:
-    """For RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."""
+    """Middlewares of Ray Serve's proxy, which RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH leads to."""
     return [Middleware(Shortcut)]
 
 
