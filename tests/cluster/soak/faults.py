@@ -128,9 +128,10 @@ def _(site: Site, rng: random.Random) -> str:
 def _(site: Site, rng: random.Random) -> str:
     machine = site.add_actors()
     time.sleep(rng.uniform(30, 60))
-    for process in machine.processes("/raylet"):
+    raylets = machine.processes("/raylet")
+    for process in raylets:
         process.terminate()  # as a machine does that is told to end
-    time.sleep(2)
+    psutil.wait_procs(raylets, timeout=10)
     site.lose(machine)
     return machine.name
 
