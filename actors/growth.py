@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -33,16 +34,17 @@ class Growth:
 
     def __init__(self) -> None:
         self._kinds: Sequence[Kind] = ()
-        self._read = -_KEPT_SECONDS
+        self._read = -math.inf
         self._warned = False
 
     def kinds(self) -> Sequence[Kind]:
-        """None where nothing scales the cluster. Kubernetes is asked once a minute, and can take one to answer."""
-        if (path := _CLUSTER_FILE.expanduser()).exists():
-            return _kinds(yaml.safe_load(path.read_text()))
-        if time.monotonic() - self._read > _KEPT_SECONDS and (name := os.environ.get(_NAME)):
+        """None where nothing scales the cluster. Looks once a minute; Kubernetes can take one to answer."""
+        if time.monotonic() - self._read > _KEPT_SECONDS:
             self._read = time.monotonic()
-            self._ask(name, os.environ.get(_NAMESPACE, "default"))
+            if (path := _CLUSTER_FILE.expanduser()).exists():
+                self._kinds = _kinds(yaml.safe_load(path.read_text()))
+            elif name := os.environ.get(_NAME):
+                self._ask(name, os.environ.get(_NAMESPACE, "default"))
         return self._kinds
 
     def _ask(self, name: str, namespace: str) -> None:
