@@ -84,17 +84,18 @@ class LearnerGroup:
             trained |= dataset.summary()
         distribution = config.algorithm.distribution(environment.action)
         target = (dataset.asked if dataset else 0.0) if network["memory"] == "transformer" else None
-        spec = environment.policy_spec(
+        self.spec = environment.policy_spec(
             **network,
             trained=trained,
             distribution=distribution,
             target_return=target,
             sampled=config.evaluation.sampled,
         )
-        config.algorithm.require_fit(spec)
+        """That of the policies to come, without a version."""
+        config.algorithm.require_fit(self.spec)
         self._arguments = {
-            "critic": config.network.critic(bool(spec.network.trunk)),
-            "spec": spec,
+            "critic": config.network.critic(bool(self.spec.network.trunk)),
+            "spec": self.spec,
             "algorithm": config.algorithm,
             "optimisation": config.optimisation,
             "seed": config.seed,

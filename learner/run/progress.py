@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from actors.errors import printable
-from actors.parts import num_continuous
 from learner.commands.console import clock
 from learner.dataset.dataset import Dataset
 from learner.run.callback import Callback
@@ -131,7 +130,7 @@ class ProgressDisplay(Callback):
             metrics["eval/mean_reward"],
             metrics["eval/std_reward"],
             of,
-            "sampled" if self._is_sampled(trainer) else "greedy",
+            "sampled" if trainer.learners.spec.is_sampled else "greedy",
             "" if of == wanted else f", short of {trainer.config.stop.target_return:g}",
         )
 
@@ -162,13 +161,6 @@ class ProgressDisplay(Callback):
         if self._progress:
             self._progress.stop()
             self._progress = None
-
-    @staticmethod
-    def _is_sampled(trainer: Trainer) -> bool:
-        """As ``PolicySpec.is_sampled``."""
-        if trainer.config.evaluation.sampled:
-            return True
-        return trainer.config.network.memory == "transformer" and not num_continuous(trainer.environment.action)
 
     def _table(self, trainer: Trainer) -> Table:
         """The last row of the log with the last evaluation; of who flies nothing, without what is flown."""
