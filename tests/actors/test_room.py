@@ -7,6 +7,8 @@ import pytest
 from actors.room import Claim, Room, share
 
 CLAIM = Claim(0, 8)
+LABELS = {"role": "of the tests of rooms"}
+"""Of no fleet: notes of one that was killed stay for a minute, and other tests kill theirs."""
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ def test_shares_are_fair_and_no_larger_than_wanted(
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_who_has_left_claims_nothing_more() -> None:
-    first, second = (Room(1.0, {"role": "head"}) for _ in range(2))
+    first, second = (Room(1.0, LABELS) for _ in range(2))
     first.look(CLAIM)
     assert [*second._others().values()] == [CLAIM]
     first.leave()
@@ -39,7 +41,7 @@ def test_who_has_left_claims_nothing_more() -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_look_that_is_under_way_when_its_fleet_leaves_takes_its_note_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others would take the fleet to be there for a minute."""
-    first, second = (Room(1.0, {"role": "head"}) for _ in range(2))
+    first, second = (Room(1.0, LABELS) for _ in range(2))
     counting = Room._others
 
     def left_meanwhile(room: Room) -> dict[str, Claim]:
