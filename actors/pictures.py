@@ -73,6 +73,11 @@ class Picture(Space):
     def _channels_first(self, values: Array) -> Array:
         return np.moveaxis(values, -1, -3) if self.has_channels_last else values
 
+    def frame_planes(self, values: Array) -> Array:
+        """The planes of each frame, in a row: [B, k, H · W · C] of values of k frames, of one [B, 1, H · W · C]."""
+        frames = self._channels_first(values)
+        return frames.reshape(len(values), -1, self.inputs // self.frames)
+
     def numbers(self, values: Array) -> Array:
         """Planes from 0 to 1, in a row: [B, inputs] float32."""
         return self.encode(values).reshape(len(values), -1) / np.float32(255)

@@ -35,13 +35,12 @@ class Experience(NamedTuple):
 
     observations: Tensor
     """[T, inputs] float32, as the networks take them: encoded, and standardised where the policy does so; of pictures
-    [T, C, H, W] uint8."""
+    [T, C, H, W] uint8, and of parts with pictures among them [T, k, R] uint8, see ``packing``."""
     final_observations: Tensor
     """[E, inputs]: the observation after each segment's last step."""
     encoded: Tensor
     """[T, inputs]: observations before they are standardised, for a memory that outlasts the statistics; see
-    ``Algorithm.encode``. Where they are pictures they are ``Frames``, each
-    held once."""
+    ``Algorithm.encode``. Where there are pictures they are ``Frames``, each held once."""
     final_encoded: Tensor
     """[E, inputs]: final_observations, likewise."""
     allows: Tensor | None

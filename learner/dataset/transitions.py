@@ -14,6 +14,7 @@ from actors.spec import PolicySpec
 from actors.trees import Array, Tree
 from learner.dataset.dataset import Dataset
 from learner.dataset.windows import from_parts, observed
+from learner.memory.packing import as_learned
 
 
 class Transitions:
@@ -47,9 +48,9 @@ class Transitions:
     def read(self, episodes: Array, firsts: Array) -> dict[str, Array]:
         """The steps ``firsts`` of W episodes, by name, [W, …] each.
 
-        observations are encoded; actions as the policy's distribution samples them; returns Σ_{k < h} γ^k r_{t+k} of
-        h = n steps, or those that are left; next_observations those after them; discounts γ^h, and 0 at a terminal
-        state; allows and next_allows what a mask allows.
+        observations are as of ``Windows``; actions as the policy's distribution samples them; returns
+        Σ_{k < h} γ^k r_{t+k} of h = n steps, or those that are left; next_observations those after them; discounts γ^h,
+        and 0 at a terminal state; allows and next_allows what a mask allows.
 
         Args:
             episodes: [W] int64, of the dataset.
@@ -76,10 +77,10 @@ class Transitions:
         following, after = self._observed(batch, begins + last, firsts + last, segments)
         following = trees.map_leaves(functools.partial(_either, has_ended), after, following)
         steps = {
-            "observations": self._spec.seen.encode(seen),
+            "observations": as_learned(self._spec.seen, seen),
             "actions": self._distribution.as_sampled(trees.rows(batch.actions, begins)),
             "returns": returns.astype(np.float32),
-            "next_observations": self._spec.seen.encode(following),
+            "next_observations": as_learned(self._spec.seen, following),
             "discounts": (self._discounts[summed] * ~(has_ended & batch.terminated[segments])).astype(np.float32),
         }
         if self._spec.is_masked:

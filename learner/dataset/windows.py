@@ -15,6 +15,7 @@ from actors.spaces import Space
 from actors.spec import PolicySpec
 from actors.trees import Array, Tree
 from learner.dataset.dataset import Dataset
+from learner.memory.packing import as_learned
 
 STEPS_OF_STATISTICS = 2**17
 """Steps that statistics of observations are taken of, spread over all that are recorded."""
@@ -44,9 +45,10 @@ class Windows:
     def read(self, episodes: Array, firsts: Array) -> dict[str, Array]:
         """The windows of W episodes that begin at their steps ``firsts``, by name, [W, length, …] each.
 
-        observations are encoded; actions as the policy's distribution samples them; previous_actions those of the step
-        before, as networks see them, zeros at an episode's first step; returns_to_go the sums of rewards from each step
-        to the episode's end; is_step whether there is one; allows what a mask allows.
+        observations are as networks take them, before they are standardised; actions as the policy's distribution
+        samples them; previous_actions those of the step before, as networks see them, zeros at an episode's first step;
+        returns_to_go the sums of rewards from each step to the episode's end; is_step whether there is one; allows what
+        a mask allows.
 
         Args:
             episodes: [W] int64, of the dataset.
@@ -74,7 +76,7 @@ class Windows:
         is_first = np.repeat(firsts, lengths) + places == 0
         before = trees.rows(batch.actions, np.where(is_first, rows, rows - 1))
         steps = {
-            "observations": self._spec.seen.encode(seen),
+            "observations": as_learned(self._spec.seen, seen),
             "actions": self._distribution.as_sampled(trees.rows(batch.actions, rows)),
             "previous_actions": np.where(is_first[:, None], np.float32(0), self._spec.action.encode(before)),
             "returns_to_go": to_come,

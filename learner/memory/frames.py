@@ -1,4 +1,4 @@
-"""Pictures that a memory holds once each, however many steps saw them."""
+"""Pictures that a memory holds once each, however many steps saw them; or rows of bytes that hold some: ``packing``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Frames:
     the numbers that they become, and once for all passes over a batch.
 
     Args:
-        pool: [P, C, H, W] uint8: all frames, those of a step's past right before its own.
+        pool: [P, C, H, W] uint8: all frames, those of a step's past right before its own; packed ones are [P, 1, R].
         places: [T] int64: where in the pool each step's last frame is.
         window: k, the frames that a step sees.
     """
@@ -41,7 +41,8 @@ def seen(pool: Tensor, places: Tensor, window: int) -> Tensor:
     around = (places[:, None] + torch.arange(1 - window, 1, device=places.device)) % len(pool)
     stacked = pool.index_select(0, around.flatten()).view(len(places), -1, *pool.shape[2:])
     # Of one channel both layouts are the same in memory, and oneDNN's kernels for the other name are faster.
-    return stacked.contiguous(memory_format=torch.channels_last) if stacked.shape[1] > 1 else stacked
+    is_deep = stacked.ndim == 4 and stacked.shape[1] > 1
+    return stacked.contiguous(memory_format=torch.channels_last) if is_deep else stacked
 
 
 def select(steps: Tensor, rows: Tensor) -> Tensor:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from actors.parts import Parts
-from actors.pictures import Picture
-from actors.spaces import Space
+from actors.pictures import Picture, pictures_in
 from actors.spec import PolicySpec
 from actors.trunks import RESIDUAL_CONVOLUTIONS, Layer, read_trunk, weight_name
+from learner.memory.packing import Packing
 
 _AT_ONCE = 512
 """Pictures that are looked at together where nothing is differentiated: activations of more would fill the memory."""
@@ -101,38 +101,35 @@ class Encoder(nn.Module):
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__()
-        self._spans = [*_spans(spec.seen, "", 0)]
-        self._is_whole = isinstance(spec.seen, Picture)
-        trunk = spec.network.trunk
-        self.trunks = (
-            nn.ModuleList(Trunk(span[3].planes[0], trunk) for span in self._spans if span[3]) if trunk else None
-        )
+        self._packing = None if isinstance(spec.seen, Picture) else Packing(spec.seen)
+        self._pictures, trunk = dict(pictures_in(spec.seen)), spec.network.trunk
+        eyes = [Trunk(picture.planes[0], trunk) for picture in self._pictures.values()] if trunk else []
+        self.trunks = nn.ModuleList(eyes) if trunk else None
 
     def forward(self, observations: Tensor) -> Tensor:
-        """[B, features] of pictures [B, C, H, W] uint8, or of all parts' numbers [B, inputs], pictures from 0 to 1."""
+        """[B, features] of pictures [B, C, H, W] uint8, or of rows of bytes [B, k, R]: see ``packing``."""
         with torch.autocast(observations.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             if torch.is_grad_enabled() or len(observations) <= _AT_ONCE:
                 return self._features(observations).float()
             return torch.cat([self._features(some).float() for some in observations.split(_AT_ONCE)])
 
     def _features(self, observations: Tensor) -> Tensor:
-        if self.trunks is None:
-            return observations.flatten(1).float() * (1 / 255) if self._is_whole else observations
-        if self._is_whole:
-            features: Tensor = self.trunks[0](observations)
-            return features
-        trunks, columns = iter(self.trunks), []
-        for _, start, end, picture in self._spans:
-            numbers = observations[:, start:end]
-            if picture:
-                numbers = next(trunks)(numbers.unflatten(1, picture.planes) * 255)
-            columns.append(numbers)
+        eyes: Iterator[Callable[[Tensor], Tensor]]
+        eyes = itertools.repeat(_as_numbers) if self.trunks is None else iter(self.trunks)
+        if self._packing is None:
+            return next(eyes)(observations)
+        floats = observations[:, -1, : self._packing.number_bytes].clone().view(torch.float32)
+        columns = [
+            next(eyes)(observations[:, -part.frames :, place].reshape(-1, *part.planes))
+            if isinstance(part, Picture)
+            else floats[:, place]
+            for _, part, place in self._packing.parts
+        ]
         return torch.cat(columns, dim=1)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """What is learned, by the names that Policy gives it."""
-        parts = [name for name, *_, picture in self._spans if picture]
-        for part, trunk in zip(parts, self.trunks or [], strict=False):
+        for part, trunk in zip(self._pictures, self.trunks or [], strict=False):
             assert isinstance(trunk, Trunk)
             for name, layer in trunk.named_layers(part):
                 assert layer.bias is not None
@@ -140,11 +137,6 @@ class Encoder(nn.Module):
                 yield f"{name}_b", layer.bias
 
 
-def _spans(space: Space, part: str, start: int) -> Iterator[tuple[str, int, int, Picture | None]]:
-    """Where each part's numbers are among those of an observation; and the picture that they are, if they are one."""
-    if isinstance(space, Parts):
-        for name, inner in space.spaces.items():
-            yield from _spans(inner, f"{part}.{name}" if part else name, start)
-            start += inner.inputs
-    else:
-        yield part, start, start + space.inputs, space if isinstance(space, Picture) else None
+def _as_numbers(planes: Tensor) -> Tensor:
+    """Bytes [B, C, H, W] as numbers from 0 to 1, in a row: [B, C · H · W]."""
+    return planes.flatten(1).float() * (1 / 255)

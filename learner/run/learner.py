@@ -20,7 +20,7 @@ from actors.distributions import DISTRIBUTIONS
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.masks import allowed
-from actors.pictures import Picture
+from actors.pictures import Picture, pictures_in
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spec import PolicySpec
 from actors.trees import Tree
@@ -30,6 +30,7 @@ from learner.algorithms.registry import name_of
 from learner.dataset.windows import Windows
 from learner.memory.frames import Frames
 from learner.memory.memory import Columns, Memory
+from learner.memory.packing import Packing
 from learner.networks.config import Critic
 from learner.networks.encoder import Encoder
 from learner.networks.normalizer import Normalizer
@@ -250,18 +251,17 @@ class Learner:
         def upload(array: Array) -> Tensor:
             return torch.tensor(array, device=device) if device.type == "cuda" else torch.from_numpy(array.copy())
 
-        kept = batch.observations, batch.final_observations, batch.earlier, batch.segment_lengths
+        seen, columns = self.spec.seen, (batch.observations, batch.final_observations)
         encoded: list[Any]
-        allows: list[Tensor | None] = [None, None]
-        if isinstance(self.spec.seen, Picture):
-            pool, *places = map(upload, self.spec.seen.pooled(*kept))
-            encoded = [Frames(pool, some, self.spec.seen.frames) for some in places]
+        if any(pictures_in(seen)):
+            source = seen if isinstance(seen, Picture) else Packing(seen)
+            pool, *places = map(upload, source.pooled(*columns, batch.earlier, batch.segment_lengths))
+            encoded = [Frames(pool, some, source.frames) for some in places]
             standard = [frames[:] for frames in encoded]
         else:
-            columns = self.spec.observation.restored(*kept)
-            encoded = [upload(self.algorithm.encode(self.spec.seen, column)) for column in columns]
+            encoded = [upload(self.algorithm.encode(seen, column)) for column in columns]
             standard = [upload(self._normalized(column)) for column in columns] if self._normalizer else encoded
-            allows = [upload(allowed(column, self.spec)) if self.spec.is_masked else None for column in columns]
+        allows = [upload(allowed(column, self.spec)) if self.spec.is_masked else None for column in columns]
         return Experience(
             observations=standard[0],
             final_observations=standard[1],

@@ -11,6 +11,7 @@ from actors.distributions import DISTRIBUTIONS
 from actors.spec import PolicySpec
 from learner.dataset.dataset import Dataset
 from learner.dataset.transitions import Transitions
+from learner.memory.packing import as_learned
 from tests.actors.examples import random_policy
 from tests.learner.dataset.recordings import FORMS
 from tests.learner.dataset.test_windows import recorded
@@ -38,8 +39,8 @@ def test_every_step_leads_where_it_was_flown_to(tmp_path: Path, form: str, n_ste
         segment = int(dataset.segment[episode])
         one = part.segments(segment, segment + 1)
         kept = one.observations, one.final_observations, one.earlier, one.segment_lengths
-        seen, after = map(dataset.observation.form.encode, dataset.observation.restored(*kept))
-        seen = np.concatenate([seen, after])
+        whole = dataset.observation.restored(*kept)
+        seen = np.concatenate([as_learned(dataset.observation.form, column) for column in whole])
         steps = int(one.segment_lengths[0])
         last = min(first + n_step, steps)
         rewards = np.clip(one.rewards[first:last].astype(np.float64), -CLIP, CLIP) * SCALE

@@ -16,6 +16,7 @@ from actors.trees import Array, Tree, map_leaves
 from learner.dataset.dataset import Dataset, open_dataset
 from learner.dataset.windows import Windows, counted, sums_to_come
 from learner.dataset.writer import DatasetWriter
+from learner.memory.packing import as_learned
 from tests.actors.examples import random_policy
 from tests.learner.dataset.recordings import FORMS, episodes
 
@@ -44,7 +45,7 @@ def whole(dataset: Dataset, episode: int) -> tuple[dict[str, Array], Tree]:
     part = dataset.part(int(dataset.in_part[episode]))
     one = part.segments(int(dataset.segment[episode]), int(dataset.segment[episode]) + 1)
     seen, _ = dataset.observation.restored(one.observations, one.final_observations, one.earlier, one.segment_lengths)
-    return {"observations": dataset.observation.form.encode(seen), "rewards": one.rewards}, one.actions
+    return {"observations": as_learned(dataset.observation.form, seen), "rewards": one.rewards}, one.actions
 
 
 @pytest.mark.parametrize("form", [name for name in FORMS if name != "far actions"])

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from actors.parts import Parts
-from actors.pictures import Picture
+from actors.pictures import Picture, pictures_in
 from actors.policy import Policy
-from actors.spaces import Box, Space
+from actors.spaces import Box, Discrete, Space
 from actors.trunks import TRUNKS
+from learner.memory.packing import as_learned
 from learner.networks.actor_critic import ActorCritic
 from learner.networks.config import Critic
 from learner.networks.q_network import QNetwork
@@ -20,7 +21,12 @@ from tests.learner import make_batch, make_spec
 from tests.learner.learners import make_learner
 
 STACK = Picture((4, 36, 40), 4)
-PARTS = Parts({"eye": Picture((20, 24, 3)), "speed": Box((2,)), "deep": Parts({"map": Picture((18, 18))})})
+PARTS = Parts(
+    {
+        **{"eye": Picture((20, 24, 3)), "speed": Box((2,)), "gear": Discrete(3)},
+        "deep": Parts({"map": Picture((2, 18, 18), 2), "film": Picture((3, 17, 16, 3), 3)}),
+    }
+)
 TINY = "4x4/2 6x3"
 
 
@@ -50,7 +56,7 @@ def test_pictures_among_parts_are_seen_where_their_numbers_are(trunk: str) -> No
     network = shaken(ActorCritic(spec, has_critic=False))
     values = PARTS.sample(np.random.default_rng(0), 5)
     with torch.no_grad():
-        learned = network.parameters_of(torch.from_numpy(PARTS.encode(values))).numpy()
+        learned = network.parameters_of(torch.from_numpy(as_learned(PARTS, values))).numpy()
     np.testing.assert_allclose(learned, Policy(spec, network.policy_weights()).forward(values), rtol=1e-4, atol=1e-5)
 
 
@@ -97,25 +103,28 @@ def test_layers_of_numbers_can_be_shared_too() -> None:
     )
 
 
-def learner_of(kind: str) -> Learner:
+def learner_of(kind: str, seen: Space) -> Learner:
     from learner.algorithms.dqn import DQN
     from learner.algorithms.ppo import PPO
     from learner.algorithms.pqn import PQN
 
     if kind == "ppo":
-        return make_learner(make_spec(observation=STACK, trunk=TINY), PPO, critic=Critic(shares=True))
-    spec = make_spec("epsilon_greedy", observation=STACK, trunk=TINY)
+        return make_learner(make_spec(observation=seen, trunk=TINY), PPO, critic=Critic(shares=True))
+    spec = make_spec("epsilon_greedy", observation=seen, trunk=TINY)
     options = {"learning_starts": 16, "replay_ratio": 1.0, "batch_size": 8, "buffer_size": 64} if kind == "dqn" else {}
     return make_learner(spec, DQN(**options) if kind == "dqn" else PQN(batch_size=8))
 
 
+@pytest.mark.parametrize("seen", [STACK, PARTS], ids=["picture", "parts"])
 @pytest.mark.parametrize("kind", ["ppo", "dqn", "pqn"])
-def test_every_layer_learns_from_pictures(kind: str) -> None:
-    learner = learner_of(kind)
+def test_every_layer_learns_from_pictures(kind: str, seen: Space) -> None:
+    learner = learner_of(kind, seen)
     before = learner.policy()
     after, metrics = learner.update(make_batch(before, [20, 11, 7]))
     assert metrics["train/gradient_steps"] > 0
-    for name in ("conv0_w", "conv0_b", "conv1_w", "w0", "w1", "b1"):
+    convolutions = [name for name in before.weights if "conv" in name]
+    assert len(convolutions) == 4 * len([*pictures_in(seen)])
+    for name in (*convolutions, "w0", "w1", "b1"):
         assert (after.weights[name] != before.weights[name]).any(), name
     assert not learner.notes() or kind == "dqn"  # nobody is told that convolutions are not recorded
 
