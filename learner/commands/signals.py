@@ -5,6 +5,7 @@ It imports nothing that takes time: it is at work before a command imports what 
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import importlib
 import math
@@ -23,6 +24,8 @@ from learner.commands.entry import begin
 _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 SAME_SECONDS = 1.0
 """A signal so soon after another says the same again: a terminal that closes sends two."""
+_AGAIN_SECONDS = 0.1
+"""After which a signal is raised again that was dropped: what dropped it is over by then."""
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -94,6 +97,7 @@ def run_command(module: str) -> NoReturn:
     begin(f"python -m {module}")
     main = importlib.import_module(module).main
     _handle(_heeding(end))
+    sys.unraisablehook = _raise_again
     try:
         try:
             main()
@@ -147,6 +151,23 @@ def stopping_on_signals(stop: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    """Have a signal's exception raised once more that came up where Python drops what is raised: in ``__del__``, or in
+    the callback of a weak reference, of which every import has one."""
+    error = lost.exc_value
+    if not isinstance(error, EndedBySignal):
+        sys.__unraisablehook__(lost)
+        return
+    number, usual = error.number, signal.getsignal(error.number)
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(number, usual)
+        raise EndedBySignal(number)
+
+    signal.signal(number, end)
+    threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main, [number]).start()
 
 
 def _leave_unsaid(_: Any) -> None:

@@ -39,6 +39,13 @@ def fail(after: threading.Thread | None = None) -> None:
     raise OSError("its connection is closed")
 
 
+class Lingering:
+    """Takes two minutes to go, where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        wait()
+
+
 def main() -> None:
     """Wait in the way that the first argument says."""
     how = sys.argv[1]
@@ -73,6 +80,9 @@ def main() -> None:
             wait()
     elif how == "a library writes as the process ends":
         atexit.register(os.write, 2, b"a connection was closed\n")
+        wait()
+    elif how == "an object's end is under way":
+        Lingering()
         wait()
     elif how == "it has done its work":
         atexit.register(wait)

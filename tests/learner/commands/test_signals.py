@@ -153,6 +153,7 @@ def test_while_it_imports(started: Start, tmp_path: Path) -> None:
         ("a thread fails after it has stopped", signal.SIGTERM, ""),
         ("a library writes as the process ends", signal.SIGINT, ""),
         ("it has done its work", signal.SIGTERM, ""),
+        ("an object's end is under way", signal.SIGINT, ""),
     ],
 )
 def test_of_any_kind(started: Start, moment: str, number: signal.Signals, said: str) -> None:
