@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from actors.spec import PolicySpec
 from learner.memory.memory import Columns
@@ -46,6 +46,10 @@ class ActorCritic(TorchPolicy):
         self.critic = perceptron(sizes, spec.network.activation, 1.0, spec.network.layer_norm) if has_critic else None
         has_eyes = has_critic and self.encoder is not None and not (self._shares or remembers)
         self.critic_encoder = Encoder(spec) if has_eyes else None
+
+    def value_layers(self) -> list[nn.Linear]:
+        """The critic's last."""
+        return [] if self.critic is None else [self.critic[-1]]  # type: ignore[list-item]
 
     def value(self, observations: Tensor) -> Tensor:
         """v(o): [B, inputs] -> [B]; zeros without a critic."""

@@ -88,6 +88,10 @@ class QNetwork(TorchPolicy):
         values = self.quantiles(observations, of_target).mean(2)
         return values if allows is None else torch.where(allows, values, FORBIDDEN)
 
+    def value_layers(self) -> list[nn.Linear]:
+        """The last of each stream."""
+        return [self.online.last, *([] if self.online.value is None else [self.online.value])]
+
     def catch_up(self) -> None:
         """The target is what is learned."""
         with torch.no_grad():

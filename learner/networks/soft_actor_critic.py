@@ -66,6 +66,10 @@ class SoftActorCritic(TorchPolicy):
         values: Tensor = torch.func.functional_call(self.critics, held, (observations, actions))
         return values
 
+    def value_layers(self) -> list[nn.Linear]:
+        """The last of both critics."""
+        return [twin[-1] for twin in self.critics.twins]  # type: ignore[index]
+
     def catch_up(self) -> None:
         """The targets are the critics."""
         with torch.no_grad():

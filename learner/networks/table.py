@@ -29,6 +29,10 @@ class Table(TorchPolicy):
         self._layer = layer
         self.register_buffer("visits", torch.zeros(layer.weight.numel()))
 
+    def value_layers(self) -> list[nn.Linear]:
+        """The table."""
+        return [self._layer]
+
     @property
     def q_values(self) -> Tensor:
         """[S, A]."""

@@ -127,6 +127,10 @@ class TorchPolicy(nn.Module):
         parameters = self.distribution.complete(self.actor[-1](features), features)
         return parameters if allows is None else torch.where(allows, parameters, FORBIDDEN)
 
+    def value_layers(self) -> list[nn.Linear]:
+        """Layers whose outputs are on the scale of rewards: values are linear in their weights."""
+        return []
+
     def catch_up(self) -> None:
         """Have what follows the weights, such as a target network, be where they are, once they were taken over."""
 

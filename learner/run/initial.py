@@ -27,6 +27,8 @@ class Initial:
     """[weights of the critic] float32, in a learner's order; None: there is none."""
     statistics: dict[str, Array] | None = None
     """Statistics of observations, as a Normalizer keeps them; None: those in the policy are all there is."""
+    reward_scale: float | None = None
+    """What rewards were multiplied with where its values were learned; None: nobody knows."""
 
     def record(self) -> dict[str, Any]:
         """What the new policy's record of how it was trained says of it."""
@@ -65,11 +67,12 @@ def read_initial(location: str) -> Initial:
         UserError: there is no policy, or it is damaged.
     """
     policy, directory = find_policy(location), RunDirectory(location)
+    scale = directory.options().get("algorithm", {}).get("reward_scale") if directory.exists() else None
     if not (directory.exists() and has_checkpoint(directory.checkpoints)):
-        return Initial(location, policy)
+        return Initial(location, policy, reward_scale=scale)
     state, _ = load_checkpoint(directory.checkpoints)
     critic = state["parameters"][policy.spec.num_learned :]  # the policy's come first
     statistics = {
         name.removeprefix("normalizer."): array for name, array in state.items() if name.startswith("normalizer.")
     }
-    return Initial(location, policy, critic if critic.size else None, statistics or None)
+    return Initial(location, policy, critic if critic.size else None, statistics or None, scale)

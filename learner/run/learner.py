@@ -132,14 +132,23 @@ class Learner:
         """Take over a policy, the critic if it is of this one's size, and statistics of observations."""
         self.network.load_policy_weights(initial.policy.weights)
         critic = self._step.parameters[self.network.num_policy_parameters :]  # the policy's come first
-        if initial.critic is not None and initial.critic.size == critic.numel():
-            critic.copy_(torch.from_numpy(initial.critic.copy()))
+        critics = np.zeros(0) if initial.critic is None else initial.critic
+        if critics.size == critic.numel():
+            critic.copy_(torch.from_numpy(critics.copy()))
+            self._rescale(initial.reward_scale or self.algorithm.reward_scale)
         self.network.catch_up()
         if self._normalizer and initial.statistics:
             self._normalizer.load_state(initial.statistics)
         elif self._normalizer:
             weights = initial.policy.weights
             self._normalizer.start_from(weights["observation_mean"], weights["observation_std"])
+
+    def _rescale(self, reward_scale: float) -> None:
+        """Have values that were learned of rewards on another scale be on this run's."""
+        with torch.no_grad():
+            for layer in self.network.value_layers():
+                for parameter in layer.parameters():
+                    parameter.mul_(self.algorithm.reward_scale / reward_scale)
 
     def device_in_words(self) -> str:
         """Where it computes."""

@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from actors.policy import Policy
+from learner.algorithms.dqn import DQN
 from learner.algorithms.policy_gradient import PolicyGradient
+from learner.algorithms.ppo import PPO
+from learner.algorithms.sac import SAC
 from learner.networks.config import Critic
 from learner.run.initial import Initial, read_initial
 from learner.run.trainer import Trainer
@@ -40,6 +43,28 @@ def test_a_learner_acts_at_first_as_the_policy_did(distribution: str, normalised
         np.testing.assert_allclose(mean, policy.weights["observation_mean"], atol=0.01)
 
 
+@pytest.mark.parametrize("algorithm", [PPO, DQN, SAC])
+def test_values_of_rewards_on_another_scale_are_taken_over_on_this_one(algorithm: Any) -> None:
+    spec = make_spec({PPO: "categorical", DQN: "epsilon_greedy", SAC: "squashed_gaussian"}[algorithm])
+    first = make_learner(spec, algorithm(reward_scale=0.1))
+    critic = first.state()["parameters"][spec.num_learned :]
+    initial = Initial("there", first.policy(), critic, reward_scale=0.1)
+    second = make_learner(spec, algorithm(reward_scale=0.5), initial=initial)
+    observations, actions = torch.randn(5, 4), torch.rand(5, 2)
+    values = [
+        {
+            PPO: lambda network=learner.network: network.value(observations),
+            DQN: lambda network=learner.network: network.q_values(observations, of_target=True),
+            SAC: lambda network=learner.network: network.target(observations, actions),
+        }[algorithm]()
+        for learner in (first, second)
+    ]
+    torch.testing.assert_close(values[1], 5 * values[0])
+    assert values[0].abs().min() > 0
+    if algorithm is not DQN:
+        np.testing.assert_array_equal(second.policy().weights["w1"], first.policy().weights["w1"])
+
+
 @pytest.mark.usefixtures("kept_processes")
 def test_a_runs_critic_and_statistics_are_taken_over_where_they_fit(tmp_path: Path) -> None:
     config = cartpole(
@@ -49,6 +74,7 @@ def test_a_runs_critic_and_statistics_are_taken_over_where_they_fit(tmp_path: Pa
     initial = read_initial(str(tmp_path / "run"))
     assert initial.critic is not None
     assert initial.statistics is not None
+    assert initial.reward_scale == config.algorithm.reward_scale
     spec = initial.policy.spec
     learner = make_learner(spec, config.algorithm, initial=initial)
     assert learner.network.critic is not None
