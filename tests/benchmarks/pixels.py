@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -95,15 +96,15 @@ def _beside(mine: dict[str, float], sb3: dict[str, float]) -> dict[str, dict[str
     return {key: {"ours": mine[key], "sb3": sb3[key], "ratio": mine[key] / sb3[key]} for key in mine}
 
 
-def peer(config: TrainConfig, trunk: str) -> Any:
-    """SB3's PPO with the same layers and settings, its returns noted."""
+def peer(config: TrainConfig, trunk: str, threads: int = 1) -> Any:
+    """SB3's PPO with the same layers and settings, its returns noted; torch computes on so many threads."""
     import gymnasium
     import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
     from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-    torch.set_num_threads(1)  # which is its fastest for a CPU-second
+    torch.set_num_threads(threads)
 
     class Trunk(BaseFeaturesExtractor):  # type: ignore[misc]
         def __init__(self, observation_space: Any) -> None:
@@ -144,9 +145,9 @@ def peer(config: TrainConfig, trunk: str) -> Any:
     )
 
 
-def theirs(config: TrainConfig, trunk: str, steps: int) -> dict[str, float]:
+def theirs(config: TrainConfig, trunk: str, steps: int, threads: int = 1) -> dict[str, float]:
     """Steps for a second of SB3's PPO, of the second half."""
-    model = peer(config, trunk)
+    model = peer(config, trunk, threads)
     model.learn(steps // 2)
     begun = cpu_seconds(), time.perf_counter(), model.num_timesteps
     model.learn(steps // 2, reset_num_timesteps=False)
@@ -156,13 +157,14 @@ def theirs(config: TrainConfig, trunk: str, steps: int) -> dict[str, float]:
 
 
 def speed(seed: int, spares: Spares) -> dict[str, Any]:
-    """Both on Doom and on Pong."""
+    """Both on Doom and on Pong: beside SB3 on one thread, its fastest for a CPU-second, and on all, as it comes."""
     found = {}
     for name, trunk in (("doom", TRUNKS["small"]), ("atari", TRUNKS["nature"])):
         budget = {"stop": {"total_timesteps": SPEED_STEPS[name]}, "evaluation": {"eval_every": None}, "seed": seed}
         config = overlay(preset(name), budget, "it")
         mine, sb3 = ours(config), theirs(config, trunk, SPEED_STEPS[name])
         found[name] = _beside(mine, sb3)
+        found[f"{name}, SB3 as it comes"] = _beside(mine, theirs(config, trunk, SPEED_STEPS[name], os.cpu_count() or 1))
     half = ours(overlay(config, {"optimisation": {"bfloat16": True}}, "it"))
     found["atari in bfloat16"] = _beside(half, sb3)
     return found
