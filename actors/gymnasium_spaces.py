@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,7 @@ def space_of(space: gymnasium.Space[Any], frames: int = 1) -> Space | None:
         return MultiDiscrete(tuple(space.nvec.ravel().tolist()), tuple(space.shape), start if any(start) else ())
     if isinstance(space, spaces.MultiBinary):
         return MultiBinary(tuple(space.shape))
-    return _parts_of(space, space_of)
+    return _parts_of(space, functools.partial(space_of, frames=frames))
 
 
 def action_space_of(space: gymnasium.Space[Any]) -> Space | None:

@@ -14,6 +14,7 @@ from actors.environments import EnvironmentInfo, describe
 from actors.episode import Array
 from actors.errors import UserError
 from actors.making import make_gymnasium
+from actors.parts import leaf_spaces
 from actors.pictures import Picture, pictures_in
 from actors.seeds import sub_seed
 from actors.vectors import Environments, envpool_lacks, make_environments, require_envpool
@@ -149,6 +150,8 @@ def test_boxes_of_bytes_are_pictures(register: Any) -> None:
     assert describe("CarRacing-v3").observation == Picture((96, 96, 3))
     stacked = describe("CarRacing-v3 | GrayscaleObservation | FrameStackObservation(stack_size=4)")
     assert stacked.observation == Picture((4, 96, 96), 4)
+    parts = describe("tests.actors.fake_environments:Ticking-v0(parts=True) | FrameStackObservation(stack_size=3)")
+    assert dict(leaf_spaces(parts.observation)) == {"eye": Picture((3, 20, 20), 3), "steps": spaces.Box((3, 1))}
 
 
 @pytest.mark.parametrize("space", [Dict({"a": Text(2)}), Text(5)], ids=["Dict", "Text"])

@@ -14,6 +14,7 @@ from tests.actors.examples import random_policy
 
 FRAMES = 3
 TICKING = f"tests.actors.fake_environments:Ticking-v0 | FrameStackObservation(stack_size={FRAMES})"
+IN_PARTS = TICKING.replace("v0", "v0(parts=True)")
 
 
 def seen_after(steps: np.ndarray) -> np.ndarray:
@@ -21,8 +22,8 @@ def seen_after(steps: np.ndarray) -> np.ndarray:
     return np.maximum(steps[:, None] + np.arange(1 - FRAMES, 1), 0)
 
 
-def policy() -> Policy:
-    spec = describe(TICKING).policy_spec(trunk="2x3/2", hidden_sizes=(4,))
+def policy(env_id: str = TICKING) -> Policy:
+    spec = describe(env_id).policy_spec(trunk="2x3/2", hidden_sizes=(4,))
     return random_policy(spec)
 
 
@@ -47,6 +48,15 @@ def test_fragments_go_on_with_the_frames_before_them() -> None:
         batch = rollout.fragments(flies, 16)
         assert_as_seen(batch, flies)
     assert (batch.observations[np.cumsum(batch.segment_lengths)[:-1], 0, 0] > 0).any(), "segments went on"
+
+
+def test_pictures_among_parts_are_kept_once_too() -> None:
+    flies = policy(IN_PARTS)
+    batch = Rollout(make_environments(IN_PARTS, 4, 0), 1).fragments(flies, 64)
+    assert batch.observations["eye"].shape == (batch.num_steps, 20, 20)
+    kept = batch.observations, batch.final_observations, batch.earlier, batch.segment_lengths
+    for seen in flies.spec.observation.restored(*kept):
+        np.testing.assert_array_equal(seen["eye"][:, :, 0, 0], seen["steps"][:, :, 0])
 
 
 def test_whole_episodes_begin_with_their_first_frame() -> None:

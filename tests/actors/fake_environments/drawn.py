@@ -121,10 +121,17 @@ class Unseen(gymnasium.Env[Array, Any]):
 
 
 class Ticking(gymnasium.Env[Any, Any]):
-    """Shows the number of steps so far, in every pixel; each step may be the last, and is from the thirtieth on."""
+    """Shows the number of steps so far, in every pixel; each step may be the last, and is from the thirtieth on.
 
-    observation_space = gymnasium.spaces.Box(0, 255, (20, 20), np.uint8)
+    Args:
+        parts: whether observations are a Dict of the picture and the number.
+    """
+
     action_space = gymnasium.spaces.Discrete(3)
+
+    def __init__(self, parts: bool = False) -> None:
+        picture, self._parts = Box(0, 255, (20, 20), np.uint8), parts
+        self.observation_space: Any = Dict({"eye": picture, "steps": Box(0, 255, (1,))}) if parts else picture
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
@@ -136,7 +143,8 @@ class Ticking(gymnasium.Env[Any, Any]):
         return self._shown(), 1.0, self.np_random.random() < 0.05 or self._steps > 30, False, {}
 
     def _shown(self) -> Any:
-        return np.full((20, 20), self._steps, np.uint8)
+        picture = np.full((20, 20), self._steps, np.uint8)
+        return {"eye": picture, "steps": np.array([self._steps], np.float32)} if self._parts else picture
 
 
 gymnasium.register("Glow-v0", entry_point=f"{__name__}:Glow", disable_env_checker=True)
