@@ -71,7 +71,7 @@ OTHERS = {
     "a picture without convolutions": PolicySpec("Some-v0", Picture((5, 4, 3)), Discrete(2), "categorical"),
     "pictures among parts": PolicySpec(
         "Some-v0",
-        Parts({"eye": Picture((9, 8, 3)), "speed": Box((2,)), "in": Parts({"map": Picture((8, 8))})}),
+        Parts({"eye": Picture((9, 8, 3)), "speed": Box((2,)), "in": Parts({"map": Picture((2, 8, 8), 2)})}),
         Discrete(4),
         "epsilon_greedy",
         network=PolicyNetwork((8,), trunk="4x4/2"),
