@@ -51,12 +51,16 @@ class Beginning:
 
     def ended(self) -> Result | None:
         """What the run came to, if there is nothing left to do."""
-        record = self.directory.result() if self.last else None
-        if not (record and record["has_ended"] and self.directory.config().stop == self.config.stop):
+        try:
+            record = self.directory.result() if self.last else None
+        except UserError as error:
+            log.warning("going on from the checkpoint, since what the run came to is not known: %s", error)
+            return None
+        if not (record and record.get("has_ended") and self.directory.config().stop == self.config.stop):
             return None
         policy = find_policy(str(self.directory))
-        reached = bool(record["target_reached"])
-        return Result(record["reason"], policy, self.directory, self.config, self.counters, reached)
+        reached = bool(record.get("target_reached"))
+        return Result(str(record.get("reason")), policy, self.directory, self.config, self.counters, reached)
 
 
 def begin(config: TrainConfig, run_dir: str | Path, resume: bool, initial: Initial | None) -> Beginning:

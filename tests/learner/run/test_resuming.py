@@ -196,6 +196,21 @@ def test_resume_passes_over_a_damaged_checkpoint(tmp_path: Path, caplog: pytest.
     check_consistent(tmp_path / "run", result.counters)
 
 
+@pytest.mark.parametrize("record", ["", "[]", "{}"])
+def test_resume_does_without_what_the_run_came_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, record: str
+) -> None:
+    config = cartpole(stop={"total_timesteps": 2_000})
+    first = Trainer(config, tmp_path / "run").run()
+    (tmp_path / "run" / "result.json").write_text(record)
+    with caplog.at_level(logging.WARNING, "touchdown"):
+        again = Trainer(config, tmp_path / "run", resume=True)
+    assert ("what the run came to is not known" in caplog.text) == (record != "{}")
+    assert again.ended is None
+    assert again.run().counters.total_timesteps == first.counters.total_timesteps
+    assert RunDirectory(tmp_path / "run").result()
+
+
 def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
     RunDirectory(tmp_path / "run").create(cartpole(), None)
     with pytest.raises(UserError, match="already holds a run: go on with --resume"):
