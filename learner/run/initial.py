@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from actors.environments import EnvironmentInfo
@@ -67,7 +68,7 @@ def read_initial(location: str) -> Initial:
         UserError: there is no policy, or it is damaged.
     """
     policy, directory = find_policy(location), RunDirectory(location)
-    scale = directory.options().get("algorithm", {}).get("reward_scale") if directory.exists() else None
+    scale = _reward_scale(directory.options()) if directory.exists() else None
     if not (directory.exists() and has_checkpoint(directory.checkpoints)):
         return Initial(location, policy, reward_scale=scale)
     state, _ = load_checkpoint(directory.checkpoints)
@@ -76,3 +77,10 @@ def read_initial(location: str) -> Initial:
         name.removeprefix("normalizer."): array for name, array in state.items() if name.startswith("normalizer.")
     }
     return Initial(location, policy, critic if critic.size else None, statistics or None, scale)
+
+
+def _reward_scale(options: dict[str, Any]) -> float | None:
+    """What a configuration, maybe somebody else's, says that rewards were multiplied with; None: nothing sensible."""
+    algorithm = options.get("algorithm")
+    scale = algorithm.get("reward_scale") if isinstance(algorithm, dict) else None
+    return float(scale) if isinstance(scale, int | float) and 0 < scale < math.inf else None

@@ -65,6 +65,22 @@ def test_values_of_rewards_on_another_scale_are_taken_over_on_this_one(algorithm
         np.testing.assert_array_equal(second.policy().weights["w1"], first.policy().weights["w1"])
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "scale"),
+    [
+        ({"reward_scale": 0.25}, 0.25),
+        ({"reward_scale": 0}, None),
+        ({"reward_scale": "1"}, None),
+        ([], None),
+        ({}, None),
+    ],
+)
+def test_a_packages_scale_of_rewards_is_taken_if_it_is_one(tmp_path: Path, algorithm: Any, scale: float | None) -> None:
+    random_policy(make_spec()).save(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"algorithm": algorithm}))
+    assert read_initial(str(tmp_path)).reward_scale == scale
+
+
 @pytest.mark.usefixtures("kept_processes")
 def test_a_runs_critic_and_statistics_are_taken_over_where_they_fit(tmp_path: Path) -> None:
     config = cartpole(
