@@ -129,7 +129,7 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
         {
             "env": "VizdoomBasic-v1(frame_skip=4, screen_resolution='RES_160X120', screen_format='GRAY8')"
             " | Screen(height=30, width=45)",
-            "rollout": {"n_envs": 16, "n_steps": 32},
+            "rollout": {"n_envs": 16, "n_steps": 128},
             "network": {"hidden_sizes": [128], "activation": "relu"},
             "optimisation": {"learning_rate": 1e-3},
             "algorithm": {
