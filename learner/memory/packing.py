@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from actors import trees
@@ -13,14 +11,17 @@ from actors.spaces import Space
 from actors.trees import Array, Tree
 
 
-def is_packed(seen: Space) -> bool:
-    """Whether such observations are packed."""
-    return not isinstance(seen, Picture) and any(pictures_in(seen))
+def pooling(seen: Space) -> Picture | Packing | None:
+    """What puts a batch's pictures together, each frame once; None: such observations have none."""
+    if isinstance(seen, Picture):
+        return seen
+    return Packing(seen) if any(pictures_in(seen)) else None
 
 
 def as_learned(seen: Space, observations: Tree) -> Array:
     """Observations as networks in torch take them: [n, inputs], of pictures and rows of bytes [n, …] uint8."""
-    return Packing(seen).packed(observations) if is_packed(seen) else seen.encode(observations)
+    source = pooling(seen)
+    return source.packed(observations) if isinstance(source, Packing) else seen.encode(observations)
 
 
 class Packing:
@@ -60,7 +61,7 @@ class Packing:
         for rows, part in ((steps, newest), (after, final)):
             self._put(rows, part)
         before = self._zeros(len(lengths), self.frames - 1)
-        self._put_pictures(before, earlier)
+        self._put_pictures(before, dict(trees.leaves(earlier)))
         return pooled(steps, after, before[:, :, None], lengths)
 
     def _zeros(self, *shape: int) -> Array:
@@ -73,11 +74,10 @@ class Packing:
         if numbers:
             floats = np.concatenate(numbers, axis=1, dtype=np.float32)
             rows[:, -1, : self.number_bytes] = floats.view(np.uint8)
-        self._put_pictures(rows, observations)
+        self._put_pictures(rows, found)
 
-    def _put_pictures(self, rows: Array, observations: Tree) -> None:
-        """Write the frames of those pictures that there are to the last of rows [n, k, R]."""
-        found: dict[str, Any] = dict(trees.leaves(observations))
+    def _put_pictures(self, rows: Array, found: dict[str, Array]) -> None:
+        """Write the frames of those pictures that were found to the last of rows [n, k, R]."""
         for name, leaf, place in self.parts:
             if isinstance(leaf, Picture) and name in found:
                 planes = leaf.frame_planes(found[name])

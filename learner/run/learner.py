@@ -20,7 +20,6 @@ from actors.distributions import DISTRIBUTIONS
 from actors.episode import Array, EpisodeBatch
 from actors.errors import NonFiniteError, UserError
 from actors.masks import allowed
-from actors.pictures import Picture, pictures_in
 from actors.policy import NORMALIZED_LIMIT, Policy
 from actors.spec import PolicySpec
 from actors.trees import Tree
@@ -30,7 +29,7 @@ from learner.algorithms.registry import name_of
 from learner.dataset.windows import Windows
 from learner.memory.frames import Frames
 from learner.memory.memory import Columns, Memory
-from learner.memory.packing import Packing
+from learner.memory.packing import pooling
 from learner.networks.config import Critic
 from learner.networks.encoder import Encoder
 from learner.networks.normalizer import Normalizer
@@ -262,8 +261,7 @@ class Learner:
 
         seen, columns = self.spec.seen, (batch.observations, batch.final_observations)
         encoded: list[Any]
-        if any(pictures_in(seen)):
-            source = seen if isinstance(seen, Picture) else Packing(seen)
+        if source := pooling(seen):
             pool, *places = map(upload, source.pooled(*columns, batch.earlier, batch.segment_lengths))
             encoded = [Frames(pool, some, source.frames) for some in places]
             standard = [frames[:] for frames in encoded]

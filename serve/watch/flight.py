@@ -46,7 +46,7 @@ class Scene(msgspec.Struct, tag_field="type", tag="scene"):
     actions: list[str]
     """What the policy decides on: discrete actions, options of several choices, components of a continuous one."""
     bounds: list[Point | None]
-    """Of continuous components, null for what is discrete; none: all is. Infinite ones become null."""
+    """The bounds of each continuous component, null where infinite, and of what is discrete; empty: all is discrete."""
     sampled: bool
     target: Target | None
     """The return that the policy acts for; None: for none in particular."""
@@ -85,7 +85,7 @@ class Frame(msgspec.Struct, tag_field="type", tag="frame", omit_defaults=True):
     picture: str | None = None
     """JPEG in base64; None: there is none, or the last one is recent."""
     seen: list[str] = []
-    """Of each picture that the policy sees a PNG in base64; none where the last ones are recent."""
+    """The pictures that the policy sees, each a PNG in base64; empty: there are none, or the last ones are recent."""
 
 
 class Landing(msgspec.Struct, tag_field="type", tag="landed"):

@@ -15,13 +15,13 @@ from PIL import Image
 log = logging.getLogger("touchdown")
 
 MOST_A_SECOND = 30
-"""Pictures; an environment of more steps a second is drawn at some of them."""
+"""Pictures a second at most: an environment of more steps a second is drawn at some of them."""
 _WIDEST = 800
-"""Pixels."""
+"""Pixels of a picture's width at most: wider ones are made smaller."""
 _QUALITY, _BEST = {"quality": 80}, {"quality": 95, "subsampling": 0}
-"""Of JPEG: a CartPole is 8 kB, a walker 14; and where a small picture is scaled up: a Doom of 160 × 120 is 11."""
+"""Options of JPEG: as a rule (a CartPole is 8 kB, a walker 14), and for small pictures, which are scaled up."""
 _SMALL = 320
-"""Pixels."""
+"""Pixels of a picture's width up to which it is small."""
 
 
 class Pictures:

@@ -21,12 +21,12 @@ class View(msgspec.Struct, frozen=True):
     """A picture of a policy's observations, sent as one: its frames side by side, the newest last."""
 
     name: str
-    """Of the part of the observation; empty: it is all of it."""
+    """The name of the part of the observation that the picture is; empty: it is all of it."""
     width: int
-    """Of a frame, in pixels."""
+    """The width of a frame, in pixels."""
     height: int
     frames: int
-    """Of a picture of other channels than red, green and blue each channel is a frame."""
+    """How many frames it has; each channel is one where channels are not red, green and blue."""
     coloured: bool
 
 

@@ -18,7 +18,7 @@ class Stick(msgspec.Struct, frozen=True):
 
     labels: tuple[str, ...]
     idle: int | None = None
-    """With no key held; None: the last one stays."""
+    """The action while no key is held; None: the last one stays."""
     left: int | None = None
     up: int | None = None
     right: int | None = None
@@ -37,7 +37,7 @@ _WORDS = {
     "down": ("down", "move backward"),
     "fire": ("fire", "attack"),
 }
-"""For each key the actions that it may stand for; the first that there is."""
+"""The names of actions that a key may stand for: it stands for the first of them that there is."""
 
 
 def stick_of(env: gymnasium.Env[Any, Any]) -> Stick | None:

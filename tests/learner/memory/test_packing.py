@@ -9,7 +9,7 @@ from actors.parts import Parts
 from actors.pictures import Picture
 from actors.spaces import Box, Discrete, Space
 from learner.memory.frames import Frames
-from learner.memory.packing import Packing, as_learned, is_packed
+from learner.memory.packing import Packing, as_learned, pooling
 from tests.actors.examples import random_policy
 from tests.learner import make_batch, make_spec
 
@@ -19,10 +19,10 @@ PICTURES = Parts({"0": Picture((9, 8)), "1": EYE}, is_tuple=True)
 
 
 def test_observations_with_pictures_among_others_are_packed() -> None:
-    assert is_packed(PARTS)
-    assert is_packed(PICTURES)
-    assert not is_packed(EYE)
-    assert not is_packed(Parts({"speed": Box((2,))}))
+    assert isinstance(pooling(PARTS), Packing)
+    assert isinstance(pooling(PICTURES), Packing)
+    assert pooling(EYE) is EYE
+    assert pooling(Parts({"speed": Box((2,))})) is None
 
 
 @pytest.mark.parametrize("space", [PARTS, PICTURES], ids=["numbers and pictures", "pictures"])
